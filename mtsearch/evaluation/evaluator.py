@@ -1,0 +1,98 @@
+"""`Evaluator`: all metrics of any scorer on the same rows."""
+
+import numpy as np
+
+from mtsearch.data.interactions import Rows
+from mtsearch.data.split import Split
+from mtsearch.errors import MalformedData, NonFiniteMetric
+from mtsearch.evaluation.metrics import ranking_metrics, rating_metrics
+from mtsearch.evaluation.plan import OUTSIDE, make_plan
+from mtsearch.evaluation.ranks import Ranks
+from mtsearch.evaluation.scorer import Floats, Scorer
+from mtsearch.objectives import METRICS
+
+BLOCK_BYTES = 64 * 2**20
+LARGEST_RATING = float(np.finfo(np.float32).max)
+
+
+class Evaluator:
+    """Judges scorers on `rows`; made once, since it works out beforehand all that does not depend on the model.
+
+    Args:
+        split: its training rows say what is seen and known, its catalogue what is ranked.
+        rows: B rows to evaluate on, such as `split.validation`.
+        block_bytes: float32 scores that are asked for at a time, in bytes; at least one user's.
+
+    Attributes:
+        unknown_user_rows: rows whose user has no training row.
+        unknown_item_rows: rows whose item has no training row.
+        outside_catalogue_rows: rows whose item is outside the catalogue; misses in every top-k.
+
+    Raises:
+        MalformedData: nothing to evaluate on, to rank or to learn from.
+    """
+
+    def __init__(self, split: Split, rows: Rows, block_bytes: int = BLOCK_BYTES) -> None:
+        _require_data(split, rows)
+        self._split, self._rows = split, rows
+        self._plan = make_plan(split, rows, block_bytes)
+        self._lowest = float(split.train.ratings.min())
+        self._highest = float(split.train.ratings.max())
+        self.unknown_user_rows = int(np.count_nonzero(~split.known_users[rows.users]))
+        self.unknown_item_rows = int(np.count_nonzero(~split.known_items[rows.items]))
+        self.outside_catalogue_rows = int(np.count_nonzero(self._plan.column == OUTSIDE))
+
+    def evaluate(self, scorer: Scorer) -> dict[str, float]:
+        """Every metric of `objectives.METRICS`, in its order.
+
+        Raises:
+            NonFiniteMetric: a rating or a score is NaN or infinite.
+            ValueError: the scorer returns another shape or type than it promised.
+        """
+        values = rating_metrics(self._ratings(scorer), self._rows.ratings, self._lowest, self._highest)
+        values |= ranking_metrics(self._ranks(scorer), self._plan.user_index)
+        return {key: values[key] for key in METRICS}
+
+    def _ratings(self, scorer: Scorer) -> Floats:
+        """`[B]` predicted ratings. One beyond float32 would square to infinity, so it is refused as infinite."""
+        promised = _promised("ratings", scorer.ratings(self._rows.users, self._rows.items), (len(self._rows),))
+        ratings = promised.astype(np.float64)
+        fine = np.abs(ratings) <= LARGEST_RATING
+        if not fine.all():
+            row = int(np.argmin(fine))
+            raise self._non_finite("rating", self._rows.users[row], self._rows.items[row])
+        return ratings
+
+    def _ranks(self, scorer: Scorer) -> Ranks:
+        catalogue = self._split.catalogue
+        ranks = Ranks.misses(len(self._rows), len(catalogue))
+        for block in self._plan.blocks:
+            scores = _promised("scores", scorer.scores(block.users), (len(block.users), len(catalogue)))
+            fine = np.isfinite(scores)
+            if not fine.all():
+                user, column = np.unravel_index(np.argmin(fine), fine.shape)
+                raise self._non_finite("score", block.users[user], catalogue[column])
+            for tile in block.tiles:
+                ranks.record(tile, scores[tile.users])
+        return ranks
+
+    def _non_finite(self, what: str, user: np.int32, item: np.int32) -> NonFiniteMetric:
+        user_id, item_id = self._split.user_ids[user], self._split.item_ids[item]
+        return NonFiniteMetric(f"non-finite {what} for user {user_id!r} and item {item_id!r}", "lower learning_rate")
+
+
+def _require_data(split: Split, rows: Rows) -> None:
+    if len(rows) == 0:
+        raise MalformedData("no rows to evaluate on", "raise `validation` or `test` under [split]")
+    if len(split.catalogue) == 0:
+        raise MalformedData("the catalogue has no items", "name an items file that has some, or none")
+    if len(split.train) == 0:
+        raise MalformedData("no training rows", "lower `validation` or `test` under [split]")
+
+
+def _promised(what: str, values: Floats, shape: tuple[int, ...]) -> Floats:
+    """`values` as an array, refused where broadcasting ([B, 1] for [B]) or rounding would change what is measured."""
+    array = np.asarray(values)
+    if array.shape != shape or array.dtype.kind != "f":
+        raise ValueError(f"scorer.{what} returned {array.dtype} {list(array.shape)} in place of float32 {list(shape)}")
+    return array

@@ -1,0 +1,108 @@
+"""How many items of the catalogue are scored above each evaluated row's own.
+
+NOTE: what was measured, on one core with AVX-512, for the 8,000 validation rows, 943 users and 1,664 items of
+MovieLens 100K, and 70,740 items seen. Whole catalogue: sorting every score row 11.1 ms plus two searches 0.8 ms;
+comparing each row's item with all others directly 5.0 ms for `above`, as much again for `ties`, and 7.6 ms for the
+partition that coverage then needs; `np.searchsorted` user by user 2.8 ms in place of the batched search. Unseen:
+padded sort of the seen scores with its two searches 1.5 ms in tiles of similar histories (in one piece the sort alone
+2.0 ms); comparing all pairs of evaluated and seen items 3.6 ms; masking the seen items and sorting once more 11.3 ms.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtsearch.evaluation.plan import Index, Mask, Tile
+from mtsearch.evaluation.scorer import Floats
+
+Counts = NDArray[np.int64]
+
+COVERAGE_CUT_OFF = 100
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """Where each evaluated row's item stands, ties not broken; B rows, C items in the catalogue.
+
+    A row has the ranks above + 1 ... above + ties with equal chances. A miss, whose item is outside the catalogue, has
+    above = C and ties = 1, which is rank C + 1: behind every item, and nothing is ever gained there.
+
+    Attributes:
+        above: `[B]` items of the catalogue scored strictly above the row's own.
+        ties: `[B]` items scored equal, itself included; >= 1.
+        above_unseen, ties_unseen: `[B]` the same, items of the user's training rows left out, the row's own never.
+        covered: `[C]` True where the item is among the first 100 of some evaluated user, or ties with the last of them.
+    """
+
+    above: Counts
+    ties: Counts
+    above_unseen: Counts
+    ties_unseen: Counts
+    covered: Mask
+
+    @classmethod
+    def misses(cls, rows: int, catalogue_size: int) -> Self:
+        """Every row a miss until `record` says where it stands."""
+        above, ties = np.full(rows, catalogue_size, np.int64), np.ones(rows, np.int64)
+        return cls(above, ties, above.copy(), ties.copy(), np.zeros(catalogue_size, np.bool_))
+
+    def record(self, tile: Tile, scores: Floats) -> None:
+        """Rank the rows of one tile.
+
+        Args:
+            tile: its users and rows.
+            scores: `[n, C]` of the tile's users; finite.
+        """
+        ordered = np.sort(scores, axis=1)
+        own = scores[tile.user, tile.column]
+        below, not_above = count_below(ordered, tile.user, own)
+        above, ties = scores.shape[1] - not_above, not_above - below
+        above_seen, ties_seen = _count_seen(tile, scores, own)
+        self.above[tile.rows] = above
+        self.ties[tile.rows] = ties
+        self.above_unseen[tile.rows] = above - above_seen
+        self.ties_unseen[tile.rows] = ties - ties_seen + tile.is_seen
+        last = ordered[:, -min(COVERAGE_CUT_OFF, scores.shape[1])]
+        np.logical_or(self.covered, (scores >= last[:, None]).any(axis=0), out=self.covered)
+
+
+def _count_seen(tile: Tile, scores: Floats, own: Floats) -> tuple[Index, Index]:
+    """`[R]` items that the row's user has seen, scored above `own` and equal to it."""
+    seen = np.take_along_axis(scores, tile.seen, axis=1)
+    seen[tile.padding] = np.inf  # finite scores are below it, so padding never counts as not above
+    seen.sort(axis=1)
+    below, not_above = count_below(seen, tile.user, own)
+    return tile.seen_count[tile.user] - not_above, not_above - below
+
+
+def count_below(ordered: Floats, row: Index, value: Floats) -> tuple[Index, Index]:
+    """Two counts for each value: how many numbers of its row are below it, and how many are not above it.
+
+    Args:
+        ordered: `[n, W]` contiguous, each row ascending, W >= 1.
+        row: `[R]` which row to count in.
+        value: `[R]`. -0.0 equals 0.0.
+
+    Returns:
+        `[R]` numbers < value, and `[R]` numbers <= value.
+    """
+    return _search(ordered, row, value, np.less), _search(ordered, row, value, np.less_equal)
+
+
+def _search(ordered: Floats, row: Index, value: Floats, goes_before: Callable[[Floats, Floats], Mask]) -> Index:
+    """How many numbers go before each value: binary search of all values at once.
+
+    All numbers up to `before` do, and the last that does is among it and the next `length`.
+    """
+    numbers, length = ordered.reshape(-1), ordered.shape[1]
+    start: Index = row * length - 1
+    before = start.copy()
+    while length > 1:
+        half = length // 2
+        before += half * goes_before(numbers.take(before + half), value)
+        length -= half
+    before += goes_before(numbers.take(before + 1), value)
+    return before - start
