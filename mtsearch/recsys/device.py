@@ -1,0 +1,59 @@
+"""Where tensors live and how many threads compute on them."""
+
+import os
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from mtsearch.errors import MachineError
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Device:
+    """A TensorFlow device, made ready once per process.
+
+    Attributes:
+        name: as TensorFlow names it, `/GPU:0` or `/CPU:0`.
+        threads: of one operation on the CPU; part of what makes a trial's bits.
+        description: for people.
+    """
+
+    name: str
+    threads: int
+    description: str
+
+    @classmethod
+    def default(cls, threads: int | None = None) -> "Device":
+        """The first GPU that TensorFlow sees, else the CPU; `threads` defaults to the usable cores.
+
+        Raises:
+            MachineError: TensorFlow runs already in this process with another number of threads.
+        """
+        threads = threads or usable_cores()
+        _set_threads(threads)
+        gpus = tf.config.list_physical_devices("GPU")
+        for gpu in gpus:
+            # NOTE: without growth the first process takes the whole card and the second finds none.
+            tf.config.experimental.set_memory_growth(gpu, True)
+        if gpus:
+            details = tf.config.experimental.get_device_details(gpus[0])
+            return cls("/GPU:0", threads, str(details.get("device_name", "GPU")))
+        return cls("/CPU:0", threads, f"CPU, {threads} thread{'s' if threads > 1 else ''}")
+
+
+def _set_threads(threads: int) -> None:
+    if tf.config.threading.get_intra_op_parallelism_threads() == threads:
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+    except RuntimeError:
+        raise MachineError(
+            f"TensorFlow is running in this process and cannot be set to {threads} threads any more",
+            "make the trainer before the first TensorFlow operation, or in a process of its own",
+        ) from None
