@@ -1,0 +1,256 @@
+"""How a storage is opened: for writing by `run`'s processes, for reading by everyone else."""
+
+import random
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import create_engine, event, inspect
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
+
+from mtsearch.errors import StorageError
+from mtsearch.search.storage_url import (
+    MOUNTS,
+    masked,
+    network_file_system,
+    resolve_url,
+    sqlite_path,
+    without_secrets,
+)
+
+__all__ = ["checkpoint", "masked", "open_reader", "open_writer", "resolve_url", "sqlite_path", "storage_errors"]
+
+BUSY_SECONDS = 60
+CONNECT_SECONDS = 10
+
+# NOTE: of 4 processes that make one database at once, about 2 lose a race inside Optuna; in 28 rounds on SQLite and
+# PostgreSQL each of these succeeded at its second attempt.
+_CREATION_RACE = re.compile(r"already exists|UNIQUE constraint|duplicate key|is locked")
+_CREATION_SECONDS = 10
+_OPTUNA_TABLES = {"studies", "trials", "version_info", "alembic_version"}
+
+# What drivers say -> what happened, what to do. {storage} is the masked URL.
+_CAUSES = [
+    (r"is locked", "{storage} is locked by another program", "end the one that holds it (`fuser {storage}` names it)"),
+    (r"database or disk is full", "no space is left for {storage}", "free some, or name another with --storage"),
+    (r"readonly database|read-only", "{storage} cannot be written", "make the file and its folder writable"),
+    (r"not a database", "{storage}: file is not a database", "move it away, or name another with --storage"),
+    (r"malformed", "{storage} is damaged (malformed)",
+     "restore a copy, or save what is left: `sqlite3 {storage} .recover | sqlite3 NEW.db`"),
+    (r"disk I/O error", "{storage}: disk I/O error", "check the disk, and that it is a local one"),
+    (r"unable to open database", "{storage} cannot be opened", "check that its folder exists and is writable"),
+    (r"password|Access denied|role \"\S*\" does not exist", "{storage} refuses the user or the password",
+     "check both in the URL or in ~/.pgpass"),
+    (r"server closed|terminating connection|connection is closed|connection already closed|lost|gone away|SSL SYSCALL",
+     "the connection to {storage} was lost", "check the server and run again; finished trials are kept"),
+    (r"database \"\S*\" does not exist|Unknown database", "no database at {storage}", "make it with `createdb NAME`"),
+    (r"translate host name|resolve host|Name or service", "the host of {storage} is unknown", "check its name"),
+    (r"refused|timeout|timed out|No such file|Can't connect|unreachable",
+     "{storage} does not answer", "check that the server runs, and its host and port"),
+    (r"permission denied", "{storage} does not permit this to the user", "grant it the rights"),
+    (r"Can't load plugin", "{storage} is of an unknown kind", "use sqlite:///PATH or postgresql://USER@HOST/NAME"),
+]  # fmt: skip
+
+
+def open_writer(url: str, create: bool = False, *, mounts: Path = MOUNTS) -> RDBStorage:
+    """Open a storage for a process that runs trials.
+
+    SQLite is switched to WAL with synchronous=NORMAL, and every transaction takes the write lock at its start
+    (BEGIN IMMEDIATE): without it, two of 60 queued trials ran twice under four workers.
+
+    Args:
+        url: from `resolve_url`.
+        create: make the folder, the file and Optuna's tables where they are missing; safe in several processes at once.
+        mounts: a table in the form of /proc/mounts, to recognise network file systems.
+
+    Raises:
+        StorageError: it cannot be reached or written, is not there, or belongs to another version of Optuna.
+    """
+    with _opening(url):
+        path = sqlite_path(url)
+        if path is not None:
+            _refuse_network(path, mounts)
+        deadline = time.monotonic() + _CREATION_SECONDS
+        while True:
+            try:
+                return _writer(url, path, create)
+            except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
+                lost_race = create and _CREATION_RACE.search(_cause(error))
+                if not lost_race or time.monotonic() > deadline:
+                    raise
+                time.sleep(random.uniform(0.05, 0.25))
+
+
+def open_reader(url: str) -> RDBStorage:
+    """Open a storage for looking at it: nothing is created, migrated, locked or written.
+
+    A file in a folder that this user cannot write is read as it stands (SQLite's `immutable`).
+
+    Args:
+        url: from `resolve_url`.
+
+    Raises:
+        StorageError: it cannot be reached, holds no studies, or belongs to another version of Optuna.
+    """
+    with _opening(url):
+        path = sqlite_path(url)
+        options = _engine_options(url)
+        if path is not None:
+            _require_file(path)
+            options = {"creator": _read_only(path)}
+        elif make_url(url).get_backend_name() == "postgresql":
+            options["execution_options"] = {"postgresql_readonly": True}
+        _require_tables(url, options)
+        storage = RDBStorage(url, options, skip_table_creation=True)
+        if path is not None:
+            _begin_with(storage, "BEGIN")
+    return storage
+
+
+def checkpoint(storage: BaseStorage) -> None:
+    """Close this process's connections and bring SQLite's write-ahead log into the database file.
+
+    The file alone is then the whole study. Harmless on other storages and while other processes use the database (the
+    last one does it); the storage can be used again.
+    """
+    if not isinstance(storage, RDBStorage):
+        return
+    storage.engine.dispose()
+    path = sqlite_path(storage.url)
+    if path is not None and path.exists():
+        # NOTE: the storage's own connection would begin a transaction, in which no checkpoint can run.
+        with suppress(sqlite3.Error), closing(sqlite3.connect(path, timeout=1)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+@contextmanager
+def storage_errors(url: str) -> Iterator[None]:
+    """Turn what drivers, SQLAlchemy and Optuna raise about a storage into a StorageError with its remedy."""
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
+        cause, storage = _cause(error), masked(url)
+        for pattern, problem, remedy in _CAUSES:
+            if re.search(pattern, cause):
+                raise StorageError(problem.format(storage=storage), remedy.format(storage=storage)) from error
+        raise StorageError(f"{storage}: {without_secrets(cause, url)}") from error
+
+
+@contextmanager
+def _opening(url: str) -> Iterator[None]:
+    """`storage_errors`, and what can go wrong only at the door."""
+    try:
+        with storage_errors(url):
+            yield
+    except ImportError as error:
+        remedy = "pip install 'mtsearch[postgres]'" if url.startswith("postgres") else "install it"
+        raise StorageError(f"{masked(url)} needs a driver: {error}", remedy) from error
+    except OSError as error:
+        problem = f"{masked(url)} cannot be opened: {error.strerror or error}"
+        raise StorageError(problem, "name a writable place with --storage") from error
+    except RuntimeError as error:  # Optuna's compatibility check
+        older = "storage upgrade" in str(error)
+        remedy = "run `mtsearch studies upgrade`" if older else "upgrade mtsearch and Optuna"
+        raise StorageError(f"{masked(url)} was written by another version of Optuna", remedy) from error
+
+
+def _cause(error: BaseException) -> str:
+    """The driver's own words; SQLAlchemy's would add the statement with its parameters."""
+    while isinstance(error, StorageInternalError) and error.__cause__ is not None:
+        error = error.__cause__
+    return str(error.orig if isinstance(error, DBAPIError) else error)
+
+
+def _writer(url: str, path: Path | None, create: bool) -> RDBStorage:
+    if path is not None:
+        _prepare_file(path, create)
+    options = _engine_options(url)
+    if not create:
+        _require_tables(url, options)
+    # Optuna's table creation on a database of an older version would migrate it halfway.
+    storage = RDBStorage(url, options, skip_table_creation=not create or _has_tables(url, options))
+    if path is not None:
+        _begin_with(storage, "BEGIN IMMEDIATE")
+    return storage
+
+
+def _engine_options(url: str) -> dict[str, Any]:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return {"connect_args": {"timeout": BUSY_SECONDS}}
+    if "psycopg" in parsed.get_dialect().driver:
+        return {"pool_pre_ping": True, "connect_args": {"connect_timeout": CONNECT_SECONDS}}
+    return {"pool_pre_ping": True}
+
+
+def _begin_with(storage: RDBStorage, statement: str) -> None:
+    """Let SQLAlchemy begin SQLite's transactions in our way: Python's sqlite3 begins none for a SELECT."""
+
+    def connected(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    event.listen(storage.engine, "connect", connected)
+    event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql(statement))
+    storage.engine.dispose()  # the constructor's connection was made without them
+
+
+def _has_tables(url: str, options: dict[str, Any]) -> bool:
+    engine = create_engine(url, poolclass=NullPool, **options)
+    with engine.connect() as connection:
+        if not set(inspect(connection).get_table_names()) >= _OPTUNA_TABLES:
+            return False
+        # The revision is the last thing that Optuna writes when it makes a database.
+        return bool(connection.exec_driver_sql("SELECT count(*) FROM alembic_version").scalar())
+
+
+def _require_tables(url: str, options: dict[str, Any]) -> None:
+    if not _has_tables(url, options):
+        raise StorageError(f"{masked(url)} holds no studies", "`mtsearch run` makes the first")
+
+
+def _require_file(path: Path) -> None:
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder", "name a file in it with --storage")
+    if not path.exists():
+        raise StorageError(f"no database at {path}", "`mtsearch run` makes one")
+
+
+def _prepare_file(path: Path, create: bool) -> None:
+    if create and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    else:
+        _require_file(path)
+    with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _refuse_network(path: Path, mounts: Path) -> None:
+    kind = network_file_system(path, mounts)
+    if kind:
+        remedy = "use PostgreSQL (--storage postgresql://USER@HOST/NAME) or a local folder"
+        raise StorageError(f"{path} is on a network file system ({kind}), where SQLite loses writes", remedy)
+
+
+def _read_only(path: Path) -> Callable[[], sqlite3.Connection]:
+    name = f"file:{quote(str(path))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(name, uri=True, timeout=BUSY_SECONDS)) as connection:
+            connection.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError:
+        # NOTE: a WAL database needs its -shm file, which cannot be made in a folder that is not writable. Without a
+        # -wal file everything is in the database itself, and nobody writes.
+        if path.with_name(f"{path.name}-wal").exists():
+            raise
+        name += "&immutable=1"
+    return partial(sqlite3.connect, name, uri=True, timeout=BUSY_SECONDS, check_same_thread=False)

@@ -1,0 +1,562 @@
+"""Opening storages: real SQLite files, a real PostgreSQL, several real processes."""
+
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import optuna
+import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.study import StudyDirection
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+
+from mtsearch.errors import StorageError
+from mtsearch.search import storage as subject
+from mtsearch.search.storage import checkpoint, masked, resolve_url, storage_errors
+from mtsearch.search.storage_url import MOUNTS, network_file_system, sqlite_path
+from mtsearch.search.views import drop_views, ensure_views
+
+PASSWORD = "s3cr3t@word"
+DIRECTIONS = [StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]
+
+
+_opened: list[RDBStorage] = []
+
+
+@pytest.fixture(autouse=True)
+def _close() -> Iterator[None]:
+    """Optuna's storages have no close; connections left to the garbage collector warn."""
+    yield
+    while _opened:
+        _opened.pop().engine.dispose()
+
+
+def open_writer(url: str, create: bool = False, mounts: Path = MOUNTS) -> RDBStorage:
+    _opened.append(subject.open_writer(url, create, mounts=mounts))
+    return _opened[-1]
+
+
+def open_reader(url: str) -> RDBStorage:
+    _opened.append(subject.open_reader(url))
+    return _opened[-1]
+
+
+@contextmanager
+def raw(url: str, timeout: float = 5.0) -> Iterator[sqlite3.Connection]:
+    path = sqlite_path(url)
+    assert path is not None
+    with closing(sqlite3.connect(path, timeout=timeout, isolation_level=None)) as connection:
+        yield connection
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "x.db"
+
+
+@pytest.fixture
+def url(path: Path) -> str:
+    return resolve_url(str(path))
+
+
+def make(url: str, trials: int = 1) -> None:
+    """A finished database that nobody has open."""
+    storage = open_writer(url, create=True)
+    study = optuna.create_study(storage=storage, study_name="s", directions=DIRECTIONS, load_if_exists=True)
+    study.add_trials([optuna.trial.create_trial(values=[1, 1])] * trials)
+    checkpoint(storage)
+
+
+def trials_in(storage: RDBStorage) -> int:
+    return len(optuna.load_study(storage=storage, study_name="s").get_trials(deepcopy=False))
+
+
+def one_line(error: StorageError) -> str:
+    """The message, after a look for a remedy, a second line and a password anywhere in the traceback."""
+    assert error.remedy
+    assert "\n" not in str(error)
+    assert not any(part in "".join(traceback.format_exception(error)) for part in (PASSWORD, "s3cr3t", "%40word"))
+    return str(error)
+
+
+def run(storage: RDBStorage, sql: str) -> Any:
+    with storage.engine.begin() as connection:
+        return connection.execute(text(sql))
+
+
+class TestResolve:
+    def test_default_and_environment(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.delenv("MTSEARCH_STORAGE", raising=False)
+        assert resolve_url(None) == f"sqlite:///{tmp_path}/studies/mtsearch.db"
+        monkeypatch.setenv("MTSEARCH_STORAGE", "other.sqlite3")
+        assert resolve_url(None) == f"sqlite:///{tmp_path}/other.sqlite3"
+        assert resolve_url("given.db") == f"sqlite:///{tmp_path}/given.db"
+        assert not list(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(
+        ("given", "resolved"),
+        [
+            ("sqlite:///a/../x.db", "sqlite:///{cwd}/x.db"),
+            ("sqlite:///x.db?timeout=5", "sqlite:///{cwd}/x.db?timeout=5"),
+            ("sqlite:////abs/x y.db", "sqlite:////abs/x y.db"),
+            ("sqlite+pysqlite:///x.db", "sqlite+pysqlite:///{cwd}/x.db"),
+            ("sqlite:///file:x.db?mode=ro&uri=true", "file:{cwd}/x.db"),
+            ("mysql+pymysql://u@h/n", "mysql+pymysql://u@h/n"),
+            ("postgresql+psycopg://u@h/n", "postgresql+psycopg://u@h/n"),
+        ],
+    )
+    def test_urls(self, given: str, resolved: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(tmp_path)
+        url, expected = resolve_url(given), resolved.format(cwd=tmp_path)
+        assert expected in (url, make_url(url).database)
+        assert resolve_url(url) == url
+
+    def test_plain_postgresql_takes_the_driver_that_is_there(self) -> None:
+        for plain in ("postgresql://u:p@h/n", "postgres://u:p@h/n"):
+            assert resolve_url(plain) in {"postgresql+psycopg://u:p@h/n", "postgresql+psycopg2://u:p@h/n"}
+
+    @pytest.mark.parametrize(
+        "given", ["studies", "x.txt", "sqlite://", "sqlite:///:memory:", "://", "sqlite:///file::memory:?uri=true"]
+    )
+    def test_refused(self, given: str) -> None:
+        with pytest.raises(StorageError) as caught:
+            resolve_url(given)
+        one_line(caught.value)
+
+    def test_odd_paths(self, tmp_path: Path) -> None:
+        path = tmp_path / "a b%41&c#ü 100%" / "x?y=z.db"
+        try:
+            url = resolve_url(str(path))
+        except StorageError as error:  # SQLAlchemy before 2.1
+            assert "rename" in str(error)
+            return
+        make(url)
+        assert path.exists()
+        assert trials_in(open_reader(url)) == 1
+
+    @pytest.mark.parametrize(
+        ("given", "shown"),
+        [
+            ("sqlite:////abs/x.db?timeout=5", "/abs/x.db"),
+            ("postgresql://u:s3cr3t@h:5432/n", "postgresql://u:***@h:5432/n"),
+            ("postgresql://u:s3cr3t@word@h/n", "postgresql://u:***@h/n"),
+            ("postgresql://u@h/n?password=s3cr3t&a=b", "postgresql://u@h/n?password=***&a=b"),
+            ("postgresql:///n?host=/tmp&sslpassword=s3cr3t", "postgresql:///n?host=/tmp&sslpassword=***"),
+            ("mysql://u:s3cr3t@h:port/n", "mysql://u:***@h:port/n"),
+            ("postgresql://u@h:5432/n", "postgresql://u@h:5432/n"),
+        ],
+    )
+    def test_masked(self, given: str, shown: str) -> None:
+        assert masked(given) == shown
+
+
+class TestNetworkFileSystems:
+    @pytest.fixture
+    def mounts(self, tmp_path: Path) -> Path:
+        table = tmp_path / "mounts"
+        lines = ["/dev/sda / ext4 rw 0 0", "srv:/a /mnt/nfs nfs4 rw 0 0", "tmpfs /mnt/nfs/local tmpfs rw 0 0",
+                 r"//srv/b /mnt/my\040share cifs rw 0 0", f"srv:/c {tmp_path}/shared lustre rw 0 0"]  # fmt: skip
+        table.write_text("\n".join(lines))
+        return table
+
+    @pytest.mark.parametrize(
+        ("place", "kind"),
+        [
+            ("/mnt/nfs/a/x.db", "nfs4"),
+            ("/mnt/nfs/local/x.db", None),
+            ("/mnt/nfs-not/x.db", None),
+            ("/mnt/my share/x.db", "cifs"),
+            ("/home/x.db", None),
+        ],
+    )
+    def test_longest_mount_point_decides(self, mounts: Path, place: str, kind: str | None) -> None:
+        assert network_file_system(Path(place), mounts) == kind
+
+    def test_refused_for_writing(self, mounts: Path, tmp_path: Path) -> None:
+        place = tmp_path / "shared" / "x.db"
+        with pytest.raises(StorageError, match=r"network file system \(lustre\).*PostgreSQL"):
+            open_writer(resolve_url(str(place)), create=True, mounts=mounts)
+        assert not place.parent.exists()
+
+    def test_unknown_without_a_table(self, tmp_path: Path) -> None:
+        assert network_file_system(tmp_path, tmp_path / "missing") is None
+
+
+class TestWriter:
+    def test_settings(self, url: str) -> None:
+        storage = open_writer(url, create=True)
+        with storage.engine.connect() as connection:
+            pragma = [
+                connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+                for name in ("journal_mode", "synchronous", "busy_timeout")
+            ]
+            assert pragma == ["wal", 1, 60_000]
+            # BEGIN IMMEDIATE: the lock is taken before the first write.
+            with raw(url, timeout=0.01) as other, pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+        storage.engine.dispose()
+
+    def test_only_create_makes_anything(self, url: str, path: Path) -> None:
+        with pytest.raises(StorageError, match=r"no database at /.*x\.db; `mtsearch run` makes one"):
+            open_writer(url)
+        assert not path.parent.exists()
+        make(url)
+        assert trials_in(open_writer(url)) == 1
+
+    def test_a_database_of_others_gets_no_tables(self, url: str, path: Path) -> None:
+        path.parent.mkdir()
+        with raw(url) as connection:
+            connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+        for open_it in (open_writer, open_reader):
+            with pytest.raises(StorageError, match="holds no studies"):
+                open_it(url)
+        with raw(url) as connection:
+            assert connection.execute("SELECT name FROM sqlite_master").fetchall() == [("alembic_version",)]
+
+    def test_options_in_the_url(self, path: Path) -> None:
+        url = resolve_url(f"sqlite:///{path}?check_same_thread=false")
+        make(url)
+        assert trials_in(open_reader(url)) == 1
+
+    def test_checkpoint_leaves_one_file(self, url: str, path: Path) -> None:
+        storage = open_writer(url, create=True)
+        optuna.create_study(storage=storage, study_name="s")
+        assert path.with_name("x.db-wal").stat().st_size > 0
+        checkpoint(storage)
+        assert [file.name for file in path.parent.iterdir()] == ["x.db"]
+        assert trials_in(storage) == 0  # still usable
+        storage.engine.dispose()
+
+    def test_checkpoint_is_harmless_elsewhere_and_when_busy(self, url: str) -> None:
+        checkpoint(InMemoryStorage())
+        make(url)
+        storage = open_writer(url)
+        with raw(url) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM studies").fetchall()
+            optuna.load_study(storage=storage, study_name="s").set_user_attr("a", 1)
+            checkpoint(storage)
+
+
+def create_at_once(url: str, barrier: Any, results: Any) -> None:
+    try:
+        barrier.wait(60)
+        storage = open_writer(url, create=True)
+        optuna.create_study(storage=storage, study_name=str(os.getpid()))
+        ensure_views(storage)
+        results.put("")
+    except BaseException as error:
+        results.put(repr(error))
+
+
+def race(url: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(4), context.Queue()
+    processes = [context.Process(target=create_at_once, args=(url, barrier, results)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    assert [results.get(timeout=120) for _ in processes] == [""] * 4
+    for process in processes:
+        process.join()
+    assert len(optuna.get_all_study_names(open_reader(url))) == 4
+
+
+class TestReader:
+    def test_never_creates(self, url: str, path: Path) -> None:
+        with pytest.raises(StorageError, match="`mtsearch run` makes one"):
+            open_reader(url)
+        assert not path.parent.exists()
+        path.parent.mkdir()
+        path.touch()  # what optuna-dashboard leaves behind
+        with pytest.raises(StorageError, match="holds no studies; `mtsearch run` makes the first"):
+            open_reader(url)
+        assert path.stat().st_size == 0
+
+    def test_never_writes(self, url: str, path: Path) -> None:
+        make(url)
+        before = path.read_bytes()
+        reader = open_reader(url)
+        assert trials_in(reader) == 1
+        with pytest.raises(StorageError, match="cannot be written"), storage_errors(url):
+            optuna.load_study(storage=reader, study_name="s").set_user_attr("a", 1)
+        reader.engine.dispose()
+        assert path.read_bytes() == before
+
+    def test_needs_no_lock(self, url: str) -> None:
+        make(url)
+        with raw(url) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            begin = time.monotonic()
+            assert trials_in(open_reader(url)) == 1
+            assert time.monotonic() - begin < 5
+
+    def test_one_transaction_is_one_moment(self, url: str) -> None:
+        make(url)
+        reader, writer = open_reader(url), open_writer(url)
+        with reader.engine.connect() as connection:
+            count = text("SELECT count(*) FROM trials")
+            assert connection.execute(count).scalar() == 1
+            make(url)
+            assert connection.execute(count).scalar() == 1
+        assert trials_in(reader) == 2
+        writer.engine.dispose()
+
+    def test_sees_what_another_process_writes(self, url: str) -> None:
+        make(url)
+        code = (
+            "import sys, optuna; from mtsearch.search.storage import open_writer\n"
+            "study = optuna.load_study(storage=open_writer(sys.argv[1]), study_name='s')\n"
+            "while len(study.get_trials(deepcopy=False)) < 60:\n"
+            "    study.add_trial(optuna.trial.create_trial(values=[1, 1]))\n"
+        )
+        writer = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code, url])
+        reader, seen = open_reader(url), set()
+        while writer.poll() is None:
+            seen.add(trials_in(reader))
+            time.sleep(0.01)
+        assert writer.returncode == 0
+        assert len(seen) > 2
+        assert trials_in(reader) == 60
+        assert trials_in(open_reader(url)) == 60  # after the writer has gone, with and without its -shm file
+        reader.engine.dispose()
+
+    def test_a_database_in_rollback_mode(self, url: str, path: Path) -> None:
+        path.parent.mkdir()
+        plain = RDBStorage(url)
+        _opened.append(plain)
+        optuna.create_study(storage=plain, study_name="s")
+        assert trials_in(open_reader(url)) == 0
+
+    @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+    def test_a_folder_that_is_not_writable(self) -> None:
+        folder = Path(tempfile.mkdtemp())  # outside pytest's, which only this user may enter
+        url = resolve_url(str(folder / "x.db"))
+        make(url)
+        trials_in(open_reader(url))  # imports everything while that is still allowed
+        for left in folder.glob("x.db-*"):
+            left.unlink()
+        (folder / "x.db").chmod(0o444)
+        folder.chmod(0o555)
+        root = os.geteuid() == 0
+        try:
+            if root:
+                os.seteuid(65534)
+            assert trials_in(open_reader(url)) == 1
+            with (
+                pytest.raises(StorageError, match="cannot be written; make the file and its folder writable"),
+                storage_errors(url),
+            ):
+                optuna.create_study(storage=open_writer(url), study_name="t")
+        finally:
+            if root:
+                os.seteuid(0)
+            folder.chmod(0o755)
+            shutil.rmtree(folder)
+
+
+class TestErrors:
+    """Each cause that can be provoked, by provoking it."""
+
+    def failing(self, url: str, create: bool = True) -> str:
+        with pytest.raises(StorageError) as caught:
+            open_writer(url, create=create)
+        return one_line(caught.value)
+
+    def test_a_folder_in_place_of_the_file(self, url: str, path: Path) -> None:
+        path.mkdir(parents=True)
+        assert f"{path} is a folder" in self.failing(url)
+        with pytest.raises(StorageError, match="is a folder"):
+            open_reader(url)
+
+    def test_a_file_in_place_of_the_folder(self, url: str, path: Path) -> None:
+        path.parent.touch()
+        assert "cannot be opened" in self.failing(url)
+
+    def test_a_file_that_is_no_database(self, url: str, path: Path) -> None:
+        path.parent.mkdir()
+        path.write_text("user,item,rating\n" * 1000)
+        assert "file is not a database" in self.failing(url)
+        with pytest.raises(StorageError, match="file is not a database"):
+            open_reader(url)
+
+    @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+    @pytest.mark.parametrize("place", ["/proc/x.db", "/proc/none/x.db"])
+    def test_a_folder_that_cannot_be_written(self, place: str) -> None:
+        assert "cannot be opened" in self.failing(resolve_url(place))
+
+    def test_an_unknown_kind(self) -> None:
+        assert "redis://u:***@h is of an unknown kind" in self.failing(f"redis://u:{PASSWORD}@h")
+
+    def test_no_url(self) -> None:
+        assert "cannot be parsed" in self.failing(f"mysql://u:{PASSWORD}@h:port/n")
+
+    def test_a_missing_driver(self) -> None:
+        assert "pip install 'mtsearch[postgres]'" in self.failing(f"postgresql+pg8000://u:{PASSWORD}@h/n")
+        assert "MySQLdb" in self.failing("mysql://u@h/n")
+
+    def test_a_port_that_refuses(self) -> None:
+        url = resolve_url(f"postgresql://u:{quote(PASSWORD)}@127.0.0.1:1/n?sslpassword={quote(PASSWORD)}")
+        assert "does not answer" in self.failing(url)
+
+    def test_an_unknown_host(self) -> None:
+        assert "the host of" in self.failing(resolve_url(f"postgresql://u:{PASSWORD}@no.such.host.invalid/n"))
+
+    @pytest.mark.parametrize(
+        ("version", "remedy"), [("v3.0.0.d", "mtsearch studies upgrade"), ("v99", "upgrade mtsearch")]
+    )
+    def test_a_schema_of_another_version(self, url: str, version: str, remedy: str) -> None:
+        make(url)
+        run(open_writer(url), f"UPDATE alembic_version SET version_num = '{version}'")
+        assert remedy in self.failing(url)
+        assert remedy in self.failing(url, create=False)
+        with pytest.raises(StorageError, match=f"another version of Optuna.*{remedy}"):
+            open_reader(url)
+
+    def test_an_upgrade_goes_through_once_the_views_are_dropped(self, url: str) -> None:
+        make(url)
+        storage = open_writer(url)
+        ensure_views(storage)
+        (index,) = run(
+            storage, "SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE '%trials_study_id'"
+        ).scalars()
+        run(storage, f"DROP INDEX {index}")
+        run(storage, "UPDATE alembic_version SET version_num = 'v3.0.0.c'")
+        storage.engine.dispose()
+        old = RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
+        _opened.append(old)
+        drop_views(old)
+        old.upgrade()
+        ensure_views(old)
+        assert trials_in(open_reader(url)) == 1
+
+    def test_locked(self, url: str) -> None:
+        make(url)
+        storage = open_writer(url)
+        with storage.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA busy_timeout=10")
+        with raw(url) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StorageError, match="is locked by another program; end the one") as caught:  # noqa: SIM117
+                with storage_errors(url):
+                    run(storage, "DELETE FROM trials")
+        one_line(caught.value)
+
+    def test_full(self, url: str) -> None:
+        make(url)
+        storage = open_writer(url)
+        with storage.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA max_page_count=1")
+        with pytest.raises(StorageError, match=r"no space is left for .*; free some"), storage_errors(url):
+            study = optuna.load_study(storage=storage, study_name="s")
+            for number in range(200):
+                study.set_user_attr(f"a{number}", "x" * 2000)
+
+    def test_damaged(self, url: str, path: Path) -> None:
+        make(url, trials=50)
+        with path.open("r+b") as file:
+            file.seek(4096 * 2)
+            file.write(b"\xff" * (path.stat().st_size - 4096 * 2))
+        with pytest.raises(StorageError, match=r"damaged.*recover"), storage_errors(url):
+            trials_in(open_reader(url))
+
+    @pytest.mark.parametrize("wrapped", [False, True])
+    def test_what_cannot_be_provoked(self, url: str, wrapped: bool) -> None:
+        driver = OperationalError(
+            "INSERT", {"reason": "database is locked"}, sqlite3.OperationalError("disk I/O error")
+        )
+        with pytest.raises(StorageError, match="disk I/O error; check the disk"), storage_errors(url):
+            if wrapped:
+                raise StorageInternalError("An exception is raised during the commit.") from driver
+            raise driver
+
+    def test_what_nobody_foresaw_is_passed_on_without_secrets(self) -> None:
+        url = "postgresql://u:s3cr3t@h/n?sslkey=k3y"
+        with (
+            pytest.raises(StorageError, match=r"postgresql://u:\*\*\*@h/n\?sslkey=\*\*\*: odd: \*\*\* and \*\*\*"),
+            storage_errors(url),
+        ):
+            raise OperationalError("", None, Exception("odd: s3cr3t and k3y"))
+
+    def test_other_errors_pass(self, url: str) -> None:
+        with pytest.raises(KeyError), storage_errors(url):
+            raise KeyError("Record does not exist.")
+
+
+class TestSQLiteRace:
+    def test_four_processes_create(self, url: str) -> None:
+        race(url)
+
+
+class TestPostgreSQL:
+    @pytest.fixture
+    def url(self, new_postgres: Callable[[], str]) -> str:
+        return resolve_url(new_postgres())
+
+    def test_writes_and_reads(self, url: str) -> None:
+        with pytest.raises(StorageError, match="holds no studies"):
+            open_reader(url)
+        make(url)
+        reader = open_reader(url)
+        assert trials_in(reader) == 1
+        with pytest.raises(StorageError, match="cannot be written"), storage_errors(url):
+            optuna.load_study(storage=reader, study_name="s").set_user_attr("a", 1)
+
+    def test_four_processes_create(self, url: str) -> None:
+        race(url)
+
+    def test_no_such_database(self, url: str) -> None:
+        with pytest.raises(StorageError, match=r"no database at .*createdb"):
+            open_writer(url.replace("/db", "/missing"), create=True)
+
+    @pytest.fixture
+    def role(self, postgres_server: Any) -> Iterator[str]:
+        """A user who, unlike the others of this server, needs a password."""
+        rules = Path(postgres_server.pgdata) / "pg_hba.conf"
+        trusting = rules.read_text()
+        postgres_server.psql("CREATE ROLE guarded LOGIN PASSWORD 'right'")
+        rules.write_text("local all guarded scram-sha-256\n" + trusting)
+        postgres_server.psql("SELECT pg_reload_conf()")
+        yield "guarded"
+        rules.write_text(trusting)
+        postgres_server.psql("SELECT pg_reload_conf()")
+
+    @pytest.mark.parametrize("given", ["guarded:s3cr3t%40word@", "guarded@"])
+    def test_a_wrong_password(self, url: str, role: str, given: str) -> None:
+        assert role in given
+        with pytest.raises(StorageError, match="refuses the user or the password") as caught:
+            open_writer(url.replace("postgres:@", given), create=True)
+        one_line(caught.value)
+
+    def test_a_lost_connection(self, url: str) -> None:
+        make(url)
+        storage = open_writer(url)
+        end = text(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        other = open_writer(url)
+        with (
+            pytest.raises(StorageError, match="was lost; check the server"),
+            storage_errors(url),
+            storage.engine.connect() as held,
+        ):
+            held.execute(text("SELECT 1"))
+            run(other, end.text)
+            held.execute(text("SELECT 1"))
+        run(other, end.text)
+        assert trials_in(storage) == 1  # a connection that died between two transactions is made anew
