@@ -1,3 +1,27 @@
 """Multi-objective hyperparameter search for recommenders that learn ratings and retrieval at once."""
 
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+__all__ = ["StudyDefinition", "StudyRecord", "TrialConfig", "baselines", "front", "run", "studies"]
+
+if TYPE_CHECKING:
+    from mtsearch.api import baselines, front, run, studies
+    from mtsearch.config import TrialConfig
+    from mtsearch.definition import StudyDefinition
+    from mtsearch.search.record import StudyRecord
+
+_HOMES = {
+    "StudyDefinition": "mtsearch.definition",
+    "StudyRecord": "mtsearch.search.record",
+    "TrialConfig": "mtsearch.config",
+} | dict.fromkeys(("baselines", "front", "run", "studies"), "mtsearch.api")
+
+
+def __getattr__(name: str) -> Any:
+    # NOTE: imported when asked for, since Optuna alone takes 0.3 s and `mtsearch --help` must not pay for it.
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415
+
+    return getattr(import_module(_HOMES[name]), name)

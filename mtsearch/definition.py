@@ -37,6 +37,7 @@ class StudySection(_Section):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     seed: Seed = 42
     objectives: tuple[str, str] = ("rmse", "top_100")
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     sampler: Sampler = Sampler()
 
     @field_validator("objectives", mode="before")
@@ -124,7 +125,8 @@ Parameter = Range | Choices
 class StudyDefinition(_Section):
     """A study file, resolved: what is searched, what is fixed, on which data and split, in which order.
 
-    `space` and `trials` may both be there (the listed trials run first), and one of them must be.
+    `space` and `trials` may both be there (the listed trials run first), and one of them must be. `published` are
+    values that someone else reported for the listed trials, in their order, to be shown beside what is measured.
     """
 
     study: StudySection
@@ -133,6 +135,7 @@ class StudyDefinition(_Section):
     space: dict[str, Parameter] = {}
     fixed: dict[str, Scalar] = {}
     trials: tuple[dict[str, Scalar], ...] = ()
+    published: tuple[dict[str, Number], ...] = ()
 
     @field_validator("space", mode="before")
     @classmethod
@@ -154,8 +157,16 @@ class StudyDefinition(_Section):
         for name in self.space.keys() & self.fixed.keys():
             raise ValueError(f"{name!r} is both in [space] and in [fixed]: drop one")
         self._check_listed()
+        self._check_published()
         self._check_values()
         return self
+
+    def _check_published(self) -> None:
+        if self.published and len(self.published) != len(self.trials):
+            raise ValueError(f"[[published]] has {len(self.published)} entries for {len(self.trials)} [[trials]]")
+        for name in (name for entry in self.published for name in entry):
+            if name not in METRICS:
+                raise ValueError(f"[[published]]: unknown metric {name!r}{_nearest(name, METRICS)}")
 
     def _check_listed(self) -> None:
         for number, trial in enumerate(self.trials, start=1):

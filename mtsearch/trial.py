@@ -38,6 +38,7 @@ class TrialResult:
         parameters: number of trainable weights.
         seconds: wall clock by phase: `trace`, `train`, `evaluate`.
         stopped: `on_epoch` returned False before the last epoch.
+        repeats: metrics of each seed, where `metrics` are a mean over several.
     """
 
     metrics: Mapping[str, float]
@@ -46,6 +47,7 @@ class TrialResult:
     parameters: int
     seconds: Mapping[str, float] = field(default_factory=dict)
     stopped: bool = False
+    repeats: tuple[Mapping[str, float], ...] = ()
 
 
 class Trainer(Protocol):

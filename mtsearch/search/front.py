@@ -12,8 +12,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch.errors import StorageError
-
-METRICS_ATTRIBUTE = "mtsearch:metrics"
+from mtsearch.search.attributes import METRICS
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,12 @@ def front_of(study: optuna.Study) -> list[FrontRow]:
         problem = f"study {study.study_name} has {len(study.directions)} objective(s), and a front needs two"
         raise StorageError(problem, "name another with --study")
     signs = [-1.0 if direction is StudyDirection.MAXIMIZE else 1.0 for direction in study.directions]
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return pareto_front([_row(trial) for trial in trials if _counts(trial)], (signs[0], signs[1]))
+    return pareto_front(finite_rows(study.get_trials(deepcopy=False)), (signs[0], signs[1]))
+
+
+def finite_rows(trials: Sequence[FrozenTrial]) -> list[FrontRow]:
+    """The completed, feasible trials whose two values are finite, in the order given."""
+    return [_row(trial) for trial in trials if trial.state == TrialState.COMPLETE and _is_point(trial)]
 
 
 def _losses(row: FrontRow, signs: tuple[float, float]) -> tuple[float, float]:
@@ -127,11 +130,11 @@ def _normalised(losses: NDArray[np.float64]) -> NDArray[np.float64]:
     return scaled
 
 
-def _counts(trial: FrozenTrial) -> bool:
+def _is_point(trial: FrozenTrial) -> bool:
     feasible = all(value <= 0 for value in trial.constraints.values())
     return feasible and all(math.isfinite(value) for value in trial.values)
 
 
 def _row(trial: FrozenTrial) -> FrontRow:
     first, second = trial.values
-    return FrontRow(trial.number, (first, second), trial.params, trial.user_attrs.get(METRICS_ATTRIBUTE, {}))
+    return FrontRow(trial.number, (first, second), trial.params, trial.user_attrs.get(METRICS, {}))

@@ -15,7 +15,7 @@ import hashlib
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import Connection
 
-CURVE_ATTRIBUTE = "mtsearch:curve"
+from mtsearch.search.attributes import CURVE
 
 # NOTE: no "%" in PostgreSQL's texts, which its drivers would take for a parameter.
 _NAMES = {
@@ -166,14 +166,14 @@ _DEFINITIONS = {
         "learning_curves": f"""
 SELECT s.study_name, t.number, json_extract(e.value, '$.epoch'), e.value -> '$.metrics'{_CURVE_ROWS}
 JOIN json_each({_SQLITE_JSON.format("a.value_json")}) e
-WHERE a.key = '{CURVE_ATTRIBUTE}'""",
+WHERE a.key = '{CURVE}'""",
     },
     "postgresql": {
         "pareto_front": _front("'Infinity'::float8", _POSTGRES_INFEASIBLE, _POSTGRES_PARAMS),
         "learning_curves": f"""
 SELECT s.study_name, t.number, (e.value ->> 'epoch')::int, (e.value -> 'metrics')::text{_CURVE_ROWS}
 CROSS JOIN LATERAL json_array_elements(
-    CASE WHEN a.key = '{CURVE_ATTRIBUTE}' THEN {_POSTGRES_JSON.format("a.value_json")} ELSE '[]' END) e(value)
-WHERE a.key = '{CURVE_ATTRIBUTE}'""",
+    CASE WHEN a.key = '{CURVE}' THEN {_POSTGRES_JSON.format("a.value_json")} ELSE '[]' END) e(value)
+WHERE a.key = '{CURVE}'""",
     },
 }

@@ -1,10 +1,11 @@
-"""A real PostgreSQL from a wheel, one empty database per request."""
+"""A real PostgreSQL from a wheel, one empty database per request; and small data."""
 
 import itertools
 import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -38,3 +39,14 @@ def new_postgres(postgres_server: Any) -> Callable[[], str]:
         return str(postgres_server.get_uri(database=name))
 
     return new
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """A small ml-100k folder: 40 users, 30 items."""
+    rows = [f"{u}\t{i}\t{1 + (u * i) % 5}\t{880000000 + u}" for u in range(1, 41) for i in range(1, 31) if (u + i) % 3]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "u.data").write_text("\n".join(rows) + "\n")
+    items = [f"{i}|Film {i} (1990)|01-Jan-1990||http://x|" + "|".join("0" * 19) for i in range(1, 31)]
+    (tmp_path / "data" / "u.item").write_text("\n".join(items) + "\n", encoding="latin-1")
+    return str(tmp_path / "data")

@@ -1,0 +1,5 @@
+"""`python -m mtsearch`."""
+
+from mtsearch.cli.main import main
+
+main()

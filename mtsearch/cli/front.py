@@ -1,0 +1,24 @@
+"""`mtsearch front`."""
+
+import click
+
+from mtsearch.cli import options
+from mtsearch.cli.output import emit
+
+
+@click.command()
+@options.study
+@options.storage
+@options.output_format
+def command(study: str | None, storage: str | None, output_format: str) -> None:
+    """Show the front of a study beside the baselines."""
+    from mtsearch.cli.output import read_study
+    from mtsearch.report import tables
+
+    record = read_study(study, storage)
+    emit(
+        output_format,
+        table=lambda: tables.front_table(record),
+        rows=lambda: tables.front_rows(record),
+        csv=lambda: tables.front_csv(record),
+    )

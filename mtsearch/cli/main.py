@@ -1,0 +1,67 @@
+"""`mtsearch`: finds the command, and says errors in one line."""
+
+import sys
+from importlib import import_module
+
+import click
+
+from mtsearch import __version__
+from mtsearch.errors import MtsearchError
+
+COMMANDS = {
+    "run": "Search: run trials of a study and keep them.",
+    "front": "Show the front of a study beside the baselines.",
+    "plot": "Write one page with the front.",
+    "baselines": "Show what needs no search, on the same split.",
+    "studies": "List the studies in a storage.",
+}
+
+
+class _Commands(click.Group):
+    """Imports a command when it is called, so that `--help` imports none."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"mtsearch.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="mtsearch")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Find out how to weigh the rating and the retrieval loss of a joint recommender.
+
+    `mtsearch run --trials 50` is where to begin.
+    """
+
+
+def main() -> None:
+    """The entry point; exit status 0 done, 1 a named error, 2 usage, 130 interrupted."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(_interrupted())
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(_interrupted())
+    except MtsearchError as error:
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_status)
+
+
+def _interrupted() -> int:
+    click.echo("interrupted; what was finished is kept", err=True)
+    return 130

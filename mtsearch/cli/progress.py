@@ -1,0 +1,77 @@
+"""How a run looks while it goes on: a bar on a terminal, plain lines elsewhere."""
+
+import sys
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from mtsearch.objectives import METRICS
+from mtsearch.search.runner import TrialEnd
+
+
+class Progress:
+    """Shows trials as they end, and the best of each objective so far.
+
+    Args:
+        objectives: keys of the two metrics.
+    """
+
+    def __init__(self, objectives: tuple[str, str]) -> None:
+        self._metrics = METRICS[objectives[0]], METRICS[objectives[1]]
+        self._best: dict[str, tuple[float, int]] = {}
+        self._until = 0
+        console = Console(stderr=True)
+        self._bar = RichProgress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[best]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _type: type[BaseException] | None, _error: object, _traceback: TracebackType | None) -> None:
+        self._bar.stop()
+
+    def begun(self, done: int, until: int) -> None:
+        """The study has `done` counting trials and shall have `until`."""
+        self._until = until
+        self._bar.start()
+        self._task = self._bar.add_task("trials", total=until, completed=done, best="")
+        self._say(f"{done} trials done, {max(until - done, 0)} to run")
+
+    def trial_ended(self, end: TrialEnd) -> None:
+        """One more line, or one more step of the bar."""
+        self._remember(end)
+        if self._task is not None:
+            self._bar.update(self._task, completed=end.counting, best=self._best_line())
+        if end.values is None:
+            self._bar.console.print(f"trial {end.trial} failed: {end.reason}", markup=False, highlight=False)
+            return
+        values = "  ".join(f"{m.key} {v:.4f}" for m, v in zip(self._metrics, end.values, strict=True))
+        self._say(f"trial {end.trial}  {values}  {end.seconds:.1f} s  [{end.counting}/{self._until}]")
+
+    def _remember(self, end: TrialEnd) -> None:
+        for metric, value in zip(self._metrics, end.values or (), strict=False):
+            best = self._best.get(metric.key)
+            if best is None or metric.sign * value < metric.sign * best[0]:
+                self._best[metric.key] = (value, end.trial)
+
+    def _best_line(self) -> str:
+        return " · ".join(f"{key} {value:.3f} (trial {trial})" for key, (value, trial) in self._best.items())
+
+    def _say(self, line: str) -> None:
+        """Only where there is no bar."""
+        if self._bar.disable:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()

@@ -1,0 +1,62 @@
+"""`mtsearch run`."""
+
+import click
+
+from mtsearch.cli import options
+
+
+@click.command()
+@click.argument("definition", default="ml-100k")
+@click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Counting trials to add.  [default: 50]")
+@click.option("--until", type=click.IntRange(min=1), metavar="N", help="Counting trials to have in all.")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Begin no trial after.")
+@click.option("--study", "name", metavar="NAME", help="Name of the study.  [default: the definition's]")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="Seed of the study.")
+@click.option("--sampler", metavar="KIND", help="tpe or random.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+              help="Processes. Several are faster; one alone proposes the same configurations each time.")  # fmt: skip
+@options.overrides
+@options.storage
+def command(
+    definition: str,
+    trials: int | None,
+    until: int | None,
+    timeout: float | None,
+    name: str | None,
+    seed: int | None,
+    sampler: str | None,
+    workers: int,
+    overrides: tuple[str, ...],
+    storage: str | None,
+) -> None:
+    """Run trials of DEFINITION: the path of a TOML file or the name of a shipped one.
+
+    Goes on with the study where it exists. Ctrl-C ends the running trial and keeps what was finished.
+    """
+    if trials is not None and until is not None:
+        raise click.UsageError("--trials and --until exclude each other")
+    loaded = options.load_definition(definition, overrides, {"name": name, "seed": seed, "sampler.kind": sampler})
+    options.show_messages()
+
+    from mtsearch import api
+    from mtsearch.cli.progress import Progress
+    from mtsearch.cli.summary import print_summary
+    from mtsearch.search.storage import masked, resolve_url
+
+    place = masked(resolve_url(storage))
+    click.echo(f"study {loaded.study.name} in {place}", err=True)
+    with Progress(loaded.study.objectives) as progress:
+        record = api.run(
+            loaded,
+            trials,
+            until=until,
+            timeout=timeout,
+            workers=workers,
+            storage=storage,
+            observer=progress.trial_ended,
+            begun=progress.begun,
+        )
+    print_summary(record, loaded, place)
+    if record.interrupted:
+        click.echo("interrupted; what was finished is kept, and the same command goes on", err=True)
+        raise SystemExit(130)

@@ -1,0 +1,59 @@
+"""`mtsearch studies`."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mtsearch.cli import options
+from mtsearch.cli.output import emit, plain_csv
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mtsearch.search.record import StudyRecord
+
+
+@click.command()
+@options.storage
+@options.output_format
+def command(storage: str | None, output_format: str) -> None:
+    """List the studies in a storage; JSON has each one's definition and passport."""
+    from mtsearch import api
+
+    records = api.studies(storage)
+    brief = [_brief(record) for record in records]
+    full = [{**row, **_full(record)} for row, record in zip(brief, records, strict=True)]
+    emit(output_format, table=lambda: _table(brief), rows=lambda: full, csv=lambda: plain_csv(brief))
+
+
+def _brief(record: "StudyRecord") -> dict[str, Any]:
+    return {
+        "study": record.name,
+        "objectives": " ".join(metric.key for metric in record.objectives),
+        "trials": record.counting,
+        "front": len(record.front),
+        "hypervolume": round(record.hypervolume, 6),
+        "ended": record.ended.isoformat(sep=" ", timespec="seconds") if record.ended else "",
+    }
+
+
+def _full(record: "StudyRecord") -> dict[str, Any]:
+    failures = [{"trial": f.trial, "reason": f.reason, "counted": f.counted} for f in record.failures]
+    return {
+        "states": dict(record.states),
+        "failures": failures,
+        "definition": record.definition,
+        "passport": record.passport,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for name in rows[0] if rows else ("no studies",):
+        table.add_column(name, justify="left" if name in ("study", "objectives", "ended") else "right")
+    for row in rows:
+        table.add_row(*(Text(str(value)) for value in row.values()))
+    return table

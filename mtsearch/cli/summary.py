@@ -1,0 +1,42 @@
+"""What stands on the terminal when a run has ended."""
+
+from statistics import median
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from mtsearch.definition import StudyDefinition
+from mtsearch.report.tables import front_table
+from mtsearch.search.record import StudyRecord
+
+
+def print_summary(record: StudyRecord, definition: StudyDefinition, place: str) -> None:
+    """The front beside the baselines, where everything is, and what to type next; on stderr."""
+    console = Console(stderr=True)
+    console.print(front_table(record))
+    if definition.published:
+        console.print(_published(record, definition))
+    for name in record.unbeaten:
+        console.print(f"No trial beats the baseline {name!r} in its objective.", markup=False)
+    failed = sum(failure.counted for failure in record.failures)
+    click.echo(f"{record.counting} trials ({failed} failed), hypervolume {record.hypervolume:.4f}", err=True)
+    click.echo(f"stored in {place}", err=True)
+    option = f" --study {record.name}"
+    click.echo(f"next: mtsearch front{option} · mtsearch plot{option}", err=True)
+
+
+def _published(record: StudyRecord, definition: StudyDefinition) -> Table:
+    """Each listed trial: what was measured beside what was published."""
+    table = Table(title=f"measured / published ({definition.study.repeats} seeds: median)", title_justify="left")
+    table.add_column("trial", justify="right")
+    metrics = [metric for metric in record.objectives if metric.key in definition.published[0]]
+    for metric in metrics:
+        table.add_column(metric.axis, justify="right")
+    rows = {row.trial: row for row in record.rows}
+    for number, published in enumerate(definition.published):
+        if number in rows:
+            seeds = record.repeats.get(number, [rows[number].metrics])
+            cells = [f"{median(seed[m.key] for seed in seeds):.3f} / {published[m.key]:.3f}" for m in metrics]
+            table.add_row(str(number), *cells)
+    return table

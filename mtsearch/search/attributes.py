@@ -1,0 +1,51 @@
+"""What a study records beside Optuna's own: the keys of its attributes, and when a trial counts.
+
+Everything goes through Optuna's public interface, so that every storage holds it and optuna-dashboard shows it.
+"""
+
+import socket
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from optuna.trial import FrozenTrial, TrialState
+
+# of a study
+DEFINITION = "mtsearch:definition"
+PASSPORT = "mtsearch:passport"
+BASELINES = "mtsearch:baselines"
+
+# of a trial
+CONFIG = "mtsearch:config"
+CURVE = "mtsearch:curve"
+METRICS = "mtsearch:metrics"
+REPEATS = "mtsearch:repeats"
+REASON = "mtsearch:reason"
+SECONDS = "mtsearch:seconds"
+PARAMETERS = "mtsearch:parameters"
+WORKER = "mtsearch:worker"
+RETRY_OF = "mtsearch:retry_of"
+
+ReasonKind = Literal["model", "interrupted", "died", "error"]
+
+
+def worker_name(pid: int) -> str:
+    """Who runs a trial, as its attribute says it: host and process."""
+    return f"{socket.gethostname()}:{pid}"
+
+
+def reason(kind: ReasonKind, text: str) -> Mapping[str, str]:
+    """Why a trial failed: a reason of the `model` counts, the others do not."""
+    return {"kind": kind, "text": text}
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether the trial uses up budget: complete, pruned, or failed for a reason of the model."""
+    if trial.state == TrialState.FAIL:
+        return reason_of(trial).get("kind") == "model"
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def reason_of(trial: FrozenTrial) -> Mapping[str, Any]:
+    """The stored reason; empty where there is none."""
+    stored: Mapping[str, Any] = trial.user_attrs.get(REASON, {})
+    return stored

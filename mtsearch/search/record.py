@@ -1,0 +1,157 @@
+"""What a storage holds of a study, read once, as plain data for tables, figures and JSON."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from mtsearch.errors import StudyNotFound
+from mtsearch.objectives import METRICS, Metric
+from mtsearch.search import attributes
+from mtsearch.search.front import FrontRow, finite_rows, hypervolume, knee, pareto_front
+from mtsearch.search.study import find
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial that did not complete, and why."""
+
+    trial: int
+    reason: str
+    counted: bool
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study as it stands.
+
+    Attributes:
+        name: of the study.
+        objectives: the two metrics.
+        rows: its complete, feasible, finite trials, by number.
+        counting: trials that used up budget.
+        states: number of trials by state, in lower case.
+        failures: by trial number.
+        configs: resolved configuration of each trial, by number.
+        baselines: metrics of each reference, by name.
+        definition, passport: as stored.
+        begun, ended: first start and last end of a trial, local time as Optuna keeps it; None before.
+        interrupted: the user ended the run that returned it.
+        repeats: metrics of each seed of a trial, by number, where it was repeated.
+    """
+
+    name: str
+    objectives: tuple[Metric, Metric]
+    rows: tuple[FrontRow, ...]
+    counting: int
+    states: Mapping[str, int]
+    failures: tuple[Failure, ...]
+    configs: Mapping[int, Mapping[str, Any]]
+    baselines: Mapping[str, Mapping[str, float]]
+    definition: Mapping[str, Any]
+    passport: Mapping[str, Any]
+    begun: datetime | None = None
+    ended: datetime | None = None
+    interrupted: bool = False
+    repeats: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+
+    @property
+    def signs(self) -> tuple[float, float]:
+        """1 per objective where lower is better, -1 where higher is."""
+        return self.objectives[0].sign, self.objectives[1].sign
+
+    @cached_property
+    def front(self) -> list[FrontRow]:
+        """The Pareto front, by the first objective, best first."""
+        return pareto_front(self.rows, self.signs)
+
+    @cached_property
+    def knee(self) -> FrontRow | None:
+        """The front's knee."""
+        return knee(self.front, self.signs)
+
+    def baseline_values(self, name: str) -> tuple[float, float]:
+        """The two objectives of a baseline."""
+        first, second = self.objectives
+        return self.baselines[name][first.key], self.baselines[name][second.key]
+
+    @property
+    def hypervolume(self) -> float:
+        """The front's share of the box between chance and the ideal; 0 where no baselines are stored."""
+        if "chance" not in self.baselines:
+            return 0.0
+        ideal = tuple(0.0 if metric.direction == "minimize" else 1.0 for metric in self.objectives)
+        values = [row.values for row in self.front]
+        return hypervolume(values, self.signs, self.baseline_values("chance"), (ideal[0], ideal[1]))
+
+    def beaten_by(self, row: FrontRow) -> list[str]:
+        """Names of the baselines that the trial is better than in both objectives."""
+        return [name for name in self.baselines if self._better(row.values, self.baseline_values(name))]
+
+    @property
+    def unbeaten(self) -> list[str]:
+        """Per objective the best baseline, where no trial of the front is better in that objective."""
+        names = []
+        for index, sign in enumerate(self.signs):
+            best = min(self.baselines, key=lambda name: sign * self.baseline_values(name)[index], default=None)
+            if best and all(sign * row.values[index] >= sign * self.baseline_values(best)[index] for row in self.front):
+                names.append(best)
+        return names
+
+    def _better(self, values: tuple[float, float], others: tuple[float, float]) -> bool:
+        return all(s * a < s * b for s, a, b in zip(self.signs, values, others, strict=True))
+
+
+def read(storage: BaseStorage, name: str | None = None) -> StudyRecord:
+    """The record of a study; without a name, of the one written last.
+
+    Raises:
+        StudyNotFound: there is none, or it was not made by mtsearch.
+    """
+    return of(find(storage, name))
+
+
+def read_all(storage: BaseStorage) -> list[StudyRecord]:
+    """All studies that mtsearch made, by name."""
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in optuna.get_all_study_names(storage)]
+    return [of(study) for study in studies if attributes.DEFINITION in study.user_attrs]
+
+
+def of(study: optuna.Study, interrupted: bool = False) -> StudyRecord:
+    """The record of a study.
+
+    Raises:
+        StudyNotFound: it was not made by mtsearch.
+    """
+    stored = study.user_attrs
+    if attributes.DEFINITION not in stored:
+        raise StudyNotFound(f"study {study.study_name!r} was not made by mtsearch", "name another with --study")
+    trials = study.get_trials(deepcopy=False)
+    first, second = stored[attributes.DEFINITION]["study"]["objectives"]
+    return StudyRecord(
+        name=study.study_name,
+        objectives=(METRICS[first], METRICS[second]),
+        rows=tuple(finite_rows(trials)),
+        counting=sum(map(attributes.counts, trials)),
+        states=Counter(trial.state.name.lower() for trial in trials),
+        failures=tuple(_failure(trial) for trial in trials if trial.state == TrialState.FAIL),
+        configs={t.number: t.user_attrs[attributes.CONFIG] for t in trials if attributes.CONFIG in t.user_attrs},
+        repeats={t.number: t.user_attrs[attributes.REPEATS] for t in trials if attributes.REPEATS in t.user_attrs},
+        baselines=stored.get(attributes.BASELINES, {}),
+        definition=stored[attributes.DEFINITION],
+        passport=stored.get(attributes.PASSPORT, {}),
+        begun=min((t.datetime_start for t in trials if t.datetime_start), default=None),
+        ended=max((t.datetime_complete for t in trials if t.datetime_complete), default=None),
+        interrupted=interrupted,
+    )
+
+
+def _failure(trial: FrozenTrial) -> Failure:
+    text = attributes.reason_of(trial).get("text", "ended from outside")
+    return Failure(trial.number, text, attributes.counts(trial))

@@ -1,0 +1,55 @@
+"""One draw is no result: a trial as the mean over several seeds."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from mtsearch.config import TrialConfig
+from mtsearch.trial import EpochMetrics, Trainer, TrialResult
+
+
+class RepeatedTrainer:
+    """Trains a configuration with `repeats` seeds, its own and the ones after it, and reports the mean.
+
+    Args:
+        trainer: of one seed.
+        repeats: K, at least 1.
+    """
+
+    def __init__(self, trainer: Trainer, repeats: int) -> None:
+        self._trainer, self._repeats = trainer, repeats
+
+    def train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool]) -> TrialResult:
+        """See `mtsearch.trial.Trainer`; `on_epoch` hears of every seed's epochs, and may stop at any of them."""
+        results: list[TrialResult] = []
+        for number in range(self._repeats):
+            seeded = config.model_copy(update={"seed": (config.seed + number) % 2**31})
+            results.append(self._trainer.train(seeded, on_epoch))
+            if results[-1].stopped:
+                return results[-1]
+        return results[0] if len(results) == 1 else _mean_result(results)
+
+
+def _mean_result(results: Sequence[TrialResult]) -> TrialResult:
+    curves = zip(*(result.curve for result in results), strict=False)
+    return replace(
+        results[0],
+        metrics=_mean([result.metrics for result in results]),
+        curve=tuple(_mean_epoch(epochs) for epochs in curves),
+        seconds={name: sum(result.seconds[name] for result in results) for name in results[0].seconds},
+        repeats=tuple(result.metrics for result in results),
+    )
+
+
+def _mean_epoch(epochs: Sequence[EpochMetrics]) -> EpochMetrics:
+    return EpochMetrics(
+        epochs[0].epoch,
+        _mean([epoch.metrics for epoch in epochs]),
+        _mean([epoch.losses for epoch in epochs]),
+        sum(epoch.seconds for epoch in epochs),
+    )
+
+
+def _mean(mappings: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([mapping[key] for mapping in mappings])) for key in mappings[0]}

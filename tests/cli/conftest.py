@@ -1,0 +1,54 @@
+"""Running commands as a user would, in a folder of the test's own."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mtsearch.cli.main import main
+
+
+@dataclass(frozen=True)
+class Result:
+    status: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture
+def mtsearch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """`mtsearch("front", "--format", "json")` in this process, with an empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MTSEARCH_STORAGE", raising=False)
+
+    def invoke(*args: str) -> Result:
+        monkeypatch.setattr(sys, "argv", ["mtsearch", *args])
+        status: object = 0
+        try:
+            main()
+        except SystemExit as end:
+            status = end.code or 0
+        captured = capsys.readouterr()
+        assert isinstance(status, int)
+        return Result(status, captured.out, captured.err)
+
+    return invoke
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Command:
+    """The installed command in a process of its own."""
+
+    def invoke(*args: str, cwd: Path = tmp_path) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "mtsearch", *args], cwd=cwd, capture_output=True, text=True, check=False
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return invoke

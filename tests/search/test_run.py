@@ -1,0 +1,213 @@
+"""A study from its first trial to its last: budget, listed trials, failures, interruption, resumption."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from mtsearch import StudyDefinition, api
+from mtsearch.config import TrialConfig
+from mtsearch.errors import DefinitionError, StudyMismatch
+from mtsearch.search.record import StudyRecord
+from mtsearch.search.storage import open_reader, resolve_url
+
+from .trainers import FormulaTrainer, made_by, metrics_of
+
+SPACE = {
+    "rating_weight": {"low": 0.01, "high": 1.0, "log": True},
+    "retrieval_weight": {"low": 0.001, "high": 1.0, "log": True},
+    "embedding_size": {"choices": [16, 32]},
+    "learning_rate": {"low": 0.01, "high": 0.8, "log": True},
+}
+
+
+def define(data: str, **tables: Any) -> StudyDefinition:
+    raw = {"study": {"name": "s", "seed": 3}, "data": {"source": data}, "space": SPACE, **tables}
+    return StudyDefinition.from_mapping(raw)
+
+
+def trials_of(path: Path, name: str = "s") -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=name, storage=open_reader(resolve_url(str(path)))).get_trials()
+
+
+def go(
+    definition: StudyDefinition, path: Path, trials: int | None, trainer: FormulaTrainer | None = None, **kwargs: Any
+) -> StudyRecord:
+    made = made_by(trainer or FormulaTrainer())
+    return api.run(definition, trials, storage=str(path), make_trainer=made, **kwargs)
+
+
+def test_adds_exactly_the_trials_asked_for(data: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    assert go(define(data), path, 7).counting == 7
+    assert go(define(data), path, 5).counting == 12
+    assert go(define(data), path, None, until=15).counting == 15
+    assert go(define(data), path, None, until=10).counting == 15
+    assert [trial.state for trial in trials_of(path)] == [TrialState.COMPLETE] * 15
+
+
+def test_stores_what_the_trainer_said(data: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    record = go(define(data, fixed={"epochs": 4}), path, 3)
+    for trial in trials_of(path):
+        config = TrialConfig(**trial.user_attrs["mtsearch:config"])
+        expected = metrics_of(config, 4)
+        assert trial.params == {name: getattr(config, name) for name in SPACE}
+        assert trial.values == [expected["rmse"], expected["top_100"]]
+        assert trial.user_attrs["mtsearch:metrics"] == expected
+        assert [epoch["epoch"] for epoch in trial.user_attrs["mtsearch:curve"]] == [1, 2, 3, 4]
+        assert config.seed == 3
+    assert record.passport["split"]["train"] > 0
+    assert set(record.baselines) == {"chance", "popularity", "biases"}
+
+
+def test_same_seed_two_databases_identical(data: str, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.db", tmp_path / "b.db"
+    go(define(data), first, 25)
+    go(define(data), second, 25)
+    assert [(t.params, t.values) for t in trials_of(first)] == [(t.params, t.values) for t in trials_of(second)]
+
+
+def test_another_seed_proposes_other_parameters(data: str, tmp_path: Path) -> None:
+    go(define(data), tmp_path / "a.db", 3)
+    go(define(data, study={"name": "s", "seed": 4}), tmp_path / "b.db", 3)
+    assert trials_of(tmp_path / "a.db")[0].params != trials_of(tmp_path / "b.db")[0].params
+
+
+def test_in_parts_as_in_one_go(data: str, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "a.db", tmp_path / "b.db"
+    go(define(data), whole, 24)
+    for count in (1, 9, 3, 11):
+        go(define(data), parts, count)
+    assert [t.params for t in trials_of(whole)] == [t.params for t in trials_of(parts)]
+
+
+def test_listed_trials_run_first_and_count(data: str, tmp_path: Path) -> None:
+    listed = [{"learning_rate": 0.1, "embedding_size": 32}, {"rating_weight": 0.5}]
+    go(define(data, trials=listed), tmp_path / "a.db", 4)
+    trials = trials_of(tmp_path / "a.db")
+    assert len(trials) == 4
+    assert (trials[0].params["learning_rate"], trials[0].params["embedding_size"]) == (0.1, 32)
+    assert trials[1].params["rating_weight"] == 0.5
+
+
+def test_definition_without_space_runs_its_list_once(data: str, tmp_path: Path) -> None:
+    listed = [{"rating_weight": 1.0, "retrieval_weight": 0.0}, {"rating_weight": 0.0, "retrieval_weight": 1.0}]
+    definition = define(data, space={}, trials=listed)
+    path = tmp_path / "a.db"
+    assert go(definition, path, None).counting == 2
+    assert go(definition, path, None).counting == 2
+    assert [t.params for t in trials_of(path)] == listed
+    with pytest.raises(DefinitionError, match=r"lists 2 trials and has no \[space\]"):
+        go(definition, path, 1)
+
+
+def test_failures_of_the_model_count_and_say_why(data: str, tmp_path: Path) -> None:
+    space = {"learning_rate": {"low": 0.5, "high": 1.0}}
+    record = go(define(data, space=space), tmp_path / "a.db", 20)
+    failed = [t for t in trials_of(tmp_path / "a.db") if t.state == TrialState.FAIL]
+    assert record.counting == 20
+    assert failed
+    assert all(t.params["learning_rate"] > 0.9 for t in failed)
+    assert {failure.reason for failure in record.failures} == {
+        "non-finite loss at epoch 1, step 3; lower learning_rate"
+    }
+
+
+def test_infinite_objective_never_reaches_the_front(data: str, tmp_path: Path) -> None:
+    class Infinite(FormulaTrainer):
+        def train(self, config: TrialConfig, on_epoch: Any) -> Any:
+            result = super().train(config, on_epoch)
+            result.metrics["top_100"] = float("inf")  # type: ignore[index] # a plain dict
+            return result
+
+    record = go(define(data), tmp_path / "a.db", 2, Infinite())
+    assert record.rows == ()
+    assert "top_100 is inf at epoch 3" in record.failures[0].reason
+
+
+def test_error_of_the_trainer_ends_the_run_and_leaves_no_trial_running(data: str, tmp_path: Path) -> None:
+    def break_down(_config: TrialConfig, _epoch: int) -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        go(define(data), tmp_path / "a.db", 2, FormulaTrainer(break_down))
+    (trial,) = trials_of(tmp_path / "a.db")
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs["mtsearch:reason"] == {"kind": "error", "text": "RuntimeError: a bug"}
+
+
+def send_at(trial: int, epoch: int, count: int = 1) -> Callable[[TrialConfig, int], None]:
+    """A hook that signals this process in that epoch of the so-manieth trial."""
+    seen = [0]
+
+    def hook(_config: TrialConfig, present: int) -> None:
+        seen[0] += present == 1
+        if (seen[0], present) == (trial, epoch):
+            for _ in range(count):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    return hook
+
+
+def test_interrupted_and_resumed_proposes_what_it_would_have(data: str, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "a.db", tmp_path / "b.db"
+    go(define(data), whole, 20)
+    for place in (1, 3, 12):
+        record = go(define(data), parts, None, FormulaTrainer(send_at(place, 2)), until=20)
+        assert record.interrupted
+        assert record.states["fail"] >= 1
+        assert "running" not in record.states
+    record = go(define(data), parts, None, until=20)
+    done = [t for t in trials_of(parts) if t.state == TrialState.COMPLETE]
+    assert record.counting == len(done) == 20
+    assert [t.params for t in done] == [t.params for t in trials_of(whole)]
+    assert "interrupted after epoch 2" in record.failures[0].reason
+
+
+def test_second_interrupt_ends_at_once_and_leaves_no_trial_running(data: str, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go(define(data), tmp_path / "a.db", 5, FormulaTrainer(send_at(2, 1, count=2)))
+    states = [t.state for t in trials_of(tmp_path / "a.db")]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.WAITING]
+
+
+def test_signal_handlers_are_put_back(data: str, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    go(define(data), tmp_path / "a.db", 1)
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_another_definition_under_the_name_is_refused_with_the_difference(data: str, tmp_path: Path) -> None:
+    go(define(data), tmp_path / "a.db", 1)
+    changed = define(data, space={**SPACE, "learning_rate": {"low": 0.02, "high": 0.8, "log": True}})
+    with pytest.raises(StudyMismatch, match=r"space\.learning_rate\.low: 0\.01 -> 0\.02.*--study"):
+        go(changed, tmp_path / "a.db", 1)
+    assert len(trials_of(tmp_path / "a.db")) == 1
+
+
+def test_other_data_under_the_definition_are_refused(data: str, tmp_path: Path) -> None:
+    go(define(data), tmp_path / "a.db", 1)
+    with (Path(data) / "u.data").open("a") as file:
+        file.write("1\t2\t5\t880000099\n")
+    with pytest.raises(StudyMismatch, match=r"data fingerprint: \w+ -> \w+"):
+        go(define(data), tmp_path / "a.db", 1)
+
+
+def test_timeout_begins_no_further_trial(data: str, tmp_path: Path) -> None:
+    assert go(define(data), tmp_path / "a.db", 50, timeout=1e-9).counting == 0
+
+
+def test_repeats_are_means_over_seeds(data: str, tmp_path: Path) -> None:
+    trainer = FormulaTrainer()
+    record = go(define(data, study={"name": "s", "seed": 3, "repeats": 3}), tmp_path / "a.db", 2, trainer)
+    assert [config.seed for config in trainer.trained] == [3, 4, 5, 3, 4, 5]
+    for row, first in zip(record.rows, (0, 3), strict=True):
+        seeds = [metrics_of(config, 3)["rmse"] for config in trainer.trained[first : first + 3]]
+        assert row.values[0] == pytest.approx(sum(seeds) / 3, abs=1e-12)
+        assert [metrics["rmse"] for metrics in record.repeats[row.trial]] == seeds

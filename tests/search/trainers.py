@@ -1,0 +1,53 @@
+"""A trainer that needs no TensorFlow: an exact formula in place of a model."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mtsearch.config import TrialConfig
+from mtsearch.data import Split
+from mtsearch.errors import NonFiniteLoss
+from mtsearch.objectives import METRICS
+from mtsearch.trial import EpochMetrics, TrialResult
+
+DIVERGES_ABOVE = 0.9
+
+
+def metrics_of(config: TrialConfig, epoch: int) -> dict[str, float]:
+    """A trade-off along the ratio of the weights: RMSE falls and top-100 rises on opposite sides."""
+    share = config.retrieval_weight / (config.rating_weight + config.retrieval_weight)
+    noise = (config.seed % 7) * 1e-3
+    values = dict.fromkeys(METRICS, 0.5)
+    values["rmse"] = 1.2 - 0.2 * (1 - share) ** 2 + config.learning_rate / 10 - epoch * 1e-3 + noise
+    values["top_100"] = 0.1 + 0.2 * share**0.5 - config.learning_rate / 20 + epoch * 1e-3
+    return values
+
+
+class FormulaTrainer:
+    """Diverges where the learning rate is above 0.9; `hook` is called before each epoch."""
+
+    def __init__(self, hook: Callable[[TrialConfig, int], None] = lambda _config, _epoch: None) -> None:
+        self.hook = hook
+        self.trained: list[TrialConfig] = []
+
+    def train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool]) -> TrialResult:
+        curve: list[EpochMetrics] = []
+        self.trained.append(config)
+        for epoch in range(1, config.epochs + 1):
+            self.hook(config, epoch)
+            if config.learning_rate > DIVERGES_ABOVE:
+                raise NonFiniteLoss(epoch, 3)
+            curve.append(EpochMetrics(epoch, metrics_of(config, epoch), {"rating": 1.0, "retrieval": 8.0}, 0.1 * epoch))
+            if not on_epoch(curve[-1]):
+                return TrialResult(curve[-1].metrics, tuple(curve), epoch, 10, {"train": 0.1}, epoch < config.epochs)
+        return TrialResult(curve[-1].metrics, tuple(curve), len(curve), 10, {"train": 0.1})
+
+
+def made_by(trainer: FormulaTrainer) -> Callable[[Split, int | None], tuple[FormulaTrainer, Mapping[str, Any]]]:
+    """What `api.run` takes to make its trainer."""
+    return lambda _split, _threads: (trainer, {"device": "formula", "threads": 1})
+
+
+def slow_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
+    """The same from a worker's side: 0.1 s an epoch."""
+    return FormulaTrainer(lambda _config, _epoch: time.sleep(0.1)), {"device": "formula", "threads": threads}
