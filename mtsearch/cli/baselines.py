@@ -4,6 +4,7 @@ import click
 
 from mtsearch.cli import options
 from mtsearch.cli.output import emit, plain_csv
+from mtsearch.objectives import METRICS
 
 
 @click.command()
@@ -18,6 +19,12 @@ def command(definition: str, overrides: tuple[str, ...], output_format: str) -> 
     from mtsearch import api
     from mtsearch.report.tables import baseline_table
 
+    objectives = METRICS[loaded.study.objectives[0]], METRICS[loaded.study.objectives[1]]
     baselines = api.baselines(loaded)
     rows = [{"baseline": name, **metrics} for name, metrics in baselines.items()]
-    emit(output_format, table=lambda: baseline_table(baselines), rows=lambda: rows, csv=lambda: plain_csv(rows))
+    emit(
+        output_format,
+        table=lambda: baseline_table(baselines, objectives),
+        rows=lambda: rows,
+        csv=lambda: plain_csv(rows),
+    )

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtsearch.definition import StudyDefinition
+from mtsearch.report.references import verdict
 from mtsearch.report.tables import front_table
 from mtsearch.search.record import StudyRecord
 
@@ -17,8 +18,7 @@ def print_summary(record: StudyRecord, definition: StudyDefinition, place: str) 
     console.print(front_table(record))
     if definition.published:
         console.print(_published(record, definition))
-    for name in record.unbeaten:
-        console.print(f"No trial beats the baseline {name!r} in its objective.", markup=False)
+    click.echo(verdict(record), err=True)
     failed = sum(failure.counted for failure in record.failures)
     click.echo(f"{record.counting} trials ({failed} failed), hypervolume {record.hypervolume:.4f}", err=True)
     click.echo(f"stored in {place}", err=True)

@@ -94,16 +94,6 @@ class StudyRecord:
         """Names of the baselines that the trial is better than in both objectives."""
         return [name for name in self.baselines if self._better(row.values, self.baseline_values(name))]
 
-    @property
-    def unbeaten(self) -> list[str]:
-        """Per objective the best baseline, where no trial of the front is better in that objective."""
-        names = []
-        for index, sign in enumerate(self.signs):
-            best = min(self.baselines, key=lambda name: sign * self.baseline_values(name)[index], default=None)
-            if best and all(sign * row.values[index] >= sign * self.baseline_values(best)[index] for row in self.front):
-                names.append(best)
-        return names
-
     def _better(self, values: tuple[float, float], others: tuple[float, float]) -> bool:
         return all(s * a < s * b for s, a, b in zip(self.signs, values, others, strict=True))
 

@@ -123,5 +123,3 @@ def _fail(study: optuna.Study, trial: optuna.Trial, kind: attributes.ReasonKind,
     study.tell(trial, state=TrialState.FAIL)
     if kind == "interrupted":
         study.enqueue_trial(dict(trial.params), user_attrs={attributes.RETRY_OF: trial.number})
-
-

@@ -1,0 +1,133 @@
+"""What a plot of the front shows, as plain data: the points, the lines, and the part of the plane in view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtsearch.objectives import Metric
+from mtsearch.report.references import Reference, references
+from mtsearch.report.wording import count
+
+if TYPE_CHECKING:
+    from mtsearch.search.front import FrontRow
+    from mtsearch.search.record import StudyRecord
+
+Range = tuple[float, float]
+
+SQUEEZE = 20.0
+"""A point of the front, or a best baseline, farther out than this many times the bulk's width is left out of view."""
+
+MARGIN = 0.06
+"""Free space on each side, as a share of the axis."""
+
+
+@dataclass(frozen=True)
+class BaselinePoint:
+    """A baseline in the plane of the objectives."""
+
+    name: str
+    values: tuple[float, float]
+    inside: bool
+
+
+@dataclass(frozen=True)
+class FrontView:
+    """A study in the plane of its two objectives.
+
+    Attributes:
+        objectives: of the horizontal and the vertical axis.
+        front: the front's trials, by the first objective, best first.
+        dominated: the other trials, by number.
+        knee: the front's knee.
+        baselines: every baseline, `inside` or outside the view.
+        lines: the best baseline of each objective, drawn across the plot.
+        ranges: per axis what is in view, low to high; None where there is nothing to show.
+        outside: trials out of view.
+        outside_front: those of them that are on the front.
+    """
+
+    objectives: tuple[Metric, Metric]
+    front: tuple[FrontRow, ...]
+    dominated: tuple[FrontRow, ...]
+    knee: FrontRow | None
+    baselines: tuple[BaselinePoint, ...]
+    lines: tuple[Reference, ...]
+    ranges: tuple[Range, Range] | None
+    outside: int
+    outside_front: int
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Lines that the figure says about itself: what it lacks, or leaves out of view; none where it shows all."""
+        if not self.front:
+            return ("no trial has completed yet",)
+        if not self.outside:
+            return ()
+        of_front = f", {self.outside_front} of the front" if self.outside_front else ""
+        return (f"{count(self.outside, 'trial')} outside the view{of_front}", "double click shows all")
+
+
+def front_view(record: StudyRecord) -> FrontView:
+    """What the plot of a study's front shows."""
+    members = {row.trial for row in record.front}
+    ranges = _ranges(record)
+    outside = [row.trial for row in record.rows if not _inside(row.values, ranges)]
+    values = {name: record.baseline_values(name) for name in record.baselines}
+    return FrontView(
+        objectives=record.objectives,
+        front=tuple(record.front),
+        dominated=tuple(row for row in record.rows if row.trial not in members),
+        knee=record.knee,
+        baselines=tuple(BaselinePoint(name, point, _inside(point, ranges)) for name, point in values.items()),
+        lines=tuple(references(record)),
+        ranges=ranges,
+        outside=len(outside),
+        outside_front=len(members.intersection(outside)),
+    )
+
+
+def axis_range(bulk: Sequence[float], anchors: Sequence[float]) -> Range:
+    """The part of an axis that is in view.
+
+    The bulk decides without its outliers (Tukey's fences: 1.5 interquartile ranges beyond the quartiles); the anchors
+    widen it, unless they lie so far out that they would squeeze the bulk into a twentieth of the axis.
+
+    Args:
+        bulk: values that need not all be seen; at least one.
+        anchors: values that should be.
+    """
+    values = np.asarray(bulk, dtype=float)
+    lower, upper = np.quantile(values, [0.25, 0.75])
+    fence = 1.5 * (upper - lower)
+    kept = values[(values >= lower - fence) & (values <= upper + fence)]
+    low, high = float(kept.min()), float(kept.max())
+    reach = SQUEEZE * (high - low) or np.inf
+    near = [value for value in anchors if low - reach <= value <= high + reach]
+    return _padded(min([low, *near]), max([high, *near]))
+
+
+def _ranges(record: StudyRecord) -> tuple[Range, Range] | None:
+    if not record.rows and not record.baselines:
+        return None
+    return _range(record, 0), _range(record, 1)
+
+
+def _range(record: StudyRecord, index: int) -> Range:
+    baselines = [record.baseline_values(name)[index] for name in record.baselines]
+    bulk = [row.values[index] for row in record.rows] + baselines
+    lines = [line.value for line in references(record) if line.index == index]
+    return axis_range(bulk, [row.values[index] for row in record.front] + lines)
+
+
+def _padded(low: float, high: float) -> Range:
+    """With free space on both sides, around a single value too."""
+    space = MARGIN * (high - low) or MARGIN * abs(high) or MARGIN
+    return low - space, high + space
+
+
+def _inside(values: tuple[float, float], ranges: tuple[Range, Range] | None) -> bool:
+    return ranges is not None and all(low <= value <= high for value, (low, high) in zip(values, ranges, strict=True))

@@ -1,0 +1,177 @@
+"""The front in rows: for JSON, for CSV, and as a table beside the baselines."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from mtsearch.objectives import METRICS, Metric
+from mtsearch.report.references import best_name, references
+from mtsearch.report.wording import better, number, plain
+
+if TYPE_CHECKING:
+    from mtsearch.search.record import StudyRecord
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A trial of the front, or a baseline.
+
+    Attributes:
+        name: `trial 17`, or the baseline's name.
+        values: the two objectives.
+        params: what was searched; empty for a baseline.
+        note: what is special about it: `knee`, `best RMSE`.
+        is_baseline: whether it needed no search.
+    """
+
+    name: str
+    values: tuple[float, float]
+    params: Mapping[str, Any]
+    note: str
+    is_baseline: bool
+
+
+def front_rows(record: StudyRecord) -> list[dict[str, Any]]:
+    """The front for JSON: `trial`, the two objectives by their keys, `params` and `metrics`; in the front's order."""
+    first, second = (metric.key for metric in record.objectives)
+    return [
+        {
+            "trial": row.trial,
+            first: row.values[0],
+            second: row.values[1],
+            "params": dict(row.params),
+            "metrics": dict(row.metrics),
+        }
+        for row in record.front
+    ]
+
+
+def front_csv(record: StudyRecord) -> str:
+    """The front as RFC 4180 text with a header: trial, objectives, then each parameter and each other metric."""
+    objectives = [metric.key for metric in record.objectives]
+    params = param_names(record)
+    others = [key for key in _names(row.metrics for row in record.front) if key not in objectives]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["trial", *objectives, *params, *others])
+    for row in record.front:
+        values = [row.params.get(name) for name in params] + [row.metrics.get(key) for key in others]
+        writer.writerow([row.trial, *row.values, *values])
+    return text.getvalue()
+
+
+def param_names(record: StudyRecord) -> list[str]:
+    """What the front's trials searched, in the order of first appearance."""
+    return _names(row.params for row in record.front)
+
+
+def table_rows(record: StudyRecord) -> list[TableRow]:
+    """The front, then the baselines, as a table shows them."""
+    knee = record.knee.trial if record.knee else None
+    trials = [
+        TableRow(f"trial {row.trial}", row.values, row.params, "knee" if row.trial == knee else "", is_baseline=False)
+        for row in record.front
+    ]
+    best = references(record)
+    return trials + [
+        TableRow(
+            name=name,
+            values=record.baseline_values(name),
+            params={},
+            note=", ".join(f"best {line.metric.label}" for line in best if line.name == name),
+            is_baseline=True,
+        )
+        for name in record.baselines
+    ]
+
+
+def front_table(record: StudyRecord) -> Table:
+    """The front beside the baselines, for the terminal; 80 columns hold four parameters."""
+    table = _table(f"{record.name}: the front")
+    table.caption = _text("◆ knee   * best baseline of its column")
+    table.caption_justify = "left"
+    names, rows = param_names(record), table_rows(record)
+    cells = [_cells(row, names, record) for row in rows]
+    table.add_column("", no_wrap=True)
+    for index, title in enumerate([*map(heading, record.objectives), *map(plain, names)], start=1):
+        folded = title.replace("_", "_\n")  # where a long name may break
+        # On a narrow terminal headings are folded; a number or a word never is.
+        widest = max(map(len, [*folded.split(), *(line[index] for line in cells)]))
+        table.add_column(Text(folded), justify="right", min_width=min(widest, 12), overflow="fold")
+    for number_of, (row, line) in enumerate(zip(rows, cells, strict=True), start=1):
+        last = number_of == len(record.front)
+        table.add_row(*map(_text, line), style="bold" if row.note == "knee" else None, end_section=last)
+    return table
+
+
+def _cells(row: TableRow, names: Sequence[str], record: StudyRecord) -> list[str]:
+    best = {(line.name, line.index) for line in references(record)} if row.is_baseline else set()
+    marks = ["*" if (row.name, index) in best else "\u00a0" for index in (0, 1)]
+    values = [fixed(value) + mark for value, mark in zip(row.values, marks, strict=True)]
+    return [f"{row.name} ◆" if row.note == "knee" else row.name, *values, *params_shown(row, names)]
+
+
+def baseline_table(baselines: Mapping[str, Mapping[str, float]], objectives: Sequence[Metric]) -> Table:
+    """Every metric of the baselines, the objectives first; a line per metric, with the name of the best."""
+    table = _table("Baselines: what needs no search")
+    table.add_column("", no_wrap=True)
+    for name in baselines:
+        table.add_column(_text(name), justify="right")
+    table.add_column("best")
+    for metric in _metrics(baselines, objectives):
+        values = [_maybe_fixed(stored.get(metric.key)) for stored in baselines.values()]
+        cells = [f"{metric.axis}, {better(metric)}", *values, best_name(baselines, metric) or ""]
+        table.add_row(*map(_text, cells), style="bold" if metric in objectives else None)
+    return table
+
+
+def fixed(value: float) -> str:
+    """Four decimals, so that the points of a column stand below each other."""
+    return f"{value:.4f}"
+
+
+def heading(metric: Metric) -> str:
+    """A column's heading: the metric, its unit, and an arrow the way that is better."""
+    return f"{metric.axis}\u00a0{'↓' if metric.direction == 'minimize' else '↑'}"
+
+
+def params_shown(row: TableRow, names: Sequence[str]) -> list[str]:
+    """The row's parameters in the order of `names`, empty where it has none."""
+    return [number(row.params[name]) if name in row.params else "" for name in names]
+
+
+def _metrics(baselines: Mapping[str, Mapping[str, float]], objectives: Sequence[Metric]) -> list[Metric]:
+    keys = _names([{metric.key: metric for metric in objectives}, *baselines.values()])
+    return [METRICS[key] for key in keys if key in METRICS]
+
+
+def _maybe_fixed(value: float | None) -> str:
+    return "" if value is None else fixed(value)
+
+
+def _names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for mapping in mappings for name in mapping))
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=_text(title),
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        title_justify="left",
+        title_style="bold",
+    )
+
+
+def _text(text: str) -> Text:
+    """Shown as it is: a plain string would be read as Rich's markup."""
+    return Text(plain(text))

@@ -1,0 +1,38 @@
+"""Words and numbers as people read them, the same in tables, figures and pages."""
+
+from mtsearch.objectives import Metric
+
+
+def number(value: object) -> str:
+    """A value to four significant digits; whole numbers, words and switches as they are."""
+    return f"{value:.4g}" if isinstance(value, float) else plain(str(value))
+
+
+def plain(text: str) -> str:
+    """One line of text: runs of white space, line ends and control characters (terminal escapes too) become a space."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def shortened(text: str, width: int = 60) -> str:
+    """At most `width` characters, the last an ellipsis where something was left out."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def count(amount: int, noun: str) -> str:
+    """`1 trial`, `3 trials`."""
+    return f"{amount} {noun}" if amount == 1 else f"{amount:,} {noun}s"
+
+
+def listing(names: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def better(metric: Metric) -> str:
+    """Which way is better, in words."""
+    return "lower is better" if metric.direction == "minimize" else "higher is better"
+
+
+def axis_title(metric: Metric) -> str:
+    """What an axis says: the metric, its unit, and which way is better."""
+    return f"{metric.axis}, {better(metric)}"

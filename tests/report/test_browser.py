@@ -1,0 +1,139 @@
+"""The page in a real browser: it opens offline, draws, answers the pointer, and runs nobody's script."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from mtsearch.report.page import write_page
+from mtsearch.search.record import StudyRecord
+from tests.report.records import hostile, realistic, record
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-first-run",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if os.environ.get("MTSEARCH_TEST_ALL") != "1":
+        pytest.importorskip("playwright", reason="needs the package playwright")
+        if path is None:
+            pytest.skip("needs chromium or google-chrome")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        yield launched
+        launched.close()
+
+
+@contextmanager
+def opened(browser: "Browser", study: StudyRecord, folder: Path, **options: Any) -> Iterator["Page"]:
+    """The study's page, drawn; afterwards, that it complained of nothing and asked for nothing."""
+    options = {"viewport": {"width": 1400, "height": 1000}} | options
+    page = browser.new_page(**options)
+    trouble: list[str] = []
+    asked: list[str] = []
+    page.on("console", lambda message: trouble.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("dialog", lambda dialog: trouble.append(dialog.message))
+    page.on("request", lambda request: asked.append(request.url))
+    file = write_page(study, folder)
+    page.goto(file.as_uri())
+    page.wait_for_selector(".plot .main-svg .legend")
+    yield page
+    page.close()
+    assert trouble == []
+    assert {urlsplit(url).scheme for url in asked} <= {"file", "data"}
+
+
+def hover(page: "Page", trace: str, index: int) -> str:
+    """Move the pointer onto a point and read the label."""
+    place = page.evaluate(
+        """([name, index]) => {
+            const plot = document.querySelector(".plot"), layout = plot._fullLayout;
+            plot.scrollIntoView({block: "center"});
+            const trace = plot.data.find(each => each.name === name), box = plot.getBoundingClientRect();
+            return [box.left + layout.xaxis._offset + layout.xaxis.d2p(trace.x[index]),
+                    box.top + layout.yaxis._offset + layout.yaxis.d2p(trace.y[index])];
+        }""",
+        [trace, index],
+    )
+    page.mouse.move(place[0] - 3, place[1])
+    page.mouse.move(*place, steps=3)
+    page.wait_for_selector(".hovertext")
+    return page.text_content(".hoverlayer") or ""
+
+
+def test_the_plot_is_drawn_without_a_complaint(browser: "Browser", tmp_path: Path) -> None:
+    study = realistic()
+    with opened(browser, study, tmp_path) as page:
+        assert page.title() == "ml-100k · mtsearch"
+        assert page.locator(".plot .scatterlayer .trace").count() == 6
+        assert page.locator(".scatterlayer .trace").nth(1).locator(".point").count() == len(study.front)
+        assert "1 trial outside the view" in page.inner_text(".plot")
+        assert "Share" not in page.evaluate(
+            "[...document.querySelectorAll('.modebar-btn')].map(each => each.dataset.title).join()"
+        )
+
+
+def test_hovering_names_the_trial_and_its_parameters(browser: "Browser", tmp_path: Path) -> None:
+    study = realistic()
+    with opened(browser, study, tmp_path) as page:
+        for index in (0, study.front.index(study.knee or study.front[0])):
+            label = hover(page, "front", index)
+            assert f"trial {study.front[index].trial}" in label
+            assert f"learning_rate: {study.front[index].params['learning_rate']:.4g}" in label
+        assert "biases, baseline" in hover(page, "biases", 0)
+
+
+def test_double_click_shows_all(browser: "Browser", tmp_path: Path) -> None:
+    with opened(browser, realistic(), tmp_path) as page:
+        page.locator(".plot .nsewdrag").dblclick()
+        page.wait_for_function("document.querySelector('.plot').layout.xaxis.range[1] > 500")
+
+
+def test_hostile_text_is_inert(browser: "Browser", tmp_path: Path) -> None:
+    with opened(browser, hostile(), tmp_path) as page:
+        label = hover(page, "front", 0)
+        assert "<img src=x onerror=alert(1)> & </script…" in label
+        assert "<img src=x onerror=alert(1)>" in page.inner_text("h1")
+        assert "<img src=x" in (page.text_content(".plot .annotation >> nth=0") or "")
+        assert page.locator("img").count() == 0
+        assert page.locator("image").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("study", [realistic(), hostile(), record()], ids=["realistic", "hostile", "empty"])
+def test_a_phone_needs_no_sideways_scrolling(
+    browser: "Browser", tmp_path: Path, study: StudyRecord, scheme: str
+) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    with opened(browser, study, tmp_path, color_scheme=scheme, **phone) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        assert page.locator(".plot .main-svg").first.bounding_box()["width"] <= 390  # type: ignore[index]
+
+
+def test_the_scheme_decides_ink_and_paper(browser: "Browser", tmp_path: Path) -> None:
+    seen = {}
+    for scheme in ("light", "dark"):
+        with opened(browser, realistic(), tmp_path, color_scheme=scheme) as page:
+            seen[scheme] = page.evaluate(
+                """[getComputedStyle(document.body).backgroundColor,
+                    getComputedStyle(document.querySelector(".plot .xtick text")).fill]"""
+            )
+    assert seen == {
+        "light": ["rgb(255, 255, 255)", "rgb(27, 31, 36)"],
+        "dark": ["rgb(17, 20, 24)", "rgb(232, 235, 238)"],
+    }

@@ -1,0 +1,96 @@
+"""Rows for JSON and CSV to the letter; tables as a terminal shows them."""
+
+import csv
+import io
+import json
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+from mtsearch.report.tables import baseline_table, front_csv, front_rows, front_table, table_rows
+from tests.report.records import BASELINES, HOSTILE, hostile, realistic, record, row
+
+
+def printed(table: Table, width: int = 400) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_json_contract() -> None:
+    study = record([row(0, 1.0, 0.3, size=64), row(1, 0.9, 0.2, size=32, name="a"), row(2, 1.1, 0.1)])
+    rows = front_rows(study)
+    assert json.loads(json.dumps(rows)) == rows == [
+        {"trial": 1, "rmse": 0.9, "top_100": 0.2, "params": {"size": 32, "name": "a"},
+         "metrics": {"rmse": 0.9, "top_100": 0.2, "mae": 0.7654321}},
+        {"trial": 0, "rmse": 1.0, "top_100": 0.3, "params": {"size": 64},
+         "metrics": {"rmse": 1.0, "top_100": 0.3, "mae": 0.7654321}},
+    ]  # fmt: skip
+    assert list(rows[0]) == ["trial", "rmse", "top_100", "params", "metrics"]
+
+
+def test_json_uses_the_objectives_own_keys() -> None:
+    assert list(front_rows(record([row(0, 0.1, 0.9)], ("mrr", "mae"), baselines={}))[0])[1:3] == ["mrr", "mae"]
+
+
+def test_csv_has_a_column_for_each_parameter_and_quotes() -> None:
+    text = front_csv(record([row(0, 1.0, 0.3, size=64), row(1, 0.9, 0.2, size=32, name='a,"b"\nc')]))
+    assert text.startswith('trial,rmse,top_100,size,name,mae\r\n1,0.9,0.2,32,"a,""b""\nc",0.7654321\r\n0,1.0,0.3,64,,')
+    assert [line["name"] for line in csv.DictReader(io.StringIO(text, newline=""))] == ['a,"b"\nc', ""]
+
+
+def test_csv_of_an_empty_front_is_its_header() -> None:
+    assert front_csv(record()) == "trial,rmse,top_100\r\n"
+
+
+def test_rows_mark_knee_and_best_baselines() -> None:
+    study = realistic()
+    assert study.knee is not None
+    notes = {shown.name: shown.note for shown in table_rows(study) if shown.note}
+    assert notes == {f"trial {study.knee.trial}": "knee", "popularity": "best top-100 accuracy", "biases": "best RMSE"}
+
+
+def test_front_table_aligns_its_numbers() -> None:
+    lines = printed(front_table(realistic()))
+    values = [line for line in lines if "trial " in line or "biases" in line]
+    ends = {line.index(".") for line in values}
+    assert len(values) == len(realistic().front) + 1
+    assert len(ends) == 1
+    assert any("RMSE (stars) ↓" in line and "top-100 accuracy ↑" in line and "loss_ratio" in line for line in lines)
+
+
+def test_front_table_fits_eighty_columns() -> None:
+    lines = printed(front_table(realistic()), width=80)
+    assert any("trial 43" in line and "0.9952" in line and "0.2701" in line and "◆" in line for line in lines)
+    assert any("biases" in line and "0.9420*" in line for line in lines)
+
+
+def test_rich_markup_and_terminal_escapes_are_text() -> None:
+    lines = "\n".join(printed(front_table(hostile())))
+    assert lines.count("[red]x[/red]") == lines.count(HOSTILE) > 10
+    title = printed(front_table(replace(realistic(), name="a\x1b[31m\nb")))[0]
+    assert title.strip() == "a [31m b: the front"
+
+
+@pytest.mark.parametrize("rows", [(), (row(0, 1.0, 0.1),)])
+def test_front_table_of_small_studies(rows: tuple[()]) -> None:
+    assert any("chance" in line for line in printed(front_table(record(rows))))
+    printed(front_table(record(rows, baselines={})))
+
+
+def test_baseline_table_has_each_metric_with_its_best() -> None:
+    objectives = record().objectives
+    lines = [line for line in printed(baseline_table(BASELINES, objectives)) if " is better " in line]
+    best = {line.split(",")[0].strip(): line.split()[-1] for line in lines}
+    assert best["RMSE (stars)"] == "biases"
+    assert best["top-100 accuracy"] == "popularity"
+    assert best["MAE (stars)"] == "biases"
+
+
+def test_baseline_table_leaves_a_missing_metric_empty() -> None:
+    lines = printed(baseline_table({**BASELINES, "[b]bare[/b]": {"rmse": 1.0}}, record().objectives))
+    assert any("[b]bare[/b]" in line for line in lines)
+    assert next(line for line in lines if "MAE" in line).split()[-4:] == ["0.9440", "0.9440", "0.7440", "biases"]
