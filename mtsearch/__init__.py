@@ -22,6 +22,6 @@ def __getattr__(name: str) -> Any:
     # NOTE: imported when asked for, since Optuna alone takes 0.3 s and `mtsearch --help` must not pay for it.
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415
+    from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)

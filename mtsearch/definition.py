@@ -150,7 +150,9 @@ class StudyDefinition(_Section):
         if not self.space and not self.trials:
             raise ValueError("neither [space] nor [[trials]]: name what to search or what to run")
         if self.space and self.split.validation == "test":
-            raise ValueError('split.validation = "test" would choose on the test set: only a definition without [space]')
+            raise ValueError(
+                'split.validation = "test" would choose on the test set: only a definition without [space]'
+            )
         for name in [*self.space, *self.fixed, *(name for trial in self.trials for name in trial)]:
             if name not in TrialConfig.model_fields:
                 raise ValueError(f"unknown parameter {name!r}{_nearest(name, TrialConfig.model_fields)}")
@@ -275,7 +277,9 @@ def _toml_value(text: str) -> Any:
 
 def _parameter(name: str, value: object) -> Parameter:
     if not isinstance(value, Mapping):
-        raise ValueError(f"space.{name} = {value!r} is no range: write {{low = ..., high = ...}} or {{choices = [...]}}")
+        raise ValueError(
+            f"space.{name} = {value!r} is no range: write {{low = ..., high = ...}} or {{choices = [...]}}"
+        )
     form: type[Parameter] = Choices if "choices" in value else Range
     try:
         return form.model_validate(value)

@@ -1,19 +1,18 @@
 """The error tree: whatever a user can run into is one of these, said in one line with its remedy.
 
-    MtsearchError                   exit status 1
-    ├── DefinitionError             a study file, a --set or a shipped name that cannot be used
-    ├── DataError                   the ratings
-    │   ├── SourceUnavailable       cannot be reached, or is not there
-    │   └── MalformedData           is there, and does not say what it should (file, row, column, value)
-    ├── StorageError                the database
-    │   ├── StudyNotFound           no such study in it
-    │   └── StudyMismatch           a study of that name exists under another definition or other data
-    ├── MachineError           the machine or its packages (a missing extra, an unwritable folder)
-    ├── Interrupted                 Ctrl-C or SIGTERM; exit status 130
-    └── TrialFailure                ends one trial and leaves the study running
-        ├── NonFiniteLoss           at this epoch and step
-        ├── NonFiniteMetric         at this epoch
-        └── OutOfMemory             the model does not fit
+MtsearchError                   exit status 1
+├── DefinitionError             a study file, a --set or a shipped name that cannot be used
+├── DataError                   the ratings
+│   ├── SourceUnavailable       cannot be reached, or is not there
+│   └── MalformedData           is there, and does not say what it should (file, row, column, value)
+├── StorageError                the database
+│   ├── StudyNotFound           no such study in it
+│   └── StudyMismatch           a study of that name exists under another definition or other data
+├── MachineError                the machine or its packages (a missing extra, an unwritable folder)
+└── TrialFailure                ends one trial and leaves the study running
+    ├── NonFiniteLoss           at this epoch and step
+    ├── NonFiniteMetric         at this epoch
+    └── OutOfMemory             the model does not fit
 """
 
 
@@ -67,12 +66,6 @@ class StudyMismatch(StorageError):
 
 class MachineError(MtsearchError):
     """The machine or its packages lack something."""
-
-
-class Interrupted(MtsearchError):
-    """The user asked for the end; what was finished is kept."""
-
-    exit_status = 130
 
 
 class TrialFailure(MtsearchError):

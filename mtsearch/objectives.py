@@ -45,10 +45,22 @@ def _ranking_metrics() -> list[Metric]:
     metrics = []
     for k in CUT_OFFS:
         metrics += [
-            Metric(f"top_{k}", f"top-{k} accuracy", "maximize", "", "row",
-                   f"share of rows whose item ranks in the first {k} of the whole catalogue"),
-            Metric(f"top_{k}_unseen", f"top-{k} accuracy, unseen", "maximize", "", "row",
-                   f"the same, items of the user's training rows left out, the row's own item never"),
+            Metric(
+                f"top_{k}",
+                f"top-{k} accuracy",
+                "maximize",
+                "",
+                "row",
+                f"share of rows whose item ranks in the first {k} of the whole catalogue",
+            ),
+            Metric(
+                f"top_{k}_unseen",
+                f"top-{k} accuracy, unseen",
+                "maximize",
+                "",
+                "row",
+                "the same, items of the user's training rows left out, the row's own item never",
+            ),
         ]
     return metrics
 

@@ -114,8 +114,8 @@ def front_table(record: StudyRecord) -> Table:
 
 def _cells(row: TableRow, names: Sequence[str], record: StudyRecord) -> list[str]:
     best = {(line.name, line.index) for line in references(record)} if row.is_baseline else set()
-    marks = ["*" if (row.name, index) in best else "\u00a0" for index in (0, 1)]
-    values = [fixed(value) + mark for value, mark in zip(row.values, marks, strict=True)]
+    marks = ["*" if (row.name, index) in best else "" for index in (0, 1)]
+    values = [mark + fixed(value) for value, mark in zip(row.values, marks, strict=True)]
     return [f"{row.name} ◆" if row.note == "knee" else row.name, *values, *params_shown(row, names)]
 
 
