@@ -36,7 +36,7 @@ class TrialResult:
         curve: every finished epoch, in order.
         best_epoch: 1-based.
         parameters: number of trainable weights.
-        seconds: wall clock by phase: `trace`, `train`, `evaluate`.
+        seconds: wall clock by phase: `prepare` (make or reset the model, trace its graphs), `train`, `evaluate`.
         stopped: `on_epoch` returned False before the last epoch.
         repeats: metrics of each seed, where `metrics` are a mean over several.
     """

@@ -1,15 +1,10 @@
-"""The TensorFlow Recommenders joint model: the only place that imports TensorFlow.
+"""The TensorFlow Recommenders joint model: the only place that imports TensorFlow."""
 
-Importing this package fixes what must be fixed before TensorFlow starts: TFRS 0.7 is written against Keras 2, which
-TensorFlow calls legacy Keras.
-"""
+from mtsearch.recsys.startup import start_tensorflow
 
-import os
+start_tensorflow()
 
-os.environ["TF_USE_LEGACY_KERAS"] = "1"
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-from mtsearch.recsys.device import Device  # noqa: E402 - after the environment is set
+from mtsearch.recsys.device import Device  # noqa: E402 - after TensorFlow was told what it must be told first
 from mtsearch.recsys.trainer import JointTrainer  # noqa: E402
 
 __all__ = ["Device", "JointTrainer"]

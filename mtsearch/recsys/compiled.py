@@ -1,6 +1,7 @@
 """One model, its optimiser and its traced graphs, shared by all trials of one shape."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -43,9 +44,10 @@ class CompiledModel:
         self._fresh_optimizer = [variable.numpy() for variable in self.optimizer.variables]
         self._rows = rows
         self._known = tf.constant(split.known_users), tf.constant(split.known_items)
-        self._epoch = tf.function(self._epoch_graph, autograph=False)
-        self.tables = tf.function(self._tables_graph, autograph=False)
-        self.rate = tf.function(self.model.rate, autograph=False, reduce_retracing=True)
+        table, rows_of = tf.TensorSpec([None, shape.embedding_size]), tf.TensorSpec([None], tf.int32)
+        self._epoch = _traced(self._epoch_graph, rows_of, tf.TensorSpec([], tf.int32))
+        self.tables = _traced(self._tables_graph)
+        self.rate = _traced(self.model.rate, table, table, rows_of, rows_of)
 
     @property
     def parameters(self) -> int:
@@ -84,12 +86,12 @@ class CompiledModel:
         return EpochLosses(rating / rows, retrieval / rows, bad_step)
 
     def _step(self, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """One optimiser step on the rows `batch` `[B]`: rating loss, retrieval loss, whether both are finite."""
+        """One optimiser step on the rows `batch` `[B]`: both losses, whether their weighted sum is finite."""
         model, variables = self.model, self.model.trainable_variables
         users, items, ratings = (tf.gather(column, batch) for column in self._rows)
         with tf.GradientTape() as tape:
             rating_loss, retrieval_loss = model.task_losses(users, items, ratings)
-            loss = model.rating_weight * rating_loss + model.retrieval_weight * retrieval_loss
+            loss = model.weighted(rating_loss, retrieval_loss)
         self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
         return rating_loss, retrieval_loss, tf.math.is_finite(loss)
 
@@ -97,6 +99,12 @@ class CompiledModel:
         """User and item tables `[U, D]`, `[I, D]`; who was not trained gets the mean of who was."""
         tables = self.model.user_table, self.model.item_table
         return tuple(_fill_unknown(table, known) for table, known in zip(tables, self._known, strict=True))
+
+
+def _traced(graph: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
+    """`graph` as one TensorFlow function, traced here and now, never again."""
+    function: Callable[..., Any] = tf.function(graph, autograph=False).get_concrete_function(*signature)
+    return function
 
 
 def _fill_unknown(table: tf.Tensor, known: tf.Tensor) -> tf.Tensor:

@@ -1,16 +1,11 @@
 """Where tensors live and how many threads compute on them."""
 
-import os
 from dataclasses import dataclass
 
 import tensorflow as tf
 
 from mtsearch.errors import MachineError
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from mtsearch.machine import usable_cores
 
 
 @dataclass(frozen=True)
@@ -47,11 +42,12 @@ class Device:
 
 
 def _set_threads(threads: int) -> None:
-    if tf.config.threading.get_intra_op_parallelism_threads() == threads:
+    threading = tf.config.threading
+    if (threading.get_intra_op_parallelism_threads(), threading.get_inter_op_parallelism_threads()) == (threads, 1):
         return
     try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        threading.set_intra_op_parallelism_threads(threads)
+        threading.set_inter_op_parallelism_threads(1)
     except RuntimeError:
         raise MachineError(
             f"TensorFlow is running in this process and cannot be set to {threads} threads any more",

@@ -38,7 +38,7 @@ class Shape:
         return cls(users, items, config.embedding_size, factored)
 
 
-class JointModel(tfrs.models.Model):
+class JointModel(tfrs.models.Model):  # type: ignore[misc]
     """The tutorial's multi-task model on integer ids: strings are met at the edge only.
 
     The loss of a batch is `rating_weight` times the mean squared error of its ratings plus `retrieval_weight` times
@@ -75,7 +75,10 @@ class JointModel(tfrs.models.Model):
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Weighted loss of a batch with `users`, `items` and `ratings`, users ascending."""
-        rating_loss, retrieval_loss = self.task_losses(inputs["users"], inputs["items"], inputs["ratings"])
+        return self.weighted(*self.task_losses(inputs["users"], inputs["items"], inputs["ratings"]))
+
+    def weighted(self, rating_loss: tf.Tensor, retrieval_loss: tf.Tensor) -> tf.Tensor:
+        """What is trained on, of the two losses of a batch."""
         return self.rating_weight * rating_loss + self.retrieval_weight * retrieval_loss
 
     def initialize(self, seed: int) -> None:

@@ -4,7 +4,7 @@ import tensorflow as tf
 import tf_keras
 
 
-@tf.custom_gradient
+@tf.custom_gradient  # type: ignore[untyped-decorator]
 def _gather_sorted(table: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, object]:
     """`tf.gather(table, index)` for an ascending index.
 
@@ -20,7 +20,7 @@ def _gather_sorted(table: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, objec
     return tf.gather(table, index), gradient
 
 
-class PairDense(tf_keras.layers.Layer):
+class PairDense(tf_keras.layers.Layer):  # type: ignore[misc]
     """`Dense(units, relu)` on the concatenation of a user's and an item's embedding.
 
     A dense layer of a concatenation is the sum of two dense layers, so that it can be computed per user and per item

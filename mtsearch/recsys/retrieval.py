@@ -6,7 +6,7 @@ import tensorflow_recommenders as tfrs
 MASKED = -1e30  # a logit that gets no probability; finite, so that 0 * MASKED is 0
 
 
-class ExactRetrieval(tfrs.tasks.Retrieval):
+class ExactRetrieval(tfrs.tasks.Retrieval):  # type: ignore[misc]
     """In-batch softmax cross-entropy, each user and item computed once however often the batch repeats it.
 
     The stock task scores a batch's B rows against its B rows. The scores depend on the user and the item alone, so
@@ -43,12 +43,10 @@ class ExactRetrieval(tfrs.tasks.Retrieval):
         scores = tf.matmul(query_embeddings, candidate_embeddings, transpose_b=True)
         if self._temperature is not None:
             scores /= self._temperature
-        queries, candidates = tf.shape(scores)[0], tf.shape(scores)[1]
         ones = tf.ones_like(query_index, dtype=scores.dtype)
-        weight = ones if sample_weight is None else sample_weight
-        counts = tf.math.unsorted_segment_sum(ones, candidate_index, candidates)
-        log_counts = tf.where(counts > 0, tf.math.log(counts), MASKED)
-        partitions = tf.reduce_logsumexp(scores + log_counts, axis=1)
-        query_weight = tf.math.unsorted_segment_sum(weight, query_index, queries)
+        counts = tf.math.unsorted_segment_sum(ones, candidate_index, tf.shape(scores)[1])
+        partitions = tf.reduce_logsumexp(scores + tf.where(counts > 0, tf.math.log(counts), MASKED), axis=1)
         positives = tf.gather_nd(scores, tf.stack([query_index, candidate_index], axis=1))
-        return tf.reduce_sum(query_weight * partitions) - tf.reduce_sum(weight * positives)
+        # NOTE: the difference is taken row by row: that of two sums lost a digit at logits of about 30.
+        losses = tf.gather(partitions, query_index) - positives
+        return tf.reduce_sum(losses if sample_weight is None else sample_weight * losses)

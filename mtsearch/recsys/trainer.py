@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from mtsearch.config import TrialConfig
 from mtsearch.data.split import Split
-from mtsearch.errors import NonFiniteLoss, OutOfMemory
+from mtsearch.errors import NonFiniteLoss, NonFiniteMetric, OutOfMemory
 from mtsearch.evaluation.evaluator import Evaluator
 from mtsearch.recsys.batches import epoch_order
 from mtsearch.recsys.compiled import CompiledModel, TrainingRows
@@ -44,7 +44,7 @@ class JointTrainer:
 
         Raises:
             NonFiniteLoss: with epoch and step.
-            NonFiniteMetric: predictions that are no numbers.
+            NonFiniteMetric: predictions that are no numbers, with epoch.
             OutOfMemory: the model does not fit into the device's memory.
         """
         clock = _Clock()
@@ -70,7 +70,7 @@ class JointTrainer:
             with clock.phase("train"):
                 losses = self._run_epoch(compiled, config, epoch)
             with clock.phase("evaluate"):
-                metrics = self._evaluator.evaluate(ModelScorer(compiled, self.split.catalogue))
+                metrics = self._judge(compiled, epoch)
             curve.append(EpochMetrics(epoch, metrics, losses, clock.elapsed))
             go_on = on_epoch(curve[-1])
         return TrialResult(
@@ -88,6 +88,12 @@ class JointTrainer:
         if bad_step := int(losses.bad_step):
             raise NonFiniteLoss(epoch, bad_step)
         return {"rating": float(losses.rating), "retrieval": float(losses.retrieval)}
+
+    def _judge(self, compiled: CompiledModel, epoch: int) -> dict[str, float]:
+        try:
+            return self._evaluator.evaluate(ModelScorer(compiled, self.split.catalogue))
+        except NonFiniteMetric as error:
+            raise NonFiniteMetric(f"{error.problem} at epoch {epoch}", error.remedy) from None
 
     def _model_of(self, config: TrialConfig) -> CompiledModel:
         """The compiled model of the configuration's shape, the least recently used one making room."""

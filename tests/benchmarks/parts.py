@@ -1,0 +1,183 @@
+"""The parts of `speed.py`, each run in a process of its own; the last line of stdout is JSON."""
+
+import json
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+_START = time.perf_counter()
+
+import numpy as np  # noqa: E402 - the clock of the imports runs
+import tensorflow as tf  # noqa: E402
+
+from mtsearch.config import TrialConfig  # noqa: E402
+from mtsearch.data import Split, load, make_split  # noqa: E402
+from mtsearch.definition import StudyDefinition  # noqa: E402
+from mtsearch.recsys import Device, JointTrainer  # noqa: E402
+from mtsearch.recsys.batches import epoch_order  # noqa: E402
+from mtsearch.recsys.scorer import ModelScorer  # noqa: E402
+
+_IMPORTED = time.perf_counter()
+
+CHECKED = TrialConfig()  # the tutorial's own configuration
+
+
+def main() -> None:
+    """`mtsearch`, or `published|advised TRIALS`."""
+    part, *rest = sys.argv[1:]
+    figures = ours() if part == "mtsearch" else rival(part, int(rest[0]))
+    figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps(figures))
+
+
+def data() -> Split:
+    definition = StudyDefinition.load("ml-100k-quick")
+    return make_split(load(definition.data), definition.split)
+
+
+def ours() -> dict[str, Any]:
+    start = time.perf_counter()
+    split = data()
+    loaded = time.perf_counter()
+    trainer = JointTrainer(split, Device.default())
+    losses, metrics = replay(trainer, split)
+    study = _study(trainer, split)
+    from tests.benchmarks.work import flops
+
+    return {
+        "losses": losses,
+        "metrics": metrics,
+        "seconds": study["seconds"],
+        "breakdown": {"import": _IMPORTED - _START, "data": loaded - start, **study["breakdown"]},
+        "study_flops": sum(flops(split, config) for config in study["configs"]),
+        "gflops": matrix_rate(None),
+        "gflops_1": matrix_rate(1),
+    }
+
+
+def replay(trainer: JointTrainer, split: Split) -> tuple[list[float], dict[str, float]]:
+    """Losses of every step, in the batch order that the rivals are given, and the final metrics."""
+    with tf.device(trainer.device.name):
+        compiled = trainer._model_of(CHECKED)
+        compiled.reset(CHECKED)
+        losses = []
+        for _ in range(CHECKED.epochs):
+            for batch in _batches(split):
+                step = compiled.epoch(batch, CHECKED.batch_size)
+                losses.append(float(step.rating) + float(step.retrieval) * len(batch))
+        return losses, trainer._evaluator.evaluate(ModelScorer(compiled, split.catalogue))
+
+
+def initial_weights(split: Split) -> dict[str, Any]:
+    """What mtsearch starts `CHECKED` with, by the rival's layers in order."""
+    compiled = JointTrainer(split, Device.default())._model_of(CHECKED)
+    compiled.reset(CHECKED)
+    names = ("1_kernel", "1_bias", "2_kernel", "2_bias", "3_kernel", "3_bias", "user_table", "item_table")
+    named = zip(names, compiled.model.trainable_variables, strict=True)
+    order = {"kernel": 0, "bias": 1}
+    weights = {name: variable.numpy() for name, variable in named}
+    return {f"{k[0]}{order[k[2:]]}" if k[0].isdigit() else k: v for k, v in weights.items()}
+
+
+def rival(name: str, trials: int) -> dict[str, Any]:
+    """Train as the rival does; the first trial is checked against ours, all are timed."""
+    from tests.benchmarks import rivals
+
+    split = data()
+    weights = initial_weights(split)
+    strings, make = name == "published", rivals.as_published if name == "published" else rivals.as_advised
+    order = epoch_order(len(split.train), CHECKED.batch_size, CHECKED.seed, 1)
+    seconds, losses = [], _Losses()
+    for number in range(trials):
+        start = time.perf_counter()
+        model = make(split, CHECKED)
+        model.start_from(weights, strings)
+        train = rivals.batches(split, split.train, order, CHECKED.batch_size, strings)
+        rows = np.arange(len(split.validation), dtype=np.int32)
+        held_out = rivals.batches(split, split.validation, rows, 4096, strings)
+        model.fit(train, epochs=CHECKED.epochs, verbose=0, callbacks=[losses] if number == 0 else [])
+        result = model.evaluate(held_out, return_dict=True, verbose=0)
+        seconds.append(time.perf_counter() - start)
+    metrics = {
+        "rmse": result["root_mean_squared_error"],
+        "top_100": result["factorized_top_k/top_100_categorical_accuracy"],
+    }
+    return {"seconds": seconds, "losses": losses.values, "metrics": metrics}
+
+
+def _batches(split: Split) -> list[Any]:
+    order = epoch_order(len(split.train), CHECKED.batch_size, CHECKED.seed, 1)
+    return np.split(order, range(CHECKED.batch_size, len(order), CHECKED.batch_size))
+
+
+class _Losses(tf.keras.callbacks.Callback):  # type: ignore[misc]
+    """The loss of every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self.values.append(float((logs or {})["loss"]))
+
+
+def _study(trainer: JointTrainer, split: Split) -> dict[str, Any]:
+    """50 trials of the quick study in this process, with the clock on each part."""
+    from mtsearch import api
+    from mtsearch.recsys import JointTrainer as Trainer
+
+    seconds: list[float] = []
+    phases: dict[str, float] = {}
+    configs: list[TrialConfig] = []
+
+    class Timed:
+        def train(self, config: TrialConfig, on_epoch: Any) -> Any:
+            result = trainer.train(config, on_epoch)
+            seconds.append(sum(result.seconds.values()))
+            configs.append(config)
+            for name, value in result.seconds.items():
+                phases[name] = phases.get(name, 0.0) + value
+            return result
+
+    assert isinstance(trainer, Trainer)
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        made = (Timed(), {"device": trainer.device.description, "threads": trainer.device.threads})
+        definition = StudyDefinition.load("ml-100k-quick")
+        api.run(definition, 50, storage=str(Path(folder) / "a.db"), make_trainer=lambda *_: made)
+        total = time.perf_counter() - start
+    rest = {"storage, sampling and bookkeeping": total - sum(seconds)}
+    return {"seconds": seconds, "configs": configs, "breakdown": phases | rest}
+
+
+def matrix_rate(threads: int | None) -> float:
+    """GFLOP/s of float32 matrix products in a process of that many threads."""
+    import subprocess
+
+    code = f"""
+import time
+from mtsearch.recsys import Device
+Device.default({threads})
+import tensorflow as tf
+matrix = tf.random.stateless_normal([2048, 2048], seed=[1, 2])
+product = tf.function(lambda: tf.matmul(matrix, matrix))
+times = []
+for _ in range(30):
+    start = time.perf_counter()
+    product().numpy()
+    times.append(time.perf_counter() - start)
+print(2 * 2048**3 / sorted(times)[15] / 1e9)
+"""
+    rates = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(3)
+    ]
+    return statistics.median(rates)
+
+
+if __name__ == "__main__":
+    main()

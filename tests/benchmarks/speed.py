@@ -1,0 +1,112 @@
+"""The same work by the tutorial, by its maintainers' advice, and by mtsearch, in one run on one machine.
+
+    python -m tests.benchmarks.speed [--rival-trials 2] [--rounds 3] [-o speed.json]
+
+Prints a table and, with -o, writes all figures as JSON. Every part runs in a process of its own. Takes about 10
+minutes on 2 cores; ratios are what to quote, since machines are noisy.
+"""
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+EQUAL_LOSSES, EQUAL_METRICS = 1e-4, 2e-3
+
+
+def main() -> None:
+    """Measure, check that all did the same work, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rival-trials", type=int, default=2, help="timed trials of each rival")
+    parser.add_argument("--rounds", type=int, default=3, help="timed studies of mtsearch")
+    parser.add_argument("-o", "--output", type=Path)
+    options = parser.parse_args()
+    figures: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
+    figures["mtsearch"] = child("mtsearch")
+    for name in ("published", "advised"):
+        figures[name] = child(name, str(options.rival_trials))
+    figures["studies"] = {f"{workers} workers": [study(workers) for _ in range(options.rounds)] for workers in (1, 2)}
+    compare(figures)
+    if options.output:
+        options.output.write_text(json.dumps(figures, indent=1))
+    report(figures)
+
+
+def child(*args: str) -> dict[str, Any]:
+    """Run one part in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.parts", *args], stdout=subprocess.PIPE, check=True, text=True
+    )
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def study(workers: int, trials: int = 50) -> dict[str, float]:
+    """The whole command from prompt to prompt."""
+    folder = tempfile.mkdtemp()
+    command = ["run", "ml-100k-quick", "--trials", str(trials), "--workers", str(workers)]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "mtsearch", *command], cwd=folder, check=True, capture_output=True)
+    wall = time.perf_counter() - start
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    shutil.rmtree(folder)
+    return {"wall": wall, "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
+
+
+def compare(figures: dict[str, Any]) -> None:
+    """Nobody may win by doing less: the same losses per step and the same metrics from the same start.
+
+    Raises:
+        SystemExit: they differ.
+    """
+    ours = figures["mtsearch"]
+    for name in ("published", "advised"):
+        theirs = figures[name]
+        steps = zip(ours["losses"], theirs["losses"], strict=True)
+        figures[name]["largest loss difference"] = worst = max(abs(a - b) / abs(b) for a, b in steps)
+        differences = {key: abs(ours["metrics"][key] - theirs["metrics"][key]) for key in ("rmse", "top_100")}
+        figures[name]["metric differences"] = differences
+        if worst > EQUAL_LOSSES or max(differences.values()) > EQUAL_METRICS:
+            sys.exit(f"{name} did other work: losses differ by {worst:.1e}, metrics by {differences}")
+
+
+def report(figures: dict[str, Any]) -> None:
+    """The table, and what it follows from."""
+    ours = figures["mtsearch"]
+    studies = {name: [run["wall"] for run in runs] for name, runs in figures["studies"].items()}
+    print(f"{figures['cores']} cores; float32 matrix products: {ours['gflops_1']:.0f} GFLOP/s on one core, "
+          f"{ours['gflops']:.0f} on all\n")  # fmt: skip
+    print("| | seconds per trial | x published | x advised | peak memory |\n|--|--|--|--|--|")
+    rows = {"as published": figures["published"]["seconds"], "as advised": figures["advised"]["seconds"]}
+    rows |= {f"mtsearch, {name}": [wall / 50 for wall in walls] for name, walls in studies.items()}
+    rows["mtsearch, training and evaluation alone"] = ours["seconds"]
+    memory = {"as published": figures["published"]["peak"], "as advised": figures["advised"]["peak"]}
+    for name, seconds in rows.items():
+        ratios = [
+            statistics.median(rows[rival]) / statistics.median(seconds) for rival in ("as published", "as advised")
+        ]
+        peak = memory.get(name, ours["peak"]) / 2**20
+        print(f"| {name} | {statistics.median(seconds):.2f} ({min(seconds):.2f}-{max(seconds):.2f}) "
+              f"| {ratios[0]:.1f} | {ratios[1]:.1f} | {peak:.0f} MiB |")  # fmt: skip
+    ideal = ours["study_flops"] / ours["gflops"] / 1e9
+    for name, walls in studies.items():
+        wall = statistics.median(walls)
+        print(f"\n50 trials, {name}, prompt to prompt: {wall:.1f} s ({min(walls):.1f}-{max(walls):.1f}), "
+              f"{wall / ideal:.2f}x of the arithmetic")  # fmt: skip
+    print("\nwhere the time goes (one process): " + ", ".join(f"{k} {v:.2f} s" for k, v in ours["breakdown"].items()))
+    for name in ("published", "advised"):
+        print(f"{name}: losses equal to {figures[name]['largest loss difference']:.1e}, "
+              f"metrics to {figures[name]['metric differences']}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""The arithmetic of a trial: what no implementation of the tutorial's model can do without."""
+
+import numpy as np
+
+from mtsearch.config import TrialConfig
+from mtsearch.data import Split
+from mtsearch.recsys.batches import epoch_order
+
+HIDDEN = (256, 128)
+PASSES = 3  # forward, backward to the weights, backward to the inputs: a matrix product each
+
+
+def flops(split: Split, config: TrialConfig) -> float:
+    """Floating-point operations of a trial's matrix products, a multiply-add counting 2.
+
+    Per row the rating head from its first hidden layer on; per step the first layer on the batch's unique users and
+    items, and the retrieval scores of its unique users against its unique items:
+
+        N * E * 3 * 2 * (256 * 128 + 128)  +  sum over steps of 3 * 2 * D * ((u + i) * 256 + u * i)
+    """
+    head = HIDDEN[0] * HIDDEN[1] + HIDDEN[1]
+    total = float(len(split.train)) * config.epochs * head
+    order = epoch_order(len(split.train), config.batch_size, config.seed, 1)
+    for start in range(0, len(order), config.batch_size):
+        batch = order[start : start + config.batch_size]
+        users, items = (len(np.unique(column[batch])) for column in (split.train.users, split.train.items))
+        total += config.epochs * config.embedding_size * ((users + items) * HIDDEN[0] + users * items)
+    return 2 * PASSES * total

@@ -1,0 +1,102 @@
+"""The multi-task tutorial's model as published, on strings, with the stock layers and tasks."""
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+import tf_keras
+from numpy.typing import NDArray
+
+from mtsearch.config import TrialConfig
+from mtsearch.data.interactions import Ids, Rows
+from mtsearch.data.split import Split
+from mtsearch.recsys.batches import epoch_order
+from mtsearch.recsys.model import JointModel, Shape
+
+from .cases import batches
+
+
+class StockModel(tfrs.models.Model):  # type: ignore[misc]
+    """`MovielensModel` of the tutorial, whose loss is returned in its two parts; it starts from `ours`."""
+
+    def __init__(self, split: Split, ours: JointModel, size: int) -> None:
+        super().__init__()
+        self.user_model = _tower(split.user_ids, size, ours.user_table.numpy())
+        self.movie_model = _tower(split.item_ids, size, ours.item_table.numpy())
+        self.rating_model = tf_keras.Sequential(
+            [
+                tf_keras.layers.Dense(256, activation="relu"),
+                tf_keras.layers.Dense(128, activation="relu"),
+                tf_keras.layers.Dense(1),
+            ]
+        )
+        self.rating_model.build((None, 2 * size))
+        head = [ours.pair_layer.kernel.numpy(), ours.pair_layer.bias.numpy(), *ours.rating_layers.get_weights()]
+        self.rating_model.set_weights(head)
+        self.rating_task = tfrs.tasks.Ranking(loss=tf_keras.losses.MeanSquaredError())
+        self.retrieval_task = tfrs.tasks.Retrieval()
+
+    def predict_ratings(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        return self.rating_model(tf.concat([self.user_model(users), self.movie_model(items)], axis=1))
+
+    def losses_of(self, users: tf.Tensor, items: tf.Tensor, ratings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        rating_loss = self.rating_task(labels=ratings, predictions=self.predict_ratings(users, items))
+        return rating_loss, self.retrieval_task(self.user_model(users), self.movie_model(items), compute_metrics=False)
+
+
+def _tower(ids: Ids, size: int, table: NDArray[np.float32]) -> tf_keras.Model:
+    lookup = tf_keras.layers.StringLookup(vocabulary=ids.astype(str), mask_token=None)
+    embedding = tf_keras.layers.Embedding(len(ids) + 1, size)
+    embedding.build(None)
+    embedding.set_weights([np.concatenate([np.zeros((1, size), np.float32), table])])  # row 0: unknown words
+    return tf_keras.Sequential([lookup, embedding])
+
+
+class StockTraining:
+    """Trains a `StockModel` by the book: one optimiser step a batch, in the batches that `JointTrainer` takes."""
+
+    def __init__(self, split: Split, config: TrialConfig) -> None:
+        self.split, self.config = split, config
+        self.model = StockModel(split, initial_model(split, config), config.embedding_size)
+        self.optimizer = tf_keras.optimizers.Adagrad(config.learning_rate)
+        self._step = tf.function(self._take_step)
+
+    def epoch(self, number: int) -> list[tuple[float, float]]:
+        """Rating loss (mean) and retrieval loss (sum) of each step."""
+        config = self.config
+        order = epoch_order(len(self.split.train), config.batch_size, config.seed, number)
+        steps = [
+            self._step(*self._columns(self.split.train.take(batch))) for batch in batches(order, config.batch_size)
+        ]
+        return [(float(rating), float(retrieval)) for rating, retrieval in steps]
+
+    def epoch_losses(self, number: int) -> dict[str, float]:
+        """Mean per row."""
+        rows, size = len(self.split.train), self.config.batch_size
+        row_counts = np.diff([*range(0, rows, size), rows])
+        rating, retrieval = np.array(self.epoch(number)).T
+        return {"rating": float(rating @ row_counts / rows), "retrieval": float(retrieval.sum() / rows)}
+
+    def rmse(self) -> float:
+        users, items, ratings = self._columns(self.split.validation)
+        return float(np.sqrt(np.mean((self.model.predict_ratings(users, items) - ratings).numpy() ** 2)))
+
+    def _columns(self, rows: Rows) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        users, items = self.split.user_ids[rows.users], self.split.item_ids[rows.items]
+        return tf.constant(users.astype(str)), tf.constant(items.astype(str)), tf.constant(rows.ratings[:, None])
+
+    def _take_step(self, users: tf.Tensor, items: tf.Tensor, ratings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            rating, retrieval = self.model.losses_of(users, items, ratings)
+            loss = self.config.rating_weight * rating + self.config.retrieval_weight * retrieval
+        variables = self.model.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return rating, retrieval
+
+
+def initial_model(split: Split, config: TrialConfig) -> JointModel:
+    """What `JointTrainer` starts `config` from."""
+    model = JointModel(Shape.of(config, len(split.user_ids), len(split.item_ids)))
+    first = {"users": tf.constant([0]), "items": tf.constant([0]), "ratings": tf.constant([3.0])}
+    model.compute_loss(first)
+    model.initialize(config.seed)
+    return model

@@ -1,0 +1,97 @@
+"""Where a trainer computes, on how many threads; and that TensorFlow is silent about it."""
+
+import pytest
+import tensorflow as tf
+
+from mtsearch.errors import MachineError
+from mtsearch.recsys import Device
+
+from .cases import THREADS, answer_of, run_python
+
+
+def test_the_threads_are_what_was_asked_for(device: Device) -> None:
+    assert device.threads == THREADS
+    assert tf.config.threading.get_intra_op_parallelism_threads() == THREADS
+    assert tf.config.threading.get_inter_op_parallelism_threads() == 1
+    assert f"{tf.constant(1) + 1}" == "2"
+    assert Device.default(THREADS) == device  # asking again is no change
+
+
+def test_other_threads_are_refused_once_tensorflow_runs() -> None:
+    assert f"{tf.constant(1) + 1}" == "2"
+    with pytest.raises(MachineError, match="cannot be set to 7 threads"):
+        Device.default(7)
+    assert tf.config.threading.get_intra_op_parallelism_threads() == THREADS
+
+
+def test_a_second_logical_device_computes_the_same() -> None:
+    code = f"""
+import json
+from dataclasses import replace
+from mtsearch.config import TrialConfig
+from mtsearch.recsys import Device, JointTrainer
+from {__package__}.cases import go_on, make_split, numbers
+import tensorflow as tf
+
+cpu, = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+device, config = Device.default({THREADS}), TrialConfig(embedding_size=8, batch_size=300, epochs=2)
+answer = {{}}
+for name in ("/CPU:0", "/CPU:1"):
+    trainer = JointTrainer(make_split(), replace(device, name=name))
+    result = numbers(trainer.train(config, go_on))
+    model = trainer._model_of(config).model
+    answer[name] = result, model.user_table.device
+print(json.dumps(answer))
+"""
+    answer = answer_of(code)
+    for name, (_, place) in answer.items():
+        assert place.endswith(name[1:])
+    assert answer["/CPU:1"][0] == answer["/CPU:0"][0]
+
+
+START = f"import mtsearch.recsys as recsys; device = recsys.Device.default({THREADS})\n"
+TRAIN = f"""
+from mtsearch.config import TrialConfig
+from {__package__}.cases import go_on, make_split
+recsys.JointTrainer(make_split(), device).train(TrialConfig(embedding_size=32, batch_size=300, epochs=2), go_on)
+"""
+
+
+def test_nothing_is_said_on_a_good_day() -> None:
+    process = run_python(START + TRAIN)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+
+
+def test_the_chatter_is_there_for_who_asks() -> None:
+    process = run_python(START, TF_CPP_MIN_LOG_LEVEL="0")
+    assert process.returncode == 0
+    assert "oneDNN" in process.stderr
+
+
+BROKEN = """
+import os, sys, types
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name == "tensorflow":
+            print("I0000 said before", file=sys.stderr)
+            os.write(2, b"W0000 said beside\\nheard from C\\n")
+            print("heard from Python", file=sys.stderr)
+            raise ImportError("no TensorFlow here")
+sys.meta_path.insert(0, Finder())
+import mtsearch.recsys
+"""
+
+
+def test_an_import_that_fails_is_heard() -> None:
+    process = run_python(BROKEN)
+    assert process.returncode == 1
+    assert "heard from C" in process.stderr
+    assert "heard from Python" in process.stderr
+    assert process.stderr.endswith("ImportError: no TensorFlow here\n")
+    assert "said be" not in process.stderr
+
+
+def test_a_closed_stderr_is_no_obstacle() -> None:
+    process = run_python("import os; os.close(2)\n" + START + "print('fine')")
+    assert (process.returncode, process.stdout) == (0, "fine\n")

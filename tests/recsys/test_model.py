@@ -1,0 +1,66 @@
+"""`JointModel`: what it starts from, what it adds up, and which shapes share a graph."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from mtsearch.config import TrialConfig
+from mtsearch.data.split import Split
+from mtsearch.recsys.model import JointModel, Shape
+
+from .stock import initial_model
+
+
+def model_of(split: Split, seed: int) -> JointModel:
+    return initial_model(split, TrialConfig(embedding_size=24, seed=seed))
+
+
+def test_it_starts_as_keras_layers_do(split: Split) -> None:
+    """Uniform in the limits of the stock layers, biases zero, and no two weights drawn alike."""
+    model = model_of(split, seed=3)
+    limits = {(60, 24): 0.05, (80, 24): 0.05} | {shape: _glorot(*shape) for shape in ((48, 256), (256, 128), (128, 1))}
+    matrices = [variable.numpy() for variable in model.trainable_variables if variable.shape.rank == 2]
+    assert sorted(matrix.shape for matrix in matrices) == sorted(limits)
+    for matrix in matrices:
+        limit = limits[matrix.shape]
+        assert 0.95 * limit < np.abs(matrix).max() <= limit
+        assert matrix.std() == pytest.approx(limit / np.sqrt(3), rel=0.15)
+    assert not any(variable.numpy().any() for variable in model.trainable_variables if variable.shape.rank == 1)
+    first_numbers = {round(float(matrix.flat[0]) / limits[matrix.shape], 4) for matrix in matrices}
+    assert len(first_numbers) == len(matrices)
+
+
+def _glorot(fan_in: int, fan_out: int) -> float:
+    return float(np.sqrt(6 / (fan_in + fan_out)))
+
+
+def test_each_seed_starts_from_weights_of_its_own(split: Split) -> None:
+    one, same, other = (model_of(split, seed).trainable_variables for seed in (1, 1, 2))
+    for first, second, third in zip(one, same, other, strict=True):
+        np.testing.assert_array_equal(first, second)
+        assert first.shape.rank == 1 or not np.isclose(first, third).all(axis=1).any()
+
+
+@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (2.0, 0.5)])
+def test_the_loss_is_the_weighted_sum_of_the_stock_tasks(split: Split, weights: tuple[float, float]) -> None:
+    model, rows = model_of(split, seed=1), split.train.take(np.arange(200))
+    model.rating_weight.assign(weights[0])
+    model.retrieval_weight.assign(weights[1])
+    inputs = {name: tf.constant(getattr(rows, name)) for name in ("users", "items", "ratings")}
+    predictions = model.rate(model.user_table, model.item_table, inputs["users"], inputs["items"])
+    rating = tf_keras.losses.MeanSquaredError()(inputs["ratings"][:, None], predictions[:, None])
+    logits = tf.gather(model.user_table, rows.users) @ tf.transpose(tf.gather(model.item_table, rows.items))
+    retrieval = tf.reduce_sum(tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits))
+    expected = weights[0] * float(rating) + weights[1] * float(retrieval)
+    assert float(model.compute_loss(inputs)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_trials_share_a_shape_where_the_graph_is_the_same() -> None:
+    def shape(**changes: float) -> Shape:
+        return Shape.of(TrialConfig.model_validate(changes), users=943, items=1664)
+
+    assert shape(learning_rate=0.5, rating_weight=3.0, epochs=9, seed=1, batch_size=4096) == shape()
+    assert shape(embedding_size=33) != shape()
+    assert shape(batch_size=2000) != shape()  # not factored: fewer rows than users and items
+    assert shape(embedding_size=16, batch_size=2000) == shape(embedding_size=16)

@@ -1,0 +1,206 @@
+"""`JointTrainer` through its protocol: curves, stopping, failures, strangers."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from mtsearch.config import TrialConfig
+from mtsearch.data.interactions import Codes
+from mtsearch.data.split import Split
+from mtsearch.errors import NonFiniteLoss, NonFiniteMetric, OutOfMemory
+from mtsearch.evaluation import Evaluator
+from mtsearch.objectives import METRICS
+from mtsearch.recsys import Device, JointTrainer
+from mtsearch.recsys import trainer as trainer_module
+from mtsearch.recsys.batches import epoch_order
+from mtsearch.recsys.model import JointModel
+from mtsearch.recsys.scorer import ModelScorer
+from mtsearch.trial import EpochMetrics
+
+from .cases import go_on, make_split, recorder
+from .stock import StockTraining, initial_model
+
+CONFIG = TrialConfig(embedding_size=8, batch_size=500, epochs=3, retrieval_weight=1e-3)
+
+
+def with_(**changes: Any) -> TrialConfig:
+    return TrialConfig.model_validate({**CONFIG.model_dump(), **changes})
+
+
+def test_a_curve_has_every_epoch_and_every_number(trainer: JointTrainer) -> None:
+    seen: list[EpochMetrics] = []
+    result = trainer.train(CONFIG, recorder(seen))
+    assert list(result.curve) == seen
+    assert [epoch.epoch for epoch in seen] == [1, 2, 3]
+    for epoch in seen:
+        assert list(epoch.metrics) == list(METRICS)
+        assert set(epoch.losses) == {"rating", "retrieval"}
+        assert np.isfinite([*epoch.metrics.values(), *epoch.losses.values()]).all()
+    assert result.metrics == seen[-1].metrics
+    assert (result.best_epoch, result.stopped) == (3, False)
+    assert 0 < seen[0].seconds < seen[1].seconds < seen[2].seconds
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_false_stops(trainer: JointTrainer, last: int) -> None:
+    result = trainer.train(CONFIG, lambda epoch: epoch.epoch < last)
+    assert (len(result.curve), result.best_epoch, result.stopped) == (last, last, True)
+    assert result.metrics == trainer.train(with_(epochs=last), go_on).metrics
+
+
+def test_false_after_the_last_epoch_stopped_nothing(trainer: JointTrainer) -> None:
+    assert not trainer.train(CONFIG, lambda epoch: epoch.epoch < 3).stopped
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 2**24])
+def test_any_batch_size(split: Split, device: Device, batch_size: int) -> None:
+    small = dataclasses.replace(split, train=split.train.take(np.arange(0, len(split.train), 30)))
+    result = JointTrainer(small, device).train(with_(batch_size=batch_size, epochs=1), go_on)
+    assert result.curve[0].losses["retrieval"] <= np.log(min(batch_size, len(small.train))) + 0.1
+
+
+@pytest.mark.parametrize(("learns", "idle"), [("rating", "retrieval"), ("retrieval", "rating")])
+def test_a_loss_of_weight_zero_trains_nothing_of_its_own(split: Split, device: Device, learns: str, idle: str) -> None:
+    trainer = JointTrainer(split, device)
+    config = with_(**{f"{learns}_weight": 1.0, f"{idle}_weight": 0.0}, epochs=12)
+    losses = [epoch.losses[learns] for epoch in trainer.train(config, go_on).curve]
+    assert losses[-1] < losses[0]
+    head, fresh = _head(trainer._model_of(config).model), _head(initial_model(split, config))
+    untouched = [np.array_equal(trained, start) for trained, start in zip(head, fresh, strict=True)]
+    assert all(untouched) if idle == "rating" else not any(untouched)
+
+
+def _head(model: JointModel) -> list[np.ndarray[Any, Any]]:
+    return [*model.pair_layer.get_weights(), *model.rating_layers.get_weights()]
+
+
+# --- failures
+
+
+@pytest.mark.parametrize(("batch_size", "place"), [(100, (1, 2)), (5000, (2, 1))])
+def test_an_absurd_learning_rate_fails_where_stock_does(
+    split: Split, trainer: JointTrainer, batch_size: int, place: tuple[int, int]
+) -> None:
+    config = with_(learning_rate=1e3, rating_weight=1e9, batch_size=batch_size)
+    with pytest.raises(NonFiniteLoss, match="lower learning_rate") as caught:
+        trainer.train(config, go_on)
+    assert (caught.value.epoch, caught.value.step) == place == _first_bad_step(split, config)
+
+
+def _first_bad_step(split: Split, config: TrialConfig) -> tuple[int, int] | None:
+    stock = StockTraining(split, config)
+    for epoch in range(1, config.epochs + 1):
+        for step, (rating, retrieval) in enumerate(stock.epoch(epoch), start=1):
+            loss = config.rating_weight * rating + config.retrieval_weight * retrieval
+            if not loss <= float(np.finfo(np.float32).max):
+                return epoch, step
+    return None
+
+
+@pytest.mark.parametrize("row", [0, 700, 1500])
+def test_a_bad_row_fails_the_step_that_meets_it(split: Split, device: Device, row: int) -> None:
+    """A rating whose square is beyond float32, somewhere in an epoch."""
+    ratings = split.train.ratings.copy()
+    ratings[row] = 1e20
+    trainer = JointTrainer(dataclasses.replace(split, train=dataclasses.replace(split.train, ratings=ratings)), device)
+    order = epoch_order(len(ratings), CONFIG.batch_size, CONFIG.seed, 1)
+    with pytest.raises(NonFiniteLoss) as caught:
+        trainer.train(CONFIG, go_on)
+    assert (caught.value.epoch, caught.value.step) == (1, order.tolist().index(row) // CONFIG.batch_size + 1)
+
+
+def test_a_prediction_that_is_no_number_names_the_epoch(trainer: JointTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(ModelScorer):
+        """The model of the second epoch says NaN."""
+
+        def ratings(self, users: Codes, items: Codes) -> Any:
+            return super().ratings(users, items) * (np.float32(np.nan) if seen else np.float32(1))
+
+    seen: list[EpochMetrics] = []
+    monkeypatch.setattr(trainer_module, "ModelScorer", Broken)
+    with pytest.raises(NonFiniteMetric, match=r"non-finite rating for user .* at epoch 2; lower learning_rate"):
+        trainer.train(CONFIG, recorder(seen))
+    assert len(seen) == 1
+
+
+def test_a_failed_trial_leaves_the_next_one_alone(trainer: JointTrainer) -> None:
+    expected = trainer.train(CONFIG, go_on).curve[-1].metrics
+    with pytest.raises(NonFiniteLoss):
+        trainer.train(with_(learning_rate=1e3, rating_weight=1e9), go_on)
+    assert trainer.train(CONFIG, go_on).curve[-1].metrics == expected
+
+
+@pytest.mark.slow  # TensorFlow asks for the memory again and again for 10 s
+def test_out_of_memory_is_a_failure_of_the_trial(device: Device) -> None:
+    """Scores of 7 million users by 7 million items: more bytes than addresses, so that none is ever touched."""
+    many = 7_000_000
+    split = dataclasses.replace(
+        make_split(),
+        user_ids=np.broadcast_to(np.array(["user"], object), many),
+        item_ids=np.broadcast_to(np.array(["item"], object), many),
+    )
+    trainer = JointTrainer(split, device)
+    with pytest.raises(OutOfMemory, match=r"embedding_size 1 and batch_size 500; lower one of them"):
+        trainer.train(with_(embedding_size=1), go_on)
+    assert not trainer._compiled
+
+
+def test_out_of_memory_frees_the_compiled_models(split: Split, device: Device) -> None:
+    """TensorFlow's error, raised by hand."""
+    trainer = JointTrainer(split, device)
+
+    def run_out(_: EpochMetrics) -> bool:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    with pytest.raises(OutOfMemory, match=r"on /.PU:0 at embedding_size 8 and batch_size 500; lower one of them"):
+        trainer.train(CONFIG, run_out)
+    assert not trainer._compiled
+    assert trainer.train(CONFIG, go_on).curve
+
+
+# --- strangers: users and items without training rows
+
+
+class NumpyScorer:
+    """The model in NumPy, whose strangers get the mean of the trained embeddings."""
+
+    def __init__(self, model: JointModel, split: Split) -> None:
+        tables = (model.user_table.numpy(), split.known_users), (model.item_table.numpy(), split.known_items)
+        self.users, self.items = (np.where(known[:, None], table, table[known].mean(axis=0)) for table, known in tables)
+        self.head = _head(model)
+
+    def ratings(self, users: Codes, items: Codes) -> Any:
+        hidden = np.concatenate([self.users[users], self.items[items]], axis=1)
+        for kernel, bias in zip(self.head[0:4:2], self.head[1:4:2], strict=True):
+            hidden = np.maximum(hidden @ kernel + bias, 0)
+        return (hidden @ self.head[4] + self.head[5])[:, 0]
+
+    def scores(self, users: Codes) -> Any:
+        return self.users[users] @ self.items.T
+
+
+@pytest.mark.parametrize("embedding_size", [8, 32])
+def test_strangers_get_the_mean_embedding(device: Device, embedding_size: int) -> None:
+    split = make_split(unknown=5)
+    assert not split.known_users[-5:].any()
+    assert not split.known_items[-5:].any()
+    trainer, config = JointTrainer(split, device), with_(embedding_size=embedding_size)
+    metrics = trainer.train(config, go_on).metrics
+    expected = Evaluator(split, split.validation).evaluate(NumpyScorer(trainer._model_of(config).model, split))
+    assert metrics == pytest.approx(expected, abs=1e-3)
+    assert metrics["rmse"] == pytest.approx(expected["rmse"], abs=1e-5)
+
+
+def test_strangers_are_all_alike(device: Device) -> None:
+    split = make_split(unknown=5)
+    trainer = JointTrainer(split, device)
+    trainer.train(CONFIG, go_on)
+    scorer = ModelScorer(trainer._model_of(CONFIG), split.catalogue)
+    strangers, known = np.arange(55, 60, dtype=np.int32), np.arange(5, dtype=np.int32)
+    assert len(np.unique(scorer.ratings(strangers, np.zeros(5, np.int32)))) == 1
+    assert len(np.unique(scorer.ratings(known, np.zeros(5, np.int32)))) == 5
+    assert (np.ptp(scorer.scores(strangers), axis=0) == 0).all()
+    assert (np.ptp(scorer.scores(known)[:, -5:], axis=1) == 0).all()
