@@ -94,7 +94,7 @@ def assert_equal(batch: Batch, answer: Answer, expected: Answer, tolerance: floa
     largest = max(np.linalg.norm(batch.queries, axis=1).max(), np.linalg.norm(batch.candidates, axis=1).max())
     terms = batch.weights.sum() * largest / temperature
     # A logit x is known to eps * x, and its probability to that share: at logits of 60 that is 7e-6.
-    tolerance += 2 * float(np.finfo(np.float32).eps) * largest**2 / temperature
+    tolerance += 2 * float(np.finfo(np.float32).eps * largest**2) / temperature
     assert answer[0] == pytest.approx(expected[0], rel=tolerance, abs=0.1 * tolerance * terms * largest)
     for gradient, expected_gradient in zip(answer[1:], expected[1:], strict=True):
         allowed = tolerance * max(float(np.linalg.norm(expected_gradient)), 0.1 * terms)
