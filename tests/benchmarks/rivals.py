@@ -19,7 +19,7 @@ Weights = dict[str, NDArray[np.float32]]
 Rival = Callable[[TrialConfig], "JointRival"]
 
 
-class JointRival(tfrs.models.Model):
+class JointRival(tfrs.models.Model):  # type: ignore[misc]
     """The tutorial's model: two towers, a rating model, two tasks.
 
     Args:

@@ -59,7 +59,9 @@ def test_front_table_aligns_its_numbers() -> None:
     ends = {line.index(".") for line in values}
     assert len(values) == len(realistic().front) + 1
     assert len(ends) == 1
-    assert any("RMSE (stars)\u00a0↓" in line and "top-100 accuracy\u00a0↑" in line and "ratio" in line for line in lines)
+    assert any(
+        "RMSE (stars)\u00a0↓" in line and "top-100 accuracy\u00a0↑" in line and "ratio" in line for line in lines
+    )
 
 
 def test_front_table_fits_eighty_columns() -> None:

@@ -1,0 +1,105 @@
+"""The path that a user takes, on the real data, from the command to the files."""
+
+import csv
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mtsearch.cli.main import COMMANDS
+
+from .conftest import Command
+
+
+def test_run_front_plot_studies(shell: Command, tmp_path: Path) -> None:
+    ran = shell("run", "ml-100k-quick", "--trials", "3", "--set", "fixed.epochs=1")
+    database = tmp_path / "studies" / "mtsearch.db"
+    assert ran.status == 0, ran.err
+    assert ran.out == ""
+    assert ran.err.count(str(database)) == 2  # at the start and at the end
+    assert "[3/3]" in ran.err
+    assert "biases" in ran.err
+    assert "mtsearch plot --study ml-100k-quick" in ran.err
+    assert not list(database.parent.glob("*-wal"))
+
+    front = json.loads(shell("front", "--format", "json").out)
+    with sqlite3.connect(database) as connection:
+        view = connection.execute("select trial, objective_1, objective_2, params from pareto_front").fetchall()
+        epochs = connection.execute("select count(*) from learning_curves").fetchone()
+    assert epochs == (3,)
+    assert {(row["trial"], row["rmse"], row["top_100"]) for row in front} == {row[:3] for row in view}
+    assert {row["trial"]: row["params"] for row in front} == {row[0]: json.loads(row[3]) for row in view}
+    assert set(front[0]) == {"trial", "rmse", "top_100", "params", "metrics"}
+    table = list(csv.DictReader(io.StringIO(shell("front", "--format", "csv").out)))
+    assert [int(row["trial"]) for row in table] == [row["trial"] for row in front]
+
+    (study,) = json.loads(shell("studies", "--format", "json").out)
+    assert study["trials"] == 3
+    assert study["passport"]["data"]["rows"] == 100_000
+    assert study["passport"]["split"]["catalogue"] == 1664
+
+    plotted = shell("plot")
+    page = tmp_path / plotted.out.strip()
+    assert page == tmp_path / "dashboards" / "ml-100k-quick" / "index.html"
+    assert "ml-100k-quick" in page.read_text(encoding="utf-8")
+
+
+def test_ctrl_c_keeps_what_was_finished(shell: Command, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mtsearch", "run", "ml-100k-quick", "--trials", "500"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("trial 1 "):
+            break
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in rest
+    assert "the same command goes on" in rest
+    (study,) = json.loads(shell("studies", "--format", "json").out)
+    assert "running" not in study["states"]
+    assert study["trials"] >= 2
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help_is_there_and_in_the_readme(mtsearch: Command, command: list[str]) -> None:
+    result = mtsearch(*command, "--help")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert result.status == 0
+    assert "Usage: " in result.out
+    assert not command or f"`mtsearch {command[0]}" in readme
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['mtsearch', '--help']\n"
+        "from mtsearch.cli.main import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'tensorflow', 'optuna', 'plotly', 'numpy', 'pydantic', 'sqlalchemy', 'rich'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_never_waits_for_a_writer(shell: Command, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mtsearch", "run", "ml-100k-quick", "--trials", "4"]
+    environment = {**os.environ, "MTSEARCH_STORAGE": "mine.db"}
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, env=environment)
+    statuses = []
+    while process.poll() is None:
+        if (tmp_path / "mine.db").exists():
+            statuses.append(shell("front", "--storage", "mine.db", "--format", "json"))
+        time.sleep(0.2)
+    assert process.returncode == 0
+    assert all(
+        result.status == 0 or "holds no stud" in result.err or "no study" in result.err for result in statuses
+    ), statuses
