@@ -12,18 +12,17 @@ from mtsearch.errors import DefinitionError
 from mtsearch.evaluation import baselines as evaluate_baselines
 from mtsearch.machine import usable_cores
 from mtsearch.search import record
-from mtsearch.search.crew import Alone, Crew, MakeTrainer, Observer
+from mtsearch.search.crew import Alone, Crew, MakeTrainer, Observer, budget_of
 from mtsearch.search.interrupts import graceful
 from mtsearch.search.passport import make_passport
 from mtsearch.search.record import StudyRecord
 from mtsearch.search.runner import counting
-from mtsearch.search.storage import checkpoint, open_reader, open_writer, resolve_url, storage_errors
+from mtsearch.search.storage import checkpoint, open_outdated, open_reader, open_writer, resolve_url, storage_errors
 from mtsearch.search.study import begin_or_continue
-from mtsearch.search.views import ensure_views
+from mtsearch.search.views import drop_views, ensure_views
 from mtsearch.search.workers import Job, WorkerPool
 from mtsearch.trial import Trainer
 
-DEFAULT_DEFINITION = "ml-100k"
 DEFAULT_TRIALS = 50
 
 
@@ -83,21 +82,46 @@ def run(
         MtsearchError: see `mtsearch.errors`.
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
+    trials = _trials_asked_for(definition, trials, until)
+    if workers < 1:
+        raise DefinitionError(f"workers = {workers}", "one or more")
     interactions, split = prepare(definition)
     url = resolve_url(storage)
     with storage_errors(url), graceful() as interrupt:
-        writer = open_writer(url, create=True)
         with _crew(definition, url, split, workers, make_trainer) as crew:
+            writer = open_writer(url, create=True)  # while workers import TensorFlow
             passport = make_passport(interactions, split, {**crew.description(), "workers": workers})
             study = begin_or_continue(writer, definition, passport, evaluate_baselines(split, split.validation))
             ensure_views(writer)
-            goal = _goal(definition, counting(study), trials, until)
-            begun(counting(study), goal)
-            try:
-                crew.run(study, goal, deadline, observer, interrupt)
-            finally:
-                checkpoint(writer)
-        return record.of(study, interrupted=interrupt.requested)
+            budget = budget_of(study, definition, trials, until)
+            done = counting(study)
+            begun(done, done + budget.left)
+            crew.run(study, budget, deadline, observer, interrupt)
+        result = record.of(study, interrupted=interrupt.requested)
+        checkpoint(writer)
+        return result
+
+
+def _trials_asked_for(definition: StudyDefinition, trials: int | None, until: int | None) -> int | None:
+    """How many trials to add; None where `until` says it.
+
+    Raises:
+        DefinitionError: less than one, both at once, or more than a definition without [space] lists.
+    """
+    if trials is not None and until is not None:
+        raise DefinitionError("both trials and until are given", "give one of them")
+    asked = trials if trials is not None else until
+    if asked is not None and asked < 1:
+        raise DefinitionError(f"{asked} trials", "one or more")
+    listed = len(definition.trials)
+    if not definition.space and asked is not None and asked > listed:
+        raise DefinitionError(
+            f"{definition.study.name} lists {listed} trials and has no [space] to sample {asked - listed} more from",
+            "run it without --trials, or add a [space]",
+        )
+    if until is not None:
+        return None
+    return trials or (DEFAULT_TRIALS if definition.space else listed)
 
 
 @contextmanager
@@ -126,15 +150,14 @@ def studies(storage: str | None = None) -> list[StudyRecord]:
         return record.read_all(open_reader(url))
 
 
-def _goal(definition: StudyDefinition, done: int, trials: int | None, until: int | None) -> int:
-    """How many counting trials the study shall have."""
-    listed = len(definition.trials)
-    if definition.space:
-        return until if until is not None else done + (trials if trials is not None else DEFAULT_TRIALS)
-    goal = until if until is not None else listed if trials is None else done + trials
-    if goal > listed:
-        raise DefinitionError(
-            f"{definition.study.name} lists {listed} trials and has no [space] to sample {goal - listed} more from",
-            "run it without --trials, or add a [space]",
-        )
-    return goal
+def upgrade(storage: str | None = None) -> None:
+    """Bring a storage that an older version of Optuna wrote to the installed one's schema.
+
+    NOTE: a view on Optuna's tables breaks the renames of its migrations on SQLite, so the views go first.
+    """
+    url = resolve_url(storage)
+    with storage_errors(url):
+        outdated = open_outdated(url)
+        drop_views(outdated)
+        outdated.upgrade()
+        ensure_views(open_writer(url))

@@ -15,7 +15,7 @@ class TrialConfig(BaseModel):
     in the tutorial; equal weights are therefore a factor of about 5e4 apart at a batch of 8,192 rows.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     rating_weight: Weight = 1.0
     retrieval_weight: Weight = 1.0

@@ -78,6 +78,6 @@ METRICS: dict[str, Metric] = {
         Metric("recall_100", "recall@100 per user", "maximize", "", "user",
                "mean over users of the share of their rows with a rank up to 100"),
         Metric("coverage", "coverage@100", "maximize", "", "catalogue",
-               "share of the catalogue in the first 100 of at least one evaluated user"),
+               "share of the catalogue in the first 100 of at least one evaluated user, each breaking ties at random"),
     ]
 }  # fmt: skip

@@ -10,11 +10,17 @@ from mtsearch import StudyDefinition, TrialConfig, api, run
 
 @pytest.mark.slow
 def test_one_model_of_the_quick_front_beats_all_three_of_the_tutorial(tmp_path: Path) -> None:
-    """Retrained on train and validation, judged on test, mean of three seeds, both objectives at once."""
+    """Retrained on train and validation, judged on test, mean of three seeds, both objectives at once.
+
+    The one is picked by validation before the test set is looked at: the member of the front with the best top-100
+    accuracy among those with an RMSE below 1.08.
+    """
     definition = StudyDefinition.load("ml-100k-quick")
     record = run(definition, 50, storage=str(tmp_path / "a.db"))
     assert record.counting == 50
     assert record.states["complete"] >= 48
+    accurate = [row for row in record.front if row.metrics["rmse"] < 1.08]
+    picked = max(accurate, key=lambda row: row.metrics["top_100"])
     _, split = api.prepare(definition)
     trainer, _ = api.joint_trainer(split.final(), None)
 
@@ -25,10 +31,10 @@ def test_one_model_of_the_quick_front_beats_all_three_of_the_tutorial(tmp_path: 
 
     weights = StudyDefinition.load("tutorial").trials
     tutorial = [on_test(TrialConfig(**trial)) for trial in weights]  # type: ignore[arg-type] # floats
-    front = [on_test(TrialConfig(**record.configs[row.trial])) for row in record.front]
-    print(tutorial, front)
-    best = min(rmse for rmse, _ in tutorial), max(top for _, top in tutorial)
-    assert any(rmse < best[0] and top > best[1] for rmse, top in front), (tutorial, front)
+    rmse, top = on_test(TrialConfig(**record.configs[picked.trial]))
+    print(tutorial, picked.metrics, (rmse, top))
+    assert rmse < min(rmse for rmse, _ in tutorial)
+    assert top > max(top for _, top in tutorial)
 
 
 @pytest.mark.slow

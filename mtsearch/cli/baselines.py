@@ -4,11 +4,12 @@ import click
 
 from mtsearch.cli import options
 from mtsearch.cli.output import emit, plain_csv
+from mtsearch.definition import DEFAULT
 from mtsearch.objectives import METRICS
 
 
 @click.command()
-@click.argument("definition", default="ml-100k")
+@click.argument("definition", default=DEFAULT)
 @options.overrides
 @options.output_format
 def command(definition: str, overrides: tuple[str, ...], output_format: str) -> None:

@@ -1,6 +1,5 @@
 """Options that several commands share, defined once."""
 
-import json
 import logging
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,8 +35,8 @@ def load_definition(
     """The definition with `--set` and then the options that stand for values of its [study] table; None: not given."""
     from mtsearch.definition import StudyDefinition
 
-    given = [f"study.{key}={json.dumps(value)}" for key, value in (study or {}).items() if value is not None]
-    return StudyDefinition.load(source, [*overrides, *given])
+    given = {f"study.{key}": value for key, value in (study or {}).items() if value is not None}
+    return StudyDefinition.load(source, overrides, given)
 
 
 def show_messages() -> None:

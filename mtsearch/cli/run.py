@@ -3,10 +3,11 @@
 import click
 
 from mtsearch.cli import options
+from mtsearch.definition import DEFAULT
 
 
 @click.command()
-@click.argument("definition", default="ml-100k")
+@click.argument("definition", default=DEFAULT)
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Counting trials to add.  [default: 50]")
 @click.option("--until", type=click.IntRange(min=1), metavar="N", help="Counting trials to have in all.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Begin no trial after.")
@@ -56,7 +57,7 @@ def command(
             observer=progress.trial_ended,
             begun=progress.begun,
         )
-    print_summary(record, loaded, place)
+    print_summary(record, loaded, place, storage)
     if record.interrupted:
         click.echo("interrupted; what was finished is kept, and the same command goes on", err=True)
         raise SystemExit(130)

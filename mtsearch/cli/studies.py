@@ -13,17 +13,31 @@ if TYPE_CHECKING:
     from mtsearch.search.record import StudyRecord
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @options.storage
 @options.output_format
-def command(storage: str | None, output_format: str) -> None:
+@click.pass_context
+def command(context: click.Context, storage: str | None, output_format: str) -> None:
     """List the studies in a storage; JSON has each one's definition and passport."""
+    if context.invoked_subcommand:
+        return
     from mtsearch import api
 
     records = api.studies(storage)
     brief = [_brief(record) for record in records]
     full = [{**row, **_full(record)} for row, record in zip(brief, records, strict=True)]
     emit(output_format, table=lambda: _table(brief), rows=lambda: full, csv=lambda: plain_csv(brief))
+
+
+@command.command()
+@options.storage
+def upgrade(storage: str | None) -> None:
+    """Bring a storage that an older version of Optuna wrote up to date."""
+    from mtsearch import api
+    from mtsearch.search.storage import masked, resolve_url
+
+    api.upgrade(storage)
+    click.echo(f"{masked(resolve_url(storage))} is up to date", err=True)
 
 
 def _brief(record: "StudyRecord") -> dict[str, Any]:

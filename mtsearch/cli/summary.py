@@ -1,5 +1,6 @@
 """What stands on the terminal when a run has ended."""
 
+import shlex
 from statistics import median
 
 import click
@@ -10,10 +11,18 @@ from mtsearch.definition import StudyDefinition
 from mtsearch.report.references import verdict
 from mtsearch.report.tables import front_table
 from mtsearch.search.record import StudyRecord
+from mtsearch.search.storage import masked
 
 
-def print_summary(record: StudyRecord, definition: StudyDefinition, place: str) -> None:
-    """The front beside the baselines, where everything is, and what to type next; on stderr."""
+def print_summary(record: StudyRecord, definition: StudyDefinition, place: str, storage: str | None) -> None:
+    """The front beside the baselines, where everything is, and what to type next; on stderr.
+
+    Args:
+        record: of the study.
+        definition: of the study.
+        place: of the storage, to be read by people.
+        storage: as the user named it; None: not at all.
+    """
     console = Console(stderr=True)
     console.print(front_table(record))
     if definition.published:
@@ -22,8 +31,14 @@ def print_summary(record: StudyRecord, definition: StudyDefinition, place: str) 
     failed = sum(failure.counted for failure in record.failures)
     click.echo(f"{record.counting} trials ({failed} failed), hypervolume {record.hypervolume:.4f}", err=True)
     click.echo(f"stored in {place}", err=True)
-    option = f" --study {record.name}"
-    click.echo(f"next: mtsearch front{option} · mtsearch plot{option}", err=True)
+    click.echo(_next(record.name, storage), err=True)
+
+
+def _next(study: str, storage: str | None) -> str:
+    options = f"--study {shlex.quote(study)}"
+    if storage is not None:
+        options += f" --storage {shlex.quote(masked(storage))}"
+    return f"next: mtsearch front {options} · mtsearch plot {options}"
 
 
 def _published(record: StudyRecord, definition: StudyDefinition) -> Table:

@@ -30,13 +30,13 @@ def rating_metrics(predicted: Floats, actual: Floats, lowest: float, highest: fl
 
 
 def ranking_metrics(ranks: Ranks, user_index: Index) -> dict[str, float]:
-    """Expected top-k accuracies, nDCG, MRR, recall per user, and coverage under random tie-breaking.
+    """Expected top-k accuracies, nDCG, MRR, recall per user, and coverage under random tie-breaking, user by user.
 
     Args:
         ranks: of B rows.
         user_index: `[B]` the user of each row, numbered from 0 without gaps.
     """
-    rank = np.arange(1, len(ranks.covered) + 1)
+    rank = np.arange(1, len(ranks.missed) + 1)
     values = {}
     for k in CUT_OFFS:
         values[f"top_{k}"] = float(expected_gain(ranks.above, ranks.ties, rank <= k).mean())
@@ -47,7 +47,7 @@ def ranking_metrics(ranks: Ranks, user_index: Index) -> dict[str, float]:
         "ndcg_10": float(expected_gain(ranks.above, ranks.ties, discount).mean()),
         "mrr": float(expected_gain(ranks.above, ranks.ties, 1 / rank).mean()),
         "recall_100": float((np.bincount(user_index, weights=hit) / np.bincount(user_index)).mean()),
-        "coverage": float(ranks.covered.mean()),
+        "coverage": float((1 - ranks.missed).mean()),
     }
 
 

@@ -19,6 +19,7 @@ from mtsearch.evaluation.plan import Index, Mask, Tile
 from mtsearch.evaluation.scorer import Floats
 
 Counts = NDArray[np.int64]
+Reals = NDArray[np.float64]
 
 COVERAGE_CUT_OFF = 100
 
@@ -34,20 +35,20 @@ class Ranks:
         above: `[B]` items of the catalogue scored strictly above the row's own.
         ties: `[B]` items scored equal, itself included; >= 1.
         above_unseen, ties_unseen: `[B]` the same, items of the user's training rows left out, the row's own never.
-        covered: `[C]` True where the item is among the first 100 of some evaluated user, or ties with the last of them.
+        missed: `[C]` chance that the item is among the first 100 of no evaluated user; users break ties independently.
     """
 
     above: Counts
     ties: Counts
     above_unseen: Counts
     ties_unseen: Counts
-    covered: Mask
+    missed: Reals
 
     @classmethod
     def misses(cls, rows: int, catalogue_size: int) -> Self:
         """Every row a miss until `record` says where it stands."""
         above, ties = np.full(rows, catalogue_size, np.int64), np.ones(rows, np.int64)
-        return cls(above, ties, above.copy(), ties.copy(), np.zeros(catalogue_size, np.bool_))
+        return cls(above, ties, above.copy(), ties.copy(), np.ones(catalogue_size))
 
     def record(self, tile: Tile, scores: Floats) -> None:
         """Rank the rows of one tile.
@@ -65,8 +66,28 @@ class Ranks:
         self.ties[tile.rows] = ties
         self.above_unseen[tile.rows] = above - above_seen
         self.ties_unseen[tile.rows] = ties - ties_seen + tile.is_seen
-        last = ordered[:, -min(COVERAGE_CUT_OFF, scores.shape[1])]
-        np.logical_or(self.covered, (scores >= last[:, None]).any(axis=0), out=self.covered)
+        self._miss(scores, ordered)
+
+    def _miss(self, scores: Floats, ordered: Floats) -> None:
+        """Multiply into `missed` the chances that these users are not offered an item.
+
+        An item scored above the one at the cut-off is always offered; those that tie with it share the places left.
+        NOTE: most models tie nowhere there, so that one comparison does. Where users share places, their chances are
+        multiplied in the users' order, which gives the same to the last bit whatever the tiles.
+        """
+        size = scores.shape[1]
+        places = min(COVERAGE_CUT_OFF, size)
+        last = ordered[:, -places]
+        below, not_above = count_below(ordered, np.arange(len(ordered)), last)
+        chance = (places - (size - not_above)) / (not_above - below)
+        sharing = np.flatnonzero(chance < 1)
+        offered = scores >= last[:, None]
+        tied = scores[sharing] == last[sharing, None]
+        offered[sharing] &= ~tied
+        self.missed[offered.any(axis=0)] = 0
+        columns = np.flatnonzero(tied.any(axis=0))
+        factors = np.where(tied[:, columns], 1 - chance[sharing, None], 1.0)
+        self.missed[columns] = np.vstack([self.missed[columns], factors]).prod(axis=0)
 
 
 def _count_seen(tile: Tile, scores: Floats, own: Floats) -> tuple[Index, Index]:

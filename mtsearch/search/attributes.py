@@ -3,7 +3,6 @@
 Everything goes through Optuna's public interface, so that every storage holds it and optuna-dashboard shows it.
 """
 
-import socket
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -23,14 +22,10 @@ REASON = "mtsearch:reason"
 SECONDS = "mtsearch:seconds"
 PARAMETERS = "mtsearch:parameters"
 WORKER = "mtsearch:worker"
+LISTED = "mtsearch:listed"
 RETRY_OF = "mtsearch:retry_of"
 
 ReasonKind = Literal["model", "interrupted", "died", "error"]
-
-
-def worker_name(pid: int) -> str:
-    """Who runs a trial, as its attribute says it: host and process."""
-    return f"{socket.gethostname()}:{pid}"
 
 
 def reason(kind: ReasonKind, text: str) -> Mapping[str, str]:

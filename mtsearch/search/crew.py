@@ -19,14 +19,48 @@ Observer = Callable[[TrialEnd], None]
 """Who is told of every trial that has ended and is stored."""
 
 
+class Budget:
+    """How many counting trials are left to run.
+
+    Args:
+        study: whose trials count.
+        trials: to add by this run, whatever others add at the same time.
+        until: in place of it: to have in all.
+    """
+
+    def __init__(self, study: optuna.Study, trials: int | None, until: int | None) -> None:
+        self._study, self._trials, self._until = study, trials, until
+        self._spent = 0
+
+    @property
+    def left(self) -> int:
+        """Counting trials still to begin or to end."""
+        if self._until is not None:
+            return max(self._until - counting(self._study), 0)
+        return (self._trials or 0) - self._spent
+
+    def spend(self, end: TrialEnd) -> None:
+        """A trial of this run has ended."""
+        self._spent += end.counted
+
+
+def budget_of(study: optuna.Study, definition: StudyDefinition, trials: int | None, until: int | None) -> Budget:
+    """The budget of a run; of a definition without [space] never more than it lists."""
+    if not definition.space:
+        until = min(len(definition.trials), until or counting(study) + (trials or 0))
+    return Budget(study, None if until else trials, until)
+
+
 class Crew(Protocol):
     """Runs trials until the budget is used up."""
 
     def description(self) -> Mapping[str, Any]:
         """What the trainer says of itself, for the passport."""
 
-    def run(self, study: optuna.Study, until: int, deadline: float, observer: Observer, interrupt: Interrupt) -> None:
-        """Run until the study has `until` counting trials, `time.monotonic()` passes the deadline, or an interrupt.
+    def run(
+        self, study: optuna.Study, budget: Budget, deadline: float, observer: Observer, interrupt: Interrupt
+    ) -> None:
+        """Run until the budget is spent, `time.monotonic()` passes the deadline, or an interrupt.
 
         A trial that was begun before the deadline ends.
         """
@@ -49,7 +83,11 @@ class Alone:
         """See `Crew`."""
         return self._description
 
-    def run(self, study: optuna.Study, until: int, deadline: float, observer: Observer, interrupt: Interrupt) -> None:
+    def run(
+        self, study: optuna.Study, budget: Budget, deadline: float, observer: Observer, interrupt: Interrupt
+    ) -> None:
         """See `Crew`."""
-        while not interrupt.requested and time.monotonic() < deadline and counting(study) < until:
-            observer(self._runner.run(study, interrupt))
+        while not interrupt.requested and time.monotonic() < deadline and budget.left > 0:
+            end = self._runner.run(study, interrupt)
+            budget.spend(end)
+            observer(end)

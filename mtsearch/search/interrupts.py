@@ -1,6 +1,7 @@
 """Ctrl-C as users expect it: once, the running trial ends and all is kept; twice, at once."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -32,8 +33,11 @@ class _Signals:
 
 @contextmanager
 def graceful() -> Iterator[Interrupt]:
-    """Within it, SIGINT and SIGTERM set `requested`; only the main thread may enter it."""
+    """Within it, SIGINT and SIGTERM set `requested`; outside the main thread, which gets no signals, nothing does."""
     interrupt = _Signals()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
     previous = {number: signal.signal(number, interrupt.handle) for number in _SIGNALS}
     try:
         yield interrupt
@@ -43,10 +47,10 @@ def graceful() -> Iterator[Interrupt]:
 
 
 @contextmanager
-def sigint_blocked() -> Iterator[None]:
-    """Within it, Ctrl-C waits; a process begun within it never hears of one."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def signals_blocked() -> Iterator[None]:
+    """Within it, SIGINT and SIGTERM wait; a process begun within it never hears of one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -11,11 +11,10 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from mtsearch.errors import StudyNotFound
 from mtsearch.objectives import METRICS, Metric
 from mtsearch.search import attributes
 from mtsearch.search.front import FrontRow, finite_rows, hypervolume, knee, pareto_front
-from mtsearch.search.study import find
+from mtsearch.search.study import find, ours
 
 
 @dataclass(frozen=True)
@@ -102,26 +101,19 @@ def read(storage: BaseStorage, name: str | None = None) -> StudyRecord:
     """The record of a study; without a name, of the one written last.
 
     Raises:
-        StudyNotFound: there is none, or it was not made by mtsearch.
+        StudyNotFound: there is none that mtsearch made.
     """
     return of(find(storage, name))
 
 
 def read_all(storage: BaseStorage) -> list[StudyRecord]:
     """All studies that mtsearch made, by name."""
-    studies = [optuna.load_study(study_name=name, storage=storage) for name in optuna.get_all_study_names(storage)]
-    return [of(study) for study in studies if attributes.DEFINITION in study.user_attrs]
+    return [of(study) for study in ours(storage)]
 
 
 def of(study: optuna.Study, interrupted: bool = False) -> StudyRecord:
-    """The record of a study.
-
-    Raises:
-        StudyNotFound: it was not made by mtsearch.
-    """
+    """The record of a study that mtsearch made."""
     stored = study.user_attrs
-    if attributes.DEFINITION not in stored:
-        raise StudyNotFound(f"study {study.study_name!r} was not made by mtsearch", "name another with --study")
     trials = study.get_trials(deepcopy=False)
     first, second = stored[attributes.DEFINITION]["study"]["objectives"]
     return StudyRecord(

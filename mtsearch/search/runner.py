@@ -11,9 +11,11 @@ from optuna.trial import TrialState
 
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import NonFiniteMetric, TrialFailure
+from mtsearch.machine import identity
 from mtsearch.search import attributes
-from mtsearch.search.interrupts import Interrupt
+from mtsearch.search.interrupts import Interrupt, signals_blocked
 from mtsearch.search.repeats import RepeatedTrainer
+from mtsearch.search.retries import give_up
 from mtsearch.search.space import Space
 from mtsearch.trial import EpochMetrics, Trainer, TrialResult
 
@@ -29,13 +31,15 @@ class TrialEnd:
         values: the two objectives; None where it did not complete.
         reason: why it did not complete; empty where it did.
         seconds: wall clock from asking to telling.
-        counting: trials of the study that have used up budget, this one included where it did.
+        counted: whether it used up budget.
+        counting: trials of the study that have used up budget.
     """
 
     trial: int
     values: tuple[float, float] | None
     reason: str
     seconds: float
+    counted: bool
     counting: int
 
 
@@ -55,25 +59,29 @@ class TrialRunner:
     def run(self, study: optuna.Study, interrupt: Interrupt) -> TrialEnd:
         """Run one trial to its end, whatever that is; an interrupt is seen after each epoch."""
         begun = time.perf_counter()
-        trial = study.ask()
+        with signals_blocked():
+            trial = study.ask()
+            trial.set_user_attr(attributes.WORKER, identity(os.getpid()))
+        curve = _CurveWriter(trial, interrupt)
         try:
-            trial.set_user_attr(attributes.WORKER, attributes.worker_name(os.getpid()))
             config = self._space.sample(trial)
             trial.set_user_attr(attributes.CONFIG, config.model_dump())
-            result = self._trainer.train(config, _CurveWriter(trial, interrupt))
-            self._tell(study, trial, result)
+            self._tell(study, trial, self._trainer.train(config, curve))
         except TrialFailure as failure:
-            _fail(study, trial, "model", str(failure))
+            curve.flush()
+            with signals_blocked():
+                trial.set_user_attr(attributes.REASON, attributes.reason("model", str(failure)))
+                study.tell(trial, state=TrialState.FAIL)
         except BaseException as error:
             kind: attributes.ReasonKind = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
-            _fail(study, trial, kind, f"{type(error).__name__}: {error}")
+            give_up(study, trial.number, kind, f"{type(error).__name__}: {error}")
             raise
-        return _end(study, trial.number, time.perf_counter() - begun)
+        return end_of(study, trial.number, time.perf_counter() - begun)
 
     def _tell(self, study: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None:
         trial.set_user_attr(attributes.CURVE, [asdict(epoch) for epoch in result.curve])
         if result.stopped:
-            _fail(study, trial, "interrupted", f"interrupted after epoch {len(result.curve)}")
+            give_up(study, trial.number, "interrupted", f"interrupted after epoch {len(result.curve)}")
             return
         values = [result.metrics[key] for key in self._objectives]
         for key, value in zip(self._objectives, values, strict=True):
@@ -95,31 +103,31 @@ class _CurveWriter:
 
     def __init__(self, trial: optuna.Trial, interrupt: Interrupt) -> None:
         self._trial, self._interrupt = trial, interrupt
-        self._epochs: dict[int, dict[str, Any]] = {}
+        self._epochs: list[dict[str, Any]] = []
         self._written = time.monotonic()
 
     def __call__(self, epoch: EpochMetrics) -> bool:
-        self._epochs[epoch.epoch] = asdict(epoch)  # of several seeds the latest
+        if epoch.epoch == 1:
+            self._epochs = []  # of several seeds the latest
+        self._epochs.append(asdict(epoch))
         if time.monotonic() - self._written > _CURVE_SECONDS:
-            self._trial.set_user_attr(attributes.CURVE, list(self._epochs.values()))
-            self._written = time.monotonic()
+            self.flush()
         return not self._interrupt.requested
 
+    def flush(self) -> None:
+        """Write what has come so far."""
+        self._trial.set_user_attr(attributes.CURVE, self._epochs)
+        self._written = time.monotonic()
 
-def _end(study: optuna.Study, number: int, seconds: float) -> TrialEnd:
+
+def end_of(study: optuna.Study, number: int, seconds: float) -> TrialEnd:
+    """How a trial that is over ended, as the storage has it."""
     stored = study.get_trials(deepcopy=False)[number]
     values = (stored.values[0], stored.values[1]) if stored.values else None
-    return TrialEnd(number, values, attributes.reason_of(stored).get("text", ""), seconds, counting(study))
+    text = attributes.reason_of(stored).get("text", "")
+    return TrialEnd(number, values, text, seconds, attributes.counts(stored), counting(study))
 
 
 def counting(study: optuna.Study) -> int:
     """How many trials have used up budget."""
     return sum(map(attributes.counts, study.get_trials(deepcopy=False)))
-
-
-def _fail(study: optuna.Study, trial: optuna.Trial, kind: attributes.ReasonKind, text: str) -> None:
-    """End a trial as FAIL with its reason; what the user interrupted is queued again."""
-    trial.set_user_attr(attributes.REASON, attributes.reason(kind, text))
-    study.tell(trial, state=TrialState.FAIL)
-    if kind == "interrupted":
-        study.enqueue_trial(dict(trial.params), user_attrs={attributes.RETRY_OF: trial.number})

@@ -10,9 +10,8 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch.definition import Sampler
-from mtsearch.search.attributes import reason_of
-
-_ABANDONED = ("interrupted", "died")
+from mtsearch.search import attributes
+from mtsearch.search.retries import chain
 
 
 def make_sampler(section: Sampler, seed: int) -> BaseSampler:
@@ -28,8 +27,7 @@ class SeededSampler(BaseSampler):
     """Makes an inner sampler for each trial, seeded by the study's seed and the trial's place in it.
 
     A study that was interrupted and resumed proposes what it would have proposed in one go (one worker), and no two
-    workers propose the same: the seed is no state of a process. Trials that were interrupted or whose worker died
-    have no place, since they are tried again.
+    workers propose the same: the seed is no state of a process.
 
     Args:
         make: from a seed to a sampler.
@@ -70,6 +68,7 @@ class SeededSampler(BaseSampler):
 
 
 def _place(study: optuna.Study, trial: FrozenTrial) -> int:
-    """How many earlier trials were not abandoned."""
-    earlier = study.get_trials(deepcopy=False)
-    return sum(other.number < trial.number and reason_of(other).get("kind") not in _ABANDONED for other in earlier)
+    """How many trials that are no retries came before it; a retry has the place of its first attempt."""
+    trials = study.get_trials(deepcopy=False)
+    first = [trial, *chain(trials, trial)][-1]
+    return sum(attributes.RETRY_OF not in other.user_attrs for other in trials[: first.number])

@@ -28,7 +28,16 @@ from mtsearch.search.storage_url import (
     without_secrets,
 )
 
-__all__ = ["checkpoint", "masked", "open_reader", "open_writer", "resolve_url", "sqlite_path", "storage_errors"]
+__all__ = [
+    "checkpoint",
+    "masked",
+    "open_outdated",
+    "open_reader",
+    "open_writer",
+    "resolve_url",
+    "sqlite_path",
+    "storage_errors",
+]
 
 BUSY_SECONDS = 60
 CONNECT_SECONDS = 10
@@ -115,6 +124,20 @@ def open_reader(url: str) -> RDBStorage:
         if path is not None:
             _begin_with(storage, "BEGIN")
     return storage
+
+
+def open_outdated(url: str) -> RDBStorage:
+    """Open a storage of an older version of Optuna, to upgrade it.
+
+    Raises:
+        StorageError: it cannot be reached or is not there.
+    """
+    with _opening(url):
+        path = sqlite_path(url)
+        if path is not None:
+            _require_file(path)
+        _require_tables(url, _engine_options(url))
+        return RDBStorage(url, _engine_options(url), skip_compatibility_check=True, skip_table_creation=True)
 
 
 def checkpoint(storage: BaseStorage) -> None:

@@ -164,7 +164,7 @@ _DEFINITIONS = {
     "sqlite": {
         "pareto_front": _front("9e999", _SQLITE_INFEASIBLE, _SQLITE_PARAMS),
         "learning_curves": f"""
-SELECT s.study_name, t.number, json_extract(e.value, '$.epoch'), e.value -> '$.metrics'{_CURVE_ROWS}
+SELECT s.study_name, t.number, json_extract(e.value, '$.epoch'), json_extract(e.value, '$.metrics'){_CURVE_ROWS}
 JOIN json_each({_SQLITE_JSON.format("a.value_json")}) e
 WHERE a.key = '{CURVE}'""",
     },

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -10,21 +11,22 @@ from types import TracebackType
 from typing import Any, Self
 
 import optuna
-from optuna.trial import TrialState
 
 from mtsearch.data import load, make_split
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import MachineError, MtsearchError
-from mtsearch.search import attributes
-from mtsearch.search.crew import MakeTrainer, Observer
-from mtsearch.search.interrupts import Interrupt, sigint_blocked
-from mtsearch.search.runner import TrialEnd, TrialRunner, counting
-from mtsearch.search.storage import open_writer
+from mtsearch.machine import identity
+from mtsearch.search.crew import Budget, MakeTrainer, Observer
+from mtsearch.search.interrupts import Interrupt, signals_blocked
+from mtsearch.search.retries import give_up_the_dead, give_up_trials_of
+from mtsearch.search.runner import TrialEnd, TrialRunner, counting, end_of
+from mtsearch.search.storage import open_writer, storage_errors
 from mtsearch.search.study import join
 
 _TICKET, _STOP, _END = "ticket", "stop", "end"
-_DEATHS_IN_A_ROW = 5
+_IDLE_DEATHS = 5
 _POLL_SECONDS = 0.5
+_GOODBYE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class WorkerPool:
 
     def __init__(self, job: Job, size: int) -> None:
         self._job = job
-        self._deaths = 0
+        self._idle_deaths = 0
+        self._stopping = False
         # NOTE: spawned, never forked: TensorFlow's threads do not survive a fork.
         self._workers = [_Worker(job) for _ in range(size)]
 
@@ -63,63 +66,88 @@ class WorkerPool:
 
     def __exit__(self, _type: type[BaseException] | None, _error: object, _traceback: TracebackType | None) -> None:
         for worker in self._workers:
+            worker.dismiss()
+        for worker in self._workers:
             worker.end()
 
     def description(self) -> Mapping[str, Any]:
         """What the trainers say of themselves; waits until the first is made."""
         while not any(worker.ready for worker in self._workers):
-            self._listen(None, lambda _: None)
+            self._listen(None)
         return next(worker.description for worker in self._workers if worker.ready)
 
-    def run(self, study: optuna.Study, until: int, deadline: float, observer: Observer, interrupt: Interrupt) -> None:
+    def run(
+        self, study: optuna.Study, budget: Budget, deadline: float, observer: Observer, interrupt: Interrupt
+    ) -> None:
         """See `Crew.run`."""
-        while True:
-            stopping = interrupt.requested or time.monotonic() > deadline
-            open_tickets = 0 if stopping else until - counting(study) - sum(w.busy for w in self._workers)
-            for worker in self._idle()[: max(open_tickets, 0)]:
-                worker.begin_trial()
-            if interrupt.requested:
-                self._stop_trials()
-            if open_tickets <= 0 and not any(worker.busy for worker in self._workers):
-                return
-            self._listen(study, observer)
+        try:
+            while self._go_on(study, budget, interrupt.requested or time.monotonic() > deadline):
+                if interrupt.requested:
+                    self._stopping = True
+                    self._stop_trials()
+                for end in self._listen(study):
+                    budget.spend(end)
+                    observer(replace(end, counting=counting(study)))
+        except BaseException:
+            for worker in self._busy():
+                worker.end()
+                give_up_trials_of(study, worker.identity, "interrupted", "the run ended")
+            give_up_the_dead(study)
+            raise
+
+    def _go_on(self, study: optuna.Study, budget: Budget, last_ones: bool) -> bool:
+        """Hand out the tickets that are left; False where none is left and nobody works."""
+        tickets = 0 if last_ones else budget.left - len(self._busy())
+        for worker in self._idle()[: max(tickets, 0)]:
+            worker.begin_trial()
+        return tickets > 0 or bool(self._busy())
 
     def _idle(self) -> list["_Worker"]:
         return [worker for worker in self._workers if worker.ready and not worker.busy]
 
-    def _stop_trials(self) -> None:
-        for worker in self._workers:
-            if worker.busy:
-                worker.stop_trial()
+    def _busy(self) -> list["_Worker"]:
+        return [worker for worker in self._workers if worker.busy]
 
-    def _listen(self, study: optuna.Study | None, observer: Observer) -> None:
-        """Take in what workers say, or that they are gone."""
+    def _stop_trials(self) -> None:
+        for worker in self._busy():
+            worker.stop_trial()
+
+    def _listen(self, study: optuna.Study | None) -> list[TrialEnd]:
+        """Take in what workers say, or that they are gone; returns the trials that have ended."""
         channels: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers}
+        ends: list[TrialEnd] = []
         for channel in wait(list(channels), timeout=_POLL_SECONDS):
             worker = channels[channel]
             try:
                 message = worker.receive()
             except (EOFError, OSError):
-                self._replace(worker, study)
+                ends += self._replace(worker, study)
                 continue
-            if isinstance(message, MtsearchError):
+            if isinstance(message, Exception):
                 raise message
-            if isinstance(message, TrialEnd) and study is not None:
-                self._deaths = 0
-                observer(replace(message, counting=counting(study)))
+            if isinstance(message, TrialEnd):
+                ends.append(message)
+        return ends
 
-    def _replace(self, worker: "_Worker", study: optuna.Study | None) -> None:
+    def _replace(self, worker: "_Worker", study: optuna.Study | None) -> list[TrialEnd]:
         """A worker has gone without a word: its trial is given up and queued again, another takes its place."""
+        # Deaths in a trial are bounded by configuration, see `retries`; those without one would go on for ever.
+        self._idle_deaths += not worker.busy
         worker.end()
-        self._deaths += 1
+        ends = []
         if study is not None:
-            abandon_trials(study, worker.name)
-        if self._deaths >= _DEATHS_IN_A_ROW:
+            given_up = give_up_trials_of(study, worker.identity, "died", "its worker died")
+            ends = [end_of(study, number, 0.0) for number in given_up]
+        self._workers.remove(worker)
+        if self._stopping:
+            return ends
+        if self._idle_deaths >= _IDLE_DEATHS:
             raise MachineError(
-                f"{self._deaths} workers died in a row without finishing a trial",
+                f"{self._idle_deaths} workers died without a trial to run",
                 "look for what kills them (memory?), or run with --workers 1",
             )
-        self._workers[self._workers.index(worker)] = _Worker(self._job)
+        self._workers.append(_Worker(self._job))
+        return ends
 
 
 class _Worker:
@@ -128,11 +156,11 @@ class _Worker:
     def __init__(self, job: Job) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        with sigint_blocked():  # inherited: Ctrl-C reaches the whole group, and the parent alone acts on it
+        with signals_blocked():  # inherited: a signal to the whole group is for the parent alone to act on
             self._process = context.Process(target=_work, args=(job, theirs), name="mtsearch worker", daemon=True)
             self._process.start()
         theirs.close()
-        self.name = attributes.worker_name(self._process.pid or 0)
+        self.identity = identity(self._process.pid or 0)
         self.ready = self.busy = self._stopped = False
         self.description: Mapping[str, Any] = {}
 
@@ -153,27 +181,22 @@ class _Worker:
             self.ready, self.description = True, message
         return message
 
-    def end(self) -> None:
+    def dismiss(self) -> None:
         self._send(_END)
-        self._process.join(timeout=0 if self.busy else 2)
+
+    def end(self) -> None:
+        """Wait a moment for an idle worker to go by itself; it has nothing left to do."""
+        if self.pipe.closed:
+            return
+        self._process.join(timeout=0 if self.busy else _GOODBYE_SECONDS)
         self._process.kill()
         self._process.join()
+        self.busy = False
         self.pipe.close()
 
     def _send(self, message: str) -> None:
         with suppress(OSError):  # it is gone, which `receive` will tell
             self.pipe.send(message)
-
-
-def abandon_trials(study: optuna.Study, worker: str) -> None:
-    """End the running trials of a dead worker as FAIL and queue their parameters again."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.user_attrs.get(attributes.WORKER) == worker:
-            study._storage.set_trial_user_attr(
-                trial._trial_id, attributes.REASON, attributes.reason("died", "worker died")
-            )
-            study.tell(trial.number, state=TrialState.FAIL)
-            study.enqueue_trial(trial.params, user_attrs={attributes.RETRY_OF: trial.number})
 
 
 class _ParentsWish:
@@ -185,30 +208,36 @@ class _ParentsWish:
 
     @property
     def requested(self) -> bool:
-        while not self._requested and self._pipe.poll():
-            self._requested = self._pipe.recv() != _TICKET
+        try:
+            while not self._requested and self._pipe.poll():
+                self._requested = self._pipe.recv() != _TICKET
+        except (EOFError, OSError):  # the parent is gone
+            self._requested = True
         return self._requested
 
 
 def _work(job: Job, parent: Connection) -> None:
     """A worker's life: make the trainer, say so, run a trial for each ticket until the parent ends it or is gone."""
-    # The parent is gone: nothing is left to do, and a trial that runs will be given up by the next parent.
-    with suppress(EOFError, BrokenPipeError):
-        _serve(job, parent)
+    try:
+        with storage_errors(job.url):
+            _serve(job, parent)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the parent is gone, and nothing is left to do
+    except MtsearchError as error:
+        parent.send(error)
+    except Exception:
+        parent.send(RuntimeError(f"a worker failed:\n{traceback.format_exc()}"))
 
 
 def _serve(job: Job, parent: Connection) -> None:
-    try:
-        split = make_split(load(job.definition.data), job.definition.split)
-        trainer, description = job.make_trainer(split, job.threads)
-        parent.send(description)
-        study: optuna.Study | None = None
-        runner = TrialRunner(job.definition, trainer)
-        for _ticket in _tickets(parent):
-            study = study or join(open_writer(job.url), job.definition)
-            parent.send(runner.run(study, _ParentsWish(parent)))
-    except MtsearchError as error:
-        parent.send(error)
+    split = make_split(load(job.definition.data), job.definition.split)
+    trainer, description = job.make_trainer(split, job.threads)
+    parent.send(description)
+    runner = TrialRunner(job.definition, trainer)
+    study: optuna.Study | None = None
+    for _ticket in _tickets(parent):
+        study = study or join(open_writer(job.url), job.definition)
+        parent.send(runner.run(study, _ParentsWish(parent)))
 
 
 def _tickets(parent: Connection) -> Iterator[str]:

@@ -56,12 +56,13 @@ def dcg_10(rank: int) -> float:
 
 
 def coverage(split: Split, rows: Rows, tables: Tables) -> float:
-    covered: set[int] = set()
-    for user in set(rows.users.tolist()):
-        scores = tables.score_table[user].tolist()
-        last = sorted(scores, reverse=True)[:100][-1]
-        covered |= {code for code, score in zip(split.catalogue.tolist(), scores, strict=True) if score >= last}
-    return len(covered) / len(split.catalogue)
+    """Whether a user is offered an item is the chance of one of its possible ranks; users are independent."""
+    users = set(rows.users.tolist())
+    missed = [1.0] * len(split.catalogue)
+    for scores in (tables.score_table[user].tolist() for user in users):
+        offered = {score: expected([possible_ranks(scores, score)], hit(100))[0] for score in set(scores)}
+        missed = [before * (1 - offered[score]) for before, score in zip(missed, scores, strict=True)]
+    return fmean(1 - chance for chance in missed)
 
 
 def recall_100(rows: Rows, hits: list[float]) -> float:

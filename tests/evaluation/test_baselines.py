@@ -81,6 +81,7 @@ def test_chance_has_no_preference() -> None:
     assert measured["top_100"] == 100 / 400
     assert measured["top_100_unseen"] == pytest.approx(100 / 399)
     assert measured["mae"] == pytest.approx((0.5 + 3.5) / 2)
+    assert measured["coverage"] == pytest.approx(1 - (1 - 100 / 400) ** 2)
 
 
 def test_baselines_are_named_and_complete() -> None:

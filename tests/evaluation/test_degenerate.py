@@ -19,6 +19,7 @@ def test_a_constant_model_scores_like_chance(items: int) -> None:
     assert measured["top_10"] == pytest.approx(10 / items)
     assert measured["top_100"] == pytest.approx(100 / items)
     assert measured["recall_100"] == pytest.approx(100 / items)
+    assert measured["coverage"] == pytest.approx(100 / items)  # one user is offered a hundred items, whichever
 
 
 def test_a_perfect_model_gets_everything() -> None:

@@ -74,13 +74,27 @@ def test_unseen_leaves_out_seen_items_but_never_the_rows_own() -> None:
     assert evaluate(split, tables)["top_10_unseen"] == 1
 
 
-def test_coverage_counts_items_of_the_first_hundred_and_ties_with_the_last() -> None:
+def test_coverage_counts_items_of_the_first_hundred_and_shares_the_last_place_among_ties() -> None:
     split, tables = one_user([float(item) for item in range(150)], evaluated=[0])
     assert evaluate(split, tables)["coverage"] == 100 / 150
-    tables.score_table[:, 49] = 50.0  # ranks 100 and 101 tie
-    assert evaluate(split, tables)["coverage"] == 101 / 150
+    tables.score_table[:, 49] = 50.0  # ranks 100 and 101 tie: either of them
+    assert evaluate(split, tables)["coverage"] == 100 / 150
     tables.score_table[1] *= -1  # a user without evaluated rows adds nothing
-    assert evaluate(split, tables)["coverage"] == 101 / 150
+    assert evaluate(split, tables)["coverage"] == 100 / 150
+
+
+def test_coverage_of_users_who_break_their_ties_independently() -> None:
+    rows = make_rows([(0, 0, 3.0), (1, 0, 3.0)])
+    scores = np.zeros((2, 150), np.float32)
+    scores[1, :99] = 1.0  # one place left for 51 items
+    measured = evaluate(make_split(2, 150, range(150), rows, rows), Tables(scores, np.full((2, 150), 3.0)))
+    assert measured["coverage"] == pytest.approx((99 + 51 * (1 - (50 / 150) * (50 / 51))) / 150)
+
+
+@settings(max_examples=40, deadline=None)
+@given(random_cases(most_items=260), st.sampled_from([1, 100]))
+def test_tiles_change_no_bit_of_a_coverage_with_ties(case: tuple[Split, Tables], block_bytes: int) -> None:
+    assert evaluate(*case, block_bytes)["coverage"] == evaluate(*case)["coverage"]
 
 
 @given(st.lists(st.integers(-3, 3), min_size=1, max_size=40), st.integers(-4, 4))

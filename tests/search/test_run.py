@@ -1,8 +1,10 @@
 """A study from its first trial to its last: budget, listed trials, failures, interruption, resumption."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from optuna.trial import TrialState
 
 from mtsearch import StudyDefinition, api
 from mtsearch.config import TrialConfig
-from mtsearch.errors import DefinitionError, StudyMismatch
+from mtsearch.errors import DefinitionError, NonFiniteLoss, StudyMismatch
+from mtsearch.machine import identity
 from mtsearch.search.record import StudyRecord
 from mtsearch.search.storage import open_reader, resolve_url
 
@@ -104,7 +107,7 @@ def test_definition_without_space_runs_its_list_once(data: str, tmp_path: Path) 
     assert go(definition, path, None).counting == 2
     assert [t.params for t in trials_of(path)] == listed
     with pytest.raises(DefinitionError, match=r"lists 2 trials and has no \[space\]"):
-        go(definition, path, 1)
+        go(definition, path, 3)
 
 
 def test_failures_of_the_model_count_and_say_why(data: str, tmp_path: Path) -> None:
@@ -137,9 +140,12 @@ def test_error_of_the_trainer_ends_the_run_and_leaves_no_trial_running(data: str
 
     with pytest.raises(RuntimeError, match="a bug"):
         go(define(data), tmp_path / "a.db", 2, FormulaTrainer(break_down))
-    (trial,) = trials_of(tmp_path / "a.db")
+    trial, again = trials_of(tmp_path / "a.db")
     assert trial.state == TrialState.FAIL
     assert trial.user_attrs["mtsearch:reason"] == {"kind": "error", "text": "RuntimeError: a bug"}
+    assert again.state == TrialState.WAITING
+    assert go(define(data), tmp_path / "a.db", 1).counting == 1
+    assert trials_of(tmp_path / "a.db")[1].params == trial.params
 
 
 def send_at(trial: int, epoch: int, count: int = 1) -> Callable[[TrialConfig, int], None]:
@@ -168,6 +174,79 @@ def test_interrupted_and_resumed_proposes_what_it_would_have(data: str, tmp_path
     assert record.counting == len(done) == 20
     assert [t.params for t in done] == [t.params for t in trials_of(whole)]
     assert "interrupted after epoch 2" in record.failures[0].reason
+
+
+def test_partly_listed_trials_interrupted_draw_the_rest_as_they_would_have(data: str, tmp_path: Path) -> None:
+    whole, parts = tmp_path / "a.db", tmp_path / "b.db"
+    definition = define(data, trials=[{"learning_rate": 0.1}, {"learning_rate": 0.2}])
+    go(definition, whole, 14)
+    go(definition, parts, None, FormulaTrainer(send_at(1, 1)), until=14)
+    go(definition, parts, None, until=14)
+    drawn = [
+        sorted(str(t.params) for t in trials_of(path) if t.state == TrialState.COMPLETE) for path in (whole, parts)
+    ]
+    assert drawn[0] == drawn[1]
+
+
+def test_failed_trial_keeps_its_curve(data: str, tmp_path: Path) -> None:
+    def diverge(_config: TrialConfig, epoch: int) -> None:
+        if epoch == 3:
+            raise NonFiniteLoss(3, 7)
+
+    go(define(data), tmp_path / "a.db", 1, FormulaTrainer(diverge))
+    (trial,) = trials_of(tmp_path / "a.db")
+    assert trial.state == TrialState.FAIL
+    assert [epoch["epoch"] for epoch in trial.user_attrs["mtsearch:curve"]] == [1, 2]
+
+
+def killed_in_epoch_2(data: str, path: Path) -> None:
+    """Run in a process of its own until SIGKILL."""
+    go(define(data), path, 5, FormulaTrainer(lambda _config, epoch: os.kill(os.getpid(), 9) if epoch == 2 else None))
+
+
+def test_trial_of_a_killed_process_is_tried_again_and_bounded(data: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    for _ in range(3):
+        process = multiprocessing.get_context("spawn").Process(target=killed_in_epoch_2, args=(data, path))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    assert [t.state.name for t in trials_of(path)] == ["FAIL", "FAIL", "RUNNING"]
+    record = go(define(data), path, 2)
+    trials = trials_of(path)
+    assert [t.state.name for t in trials] == ["FAIL", "FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    assert [t.params for t in trials[:3]] == [trials[0].params] * 3
+    assert record.counting == 3  # the configuration that killed three times counts as failed
+    assert [failure.counted for failure in record.failures] == [False, False, True]
+
+
+def test_trial_that_runs_elsewhere_is_left_alone(data: str, tmp_path: Path) -> None:
+    go(define(data), tmp_path / "a.db", 1)
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'a.db'}")
+    study.ask().set_user_attr("mtsearch:worker", {"host": "elsewhere", "pid": 1, "began": ""})
+    study.ask().set_user_attr("mtsearch:worker", identity(os.getpid()))
+    go(define(data), tmp_path / "a.db", 1)
+    assert [t.state.name for t in trials_of(tmp_path / "a.db")] == ["COMPLETE", "RUNNING", "RUNNING", "COMPLETE"]
+
+
+def test_somebody_elses_study_is_left_alone(data: str, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    optuna.create_study(study_name="s", storage=url, directions=["maximize", "maximize"]).ask()
+    with pytest.raises(StudyMismatch, match="was not made by mtsearch; give the new one another name with --study"):
+        go(define(data), tmp_path / "a.db", 1)
+    assert len(trials_of(tmp_path / "a.db")) == 1
+
+
+def test_bad_budgets_are_refused_before_anything_is_written(data: str, tmp_path: Path) -> None:
+    for kwargs in ({"trials": 0}, {"trials": -1}, {"trials": 1, "until": 1}, {"trials": 1, "workers": 0}):
+        with pytest.raises(DefinitionError):
+            go(define(data), tmp_path / "a.db", **kwargs)  # type: ignore[arg-type] # mixed values
+    assert not (tmp_path / "a.db").exists()
+
+
+def test_runs_outside_the_main_thread(data: str, tmp_path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(go, define(data), tmp_path / "a.db", 2).result().counting == 2
 
 
 def test_second_interrupt_ends_at_once_and_leaves_no_trial_running(data: str, tmp_path: Path) -> None:

@@ -24,11 +24,12 @@ from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
+from mtsearch.api import upgrade
 from mtsearch.errors import StorageError
 from mtsearch.search import storage as subject
 from mtsearch.search.storage import checkpoint, masked, resolve_url, storage_errors
 from mtsearch.search.storage_url import MOUNTS, network_file_system, sqlite_path
-from mtsearch.search.views import drop_views, ensure_views
+from mtsearch.search.views import ensure_views
 
 PASSWORD = "s3cr3t@word"
 DIRECTIONS = [StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE]
@@ -356,6 +357,8 @@ class TestReader:
         try:
             if root:
                 os.seteuid(65534)
+                if not os.access(optuna.__file__, os.R_OK, effective_ids=True):
+                    pytest.skip("only root may read this environment, and root may write everywhere")
             assert trials_in(open_reader(url)) == 1
             with (
                 pytest.raises(StorageError, match="cannot be written; make the file and its folder writable"),
@@ -437,11 +440,8 @@ class TestErrors:
         run(storage, f"DROP INDEX {index}")
         run(storage, "UPDATE alembic_version SET version_num = 'v3.0.0.c'")
         storage.engine.dispose()
-        old = RDBStorage(url, skip_compatibility_check=True, skip_table_creation=True)
-        _opened.append(old)
-        drop_views(old)
-        old.upgrade()
-        ensure_views(old)
+        upgrade(url)
+        assert run(open_writer(url), "SELECT count(*) FROM pareto_front").scalar() is not None
         assert trials_in(open_reader(url)) == 1
 
     def test_locked(self, url: str) -> None:

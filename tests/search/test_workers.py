@@ -1,28 +1,30 @@
 """Several processes on one study."""
 
+import multiprocessing
 import os
 import signal
-import threading
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
+import pytest
 from optuna.trial import TrialState
 
 from mtsearch import api
 from mtsearch.search.record import StudyRecord
 from mtsearch.search.runner import TrialEnd
 
-from .test_run import define, trials_of
-from .trainers import slow_formula
+from .test_run import SPACE, define, trials_of
+from .trainers import buggy, murderous, slow_formula
 
 
-def go(data: str, path: Path, trials: int, **kwargs: object) -> StudyRecord:
-    return api.run(define(data), trials, workers=3, storage=str(path), make_trainer=slow_formula, **kwargs)  # type: ignore[arg-type]
+def go(data: str, path: Path, trials: int, **kwargs: Any) -> StudyRecord:
+    return api.run(define(data), trials, workers=3, storage=str(path), **{"make_trainer": slow_formula, **kwargs})
 
 
 def pid_of(trial: optuna.trial.FrozenTrial) -> int:
-    return int(trial.user_attrs["mtsearch:worker"].rpartition(":")[2])
+    return int(trial.user_attrs["mtsearch:worker"]["pid"])
 
 
 def test_exactly_the_trials_asked_for_by_several_processes(data: str, tmp_path: Path) -> None:
@@ -52,21 +54,56 @@ def test_killed_worker_is_replaced_and_its_trial_tried_again(data: str, tmp_path
     assert not [t for t in trials if t.state == TrialState.RUNNING]
     (dead,) = [t for t in trials if t.state == TrialState.FAIL]
     assert dead.number == killed[0]
-    assert dead.user_attrs["mtsearch:reason"] == {"kind": "died", "text": "worker died"}
+    assert dead.user_attrs["mtsearch:reason"] == {"kind": "died", "text": "its worker died"}
     (again,) = [t for t in trials if t.user_attrs.get("mtsearch:retry_of") == dead.number]
     assert again.state == TrialState.COMPLETE
     assert {**again.params, **dead.params} == again.params
 
 
-def test_interrupt_ends_every_workers_trial(data: str, tmp_path: Path) -> None:
-    def later() -> None:
-        time.sleep(3)
-        os.kill(os.getpid(), signal.SIGINT)
+def signalled_at(trial: int, signals: list[int]) -> Callable[[TrialEnd], None]:
+    """An observer that sends this process's whole family the signals after so many trials."""
 
-    timer = threading.Thread(target=later)
-    timer.start()
-    record = go(data, tmp_path / "a.db", 10_000)
-    timer.join()
+    sent: list[int] = []
+
+    def observe(end: TrialEnd) -> None:
+        if end.counting >= trial and not sent:
+            sent.append(end.counting)
+            family = [os.getpid(), *(child.pid for child in multiprocessing.active_children() if child.pid)]
+            for number in signals:
+                for pid in family:
+                    os.kill(pid, number)
+
+    return observe
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_to_the_whole_group_ends_every_workers_trial(data: str, tmp_path: Path, number: int) -> None:
+    record = go(data, tmp_path / "a.db", 10_000, observer=signalled_at(4, [number]))
     assert record.interrupted
     assert "running" not in record.states
     assert 0 < record.counting < 10_000
+
+
+def test_second_interrupt_leaves_no_trial_running(data: str, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        go(data, tmp_path / "a.db", 10_000, observer=signalled_at(4, [signal.SIGINT, signal.SIGINT]))
+    states = {trial.state for trial in trials_of(tmp_path / "a.db")}
+    assert TrialState.RUNNING not in states
+    assert go(data, tmp_path / "a.db", 2).counting >= 6
+
+
+def test_bug_in_a_trainer_ends_the_run_with_its_traceback(data: str, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)a worker failed:.*ZeroDivisionError: a bug"):
+        go(data, tmp_path / "a.db", 5, make_trainer=buggy)
+    assert TrialState.RUNNING not in {trial.state for trial in trials_of(tmp_path / "a.db")}
+
+
+def test_configuration_that_kills_its_worker_fails_and_the_study_goes_on(data: str, tmp_path: Path) -> None:
+    definition = define(data, trials=[{"embedding_size": 7}], space={**SPACE, "embedding_size": {"choices": [7, 8]}})
+    record = api.run(definition, 6, workers=2, storage=str(tmp_path / "a.db"), make_trainer=murderous)
+    listed = [failure for failure in record.failures if failure.counted]
+    assert record.counting == 6
+    assert listed
+    assert "its worker died 3 times" in listed[0].reason
+    assert "running" not in record.states
+    assert "waiting" not in record.states

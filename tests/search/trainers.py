@@ -1,5 +1,7 @@
 """A trainer that needs no TensorFlow: an exact formula in place of a model."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -51,3 +53,23 @@ def made_by(trainer: FormulaTrainer) -> Callable[[Split, int | None], tuple[Form
 def slow_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
     """The same from a worker's side: 0.1 s an epoch."""
     return FormulaTrainer(lambda _config, _epoch: time.sleep(0.1)), {"device": "formula", "threads": threads}
+
+
+def buggy(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
+    """Fails for a reason of its own."""
+
+    def fail(_config: TrialConfig, _epoch: int) -> None:
+        raise ZeroDivisionError("a bug")
+
+    return FormulaTrainer(fail), {"device": "formula", "threads": threads}
+
+
+def murderous(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
+    """One configuration of the space kills its process."""
+
+    def kill(config: TrialConfig, _epoch: int) -> None:
+        if config.embedding_size == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.05)
+
+    return FormulaTrainer(kill), {"device": "formula", "threads": threads}

@@ -1,0 +1,25 @@
+"""The hint of what to type next can be typed as it stands."""
+
+from dataclasses import replace
+
+import pytest
+
+from mtsearch import StudyDefinition
+from mtsearch.cli.summary import print_summary
+
+from ..report.records import realistic
+
+
+@pytest.mark.parametrize(
+    ("study", "storage", "options"),
+    [
+        ("mine", None, "--study mine"),
+        ("my study; rm x", None, "--study 'my study; rm x'"),
+        ("mine", "my runs/a.db", "--study mine --storage 'my runs/a.db'"),
+        ("mine", "postgresql://me:secret@host/db", "--study mine --storage 'postgresql://me:***@host/db'"),
+    ],
+)
+def test_next(capsys: pytest.CaptureFixture[str], study: str, storage: str | None, options: str) -> None:
+    print_summary(replace(realistic(), name=study), StudyDefinition.load("ml-100k"), "place", storage)
+    hint = capsys.readouterr().err.splitlines()[-1]
+    assert hint == f"next: mtsearch front {options} · mtsearch plot {options}"
