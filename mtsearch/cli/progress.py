@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 from mtsearch.objectives import METRICS
@@ -26,12 +26,10 @@ class Progress:
         console = Console(stderr=True)
         self._bar = RichProgress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=12),  # 80 columns hold all of it
             MofNCompleteColumn(),
             TextColumn("{task.fields[best]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
             console=console,
             disable=not console.is_terminal,
         )
@@ -68,7 +66,7 @@ class Progress:
                 self._best[metric.key] = (value, end.trial)
 
     def _best_line(self) -> str:
-        return " · ".join(f"{key} {value:.3f} (trial {trial})" for key, (value, trial) in self._best.items())
+        return " · ".join(f"{key} {value:.3f} (#{trial})" for key, (value, trial) in self._best.items())
 
     def _say(self, line: str) -> None:
         """Only where there is no bar."""

@@ -23,7 +23,9 @@ from mtsearch.recsys.scorer import ModelScorer  # noqa: E402
 
 _IMPORTED = time.perf_counter()
 
-CHECKED = TrialConfig()  # the tutorial's own configuration
+# NOTE: of the quick study's front. At the tutorial's own weights of 1/1 the ratings are chaotic: rounding alone moves
+# the final RMSE by 2 %, from the same start and at losses equal to 1e-7.
+CHECKED = TrialConfig(retrieval_weight=0.05, learning_rate=0.3)
 
 
 def main() -> None:
@@ -68,7 +70,8 @@ def replay(trainer: JointTrainer, split: Split) -> tuple[list[float], dict[str, 
         for _ in range(CHECKED.epochs):
             for batch in _batches(split):
                 step = compiled.epoch(batch, CHECKED.batch_size)
-                losses.append(float(step.rating) + float(step.retrieval) * len(batch))
+                weighted = CHECKED.retrieval_weight * float(step.retrieval) * len(batch)
+                losses.append(CHECKED.rating_weight * float(step.rating) + weighted)
         return losses, trainer._evaluator.evaluate(ModelScorer(compiled, split.catalogue))
 
 

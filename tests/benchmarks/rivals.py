@@ -81,8 +81,8 @@ def as_published(split: Split, config: TrialConfig) -> JointRival:
 
 def as_advised(split: Split, config: TrialConfig) -> JointRival:
     """Integer ids; factorized metrics in evaluation only."""
-    user_tower = tf_keras.Sequential([tf_keras.layers.Embedding(len(split.user_ids), config.embedding_size)])
-    item_tower = tf_keras.Sequential([tf_keras.layers.Embedding(len(split.item_ids), config.embedding_size)])
+    user_tower = tf_keras.Sequential([_embedding(len(split.user_ids), config.embedding_size)])
+    item_tower = tf_keras.Sequential([_embedding(len(split.item_ids), config.embedding_size)])
     candidates = tf.data.Dataset.range(len(split.item_ids)).batch(128)
     return _compiled(JointRival(config, user_tower, item_tower, candidates, metrics_in_training=False), config)
 
@@ -100,7 +100,14 @@ def batches(split: Split, rows: Rows, order: NDArray[np.int32], batch_size: int,
 
 def _string_tower(ids: NDArray[np.object_], size: int) -> tf_keras.Model:
     lookup = tf_keras.layers.StringLookup(vocabulary=ids.astype(str), mask_token=None)
-    return tf_keras.Sequential([lookup, tf_keras.layers.Embedding(len(ids) + 1, size)])
+    return tf_keras.Sequential([lookup, _embedding(len(ids) + 1, size)])
+
+
+def _embedding(rows: int, size: int) -> tf_keras.layers.Embedding:
+    """Built at once: a metric that maps candidates through an unbuilt layer would keep weights of its own."""
+    layer = tf_keras.layers.Embedding(rows, size)
+    layer.build(None)
+    return layer
 
 
 def _compiled(model: JointRival, config: TrialConfig) -> JointRival:
