@@ -17,12 +17,15 @@ class Progress:
 
     Args:
         objectives: keys of the two metrics.
+
+    Attributes:
+        until: how many counting trials the study shall have.
     """
 
     def __init__(self, objectives: tuple[str, str]) -> None:
         self._metrics = METRICS[objectives[0]], METRICS[objectives[1]]
         self._best: dict[str, tuple[float, int]] = {}
-        self._until = 0
+        self.until = 0
         console = Console(stderr=True)
         self._bar = RichProgress(
             TextColumn("{task.description}"),
@@ -43,7 +46,7 @@ class Progress:
 
     def begun(self, done: int, until: int) -> None:
         """The study has `done` counting trials and shall have `until`."""
-        self._until = until
+        self.until = until
         self._bar.start()
         self._task = self._bar.add_task("trials", total=until, completed=done, best="")
         self._say(f"{done} trials done, {max(until - done, 0)} to run")
@@ -57,7 +60,7 @@ class Progress:
             self._bar.console.print(f"trial {end.trial} failed: {end.reason}", markup=False, highlight=False)
             return
         values = "  ".join(f"{m.key} {v:.4f}" for m, v in zip(self._metrics, end.values, strict=True))
-        self._say(f"trial {end.trial}  {values}  {end.seconds:.1f} s  [{end.counting}/{self._until}]")
+        self._say(f"trial {end.trial}  {values}  {end.seconds:.1f} s  [{end.counting}/{self.until}]")
 
     def _remember(self, end: TrialEnd) -> None:
         for metric, value in zip(self._metrics, end.values or (), strict=False):

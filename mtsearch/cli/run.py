@@ -59,5 +59,8 @@ def command(
         )
     print_summary(record, loaded, place, storage)
     if record.interrupted:
-        click.echo("interrupted; what was finished is kept, and the same command goes on", err=True)
+        click.echo(
+            f"interrupted; what was finished is kept; to go on: the same command with --until {progress.until}",
+            err=True,
+        )
         raise SystemExit(130)
