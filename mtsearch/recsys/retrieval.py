@@ -17,7 +17,8 @@ class ExactRetrieval(tfrs.tasks.Retrieval):  # type: ignore[misc]
         loss    = sum_r w_r * (L(u_r) - s(u_r, i_r))
 
     equals its loss (default: categorical cross-entropy, summed), duplicates and all. At B = 8,192 rows of MovieLens
-    100K these are 943 x 1,664 scores in place of 8,192 x 8,192: 7 ms a step with its gradient in place of 0.9 s.
+    100K these are 943 x 1,664 scores in place of 8,192 x 8,192: 7 ms with its gradient on one core, where a whole step
+    of the stock model takes 0.4 s on two.
     """
 
     def call(
