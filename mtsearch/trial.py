@@ -19,12 +19,14 @@ class EpochMetrics:
         metrics: validation metrics by the keys of `objectives.METRICS`.
         losses: training losses of the epoch: `rating` (mean squared error per row), `retrieval` (per row).
         seconds: training and evaluation since the trial began.
+        weights: of the two losses, `rating` and `retrieval`, where the trial balances them by itself.
     """
 
     epoch: int
     metrics: Mapping[str, float]
     losses: Mapping[str, float]
     seconds: float
+    weights: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""The TensorFlow Recommenders joint model: the only place that imports TensorFlow."""
+"""The TensorFlow Recommenders joint model: the only place that trains, with TensorFlow, TFRS and tf-keras."""
 
-from mtsearch.recsys.startup import start_tensorflow
+from mtsearch.startup import start_tensorflow
 
 start_tensorflow()
 

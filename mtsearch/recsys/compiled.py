@@ -1,16 +1,28 @@
 """One model, its optimiser and its traced graphs, shared by all trials of one shape."""
 
+import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
-from numpy.typing import NDArray
 
 from mtsearch.config import TrialConfig
 from mtsearch.data.split import Split
-from mtsearch.recsys.model import JointModel, Shape
+from mtsearch.recsys.batches import EpochOrder
+from mtsearch.recsys.gather import SortedIndex
+from mtsearch.recsys.model import Batch, JointModel, Tables
+from mtsearch.recsys.shape import Shape
+from mtsearch.recsys.tracing import traced
+
+_OPTIMIZERS: dict[str, Callable[[], tf_keras.optimizers.Optimizer]] = {
+    "adagrad": tf_keras.optimizers.Adagrad,
+    "adam": tf_keras.optimizers.Adam,
+    # NOTE: a variable, so that trials share the graph.
+    "adamw": lambda: tf_keras.optimizers.AdamW(weight_decay=tf.Variable(0.0, trainable=False)),
+    "sgd": tf_keras.optimizers.SGD,
+}
 
 
 class TrainingRows(NamedTuple):
@@ -36,18 +48,26 @@ class CompiledModel:
     """
 
     def __init__(self, shape: Shape, rows: TrainingRows, split: Split) -> None:
-        self.model = JointModel(shape)
-        self.optimizer = tf_keras.optimizers.Adagrad()
+        self.model = JointModel(shape, split)
+        self.optimizer = _OPTIMIZERS[shape.optimizer]()
+        self._learning_rate = tf.Variable(0.0, trainable=False)
+        self._cosine = tf.Variable(False, trainable=False)
+        self._seed = tf.Variable(0, trainable=False)
+        self._steps = tf.Variable(1, trainable=False)
         first = {name: tensor[:1] for name, tensor in rows._asdict().items()}
+        self.model.inputs_of_trial.assign(TrialConfig())
         self.model.compute_loss(first)  # builds the variables
         self.optimizer.build(self.model.trainable_variables)
         self._fresh_optimizer = [variable.numpy() for variable in self.optimizer.variables]
         self._rows = rows
-        self._known = tf.constant(split.known_users), tf.constant(split.known_items)
-        table, rows_of = tf.TensorSpec([None, shape.embedding_size]), tf.TensorSpec([None], tf.int32)
-        self._epoch = _traced(self._epoch_graph, rows_of, tf.TensorSpec([], tf.int32))
-        self.tables = _traced(self._tables_graph)
-        self.rate = _traced(self.model.rate, table, table, rows_of, rows_of)
+        trained = split.known_items.copy()
+        if shape.retrieval_loss == "full":
+            trained[split.catalogue] = True  # as negatives
+        self._trained = tf.constant(split.known_users), tf.constant(trained)
+        integers, number = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
+        self._epoch = traced(self._epoch_graph, integers, integers, number, number)
+        self.tables = traced(self._tables_graph)
+        self.rate = traced(self._rate_graph, *_specs(shape), integers, integers)
 
     @property
     def parameters(self) -> int:
@@ -57,56 +77,100 @@ class CompiledModel:
     def reset(self, config: TrialConfig) -> None:
         """Make everything what a new model of `config` would start with."""
         self.model.initialize(config.seed)
-        self.model.rating_weight.assign(config.rating_weight)
-        self.model.retrieval_weight.assign(config.retrieval_weight)
+        self.model.inputs_of_trial.assign(config)
         for variable, value in zip(self.optimizer.variables, self._fresh_optimizer, strict=True):
             variable.assign(value)
-        self.optimizer.learning_rate = config.learning_rate
+        if config.optimizer == "adamw":
+            self.optimizer.weight_decay.assign(config.weight_decay)
+        self._learning_rate.assign(config.learning_rate)
+        self._cosine.assign(config.schedule == "cosine")
+        self._seed.assign(config.seed)
+        self._steps.assign(config.epochs * math.ceil(self._rows.users.shape[0] / config.batch_size))
 
-    def epoch(self, order: NDArray[np.int32], batch_size: int) -> EpochLosses:
-        """Train on the rows in `order` `[N]`, `batch_size` at a time; stops at the first non-finite loss."""
-        return EpochLosses(*self._epoch(tf.constant(order), tf.constant(batch_size)))
+    def set_weights_of_losses(self, rating: float, retrieval: float) -> None:
+        """Weigh the losses anew, from the next epoch on."""
+        self.model.inputs_of_trial["rating_weight"].assign(rating)
+        self.model.inputs_of_trial["retrieval_weight"].assign(retrieval)
 
-    def _epoch_graph(self, order: tf.Tensor, batch_size: tf.Tensor) -> EpochLosses:
+    def epoch(self, order: EpochOrder, batch_size: int, first_step: int = 0) -> EpochLosses:
+        """Train on the rows in `order`, `batch_size` at a time; stops at the first non-finite loss.
+
+        Args:
+            order: of the epoch's rows.
+            batch_size: B.
+            first_step: steps that the trial has taken before: learning rate and dropout masks depend on it.
+        """
+        columns = tf.constant(order.rows), tf.constant(order.by_item)
+        return EpochLosses(*self._epoch(*columns, tf.constant(batch_size), tf.constant(first_step)))
+
+    def _epoch_graph(
+        self, rows: tf.Tensor, by_item: tf.Tensor, batch_size: tf.Tensor, first_step: tf.Tensor
+    ) -> EpochLosses:
         # NOTE: a whole epoch in one graph saves 4-5 % over a call per step, and a round trip to the host per step.
-        size = tf.size(order)
+        size = tf.size(rows)
 
         def unfinished(step: tf.Tensor, _rating: tf.Tensor, _retrieval: tf.Tensor, bad_step: tf.Tensor) -> tf.Tensor:
             return tf.logical_and(step * batch_size < size, bad_step == 0)
 
         def advance(step: tf.Tensor, rating: tf.Tensor, retrieval: tf.Tensor, bad_step: tf.Tensor) -> list[tf.Tensor]:
-            batch = order[step * batch_size : tf.minimum((step + 1) * batch_size, size)]
-            rating_loss, retrieval_loss, finite = self._step(batch)
-            rows = tf.cast(tf.size(batch), tf.float32)
+            start, end = step * batch_size, tf.minimum((step + 1) * batch_size, size)
+            users, items, ratings = (tf.gather(column, rows[start:end]) for column in self._rows)
+            seed = tf.stack([self._seed, first_step + step])
+            batch = Batch(users, items, ratings, by_item[start:end], seed)
+            rating_loss, retrieval_loss, finite = self._step(batch, first_step + step)
             bad_step = tf.where(finite, bad_step, step + 1)
-            return [step + 1, rating + rating_loss * rows, retrieval + retrieval_loss, bad_step]
+            rating += rating_loss * tf.cast(end - start, tf.float32)
+            return [step + 1, rating, retrieval + retrieval_loss, bad_step]
 
         _, rating, retrieval, bad_step = tf.while_loop(unfinished, advance, [0, 0.0, 0.0, 0], maximum_iterations=size)
-        rows = tf.cast(size, tf.float32)
-        return EpochLosses(rating / rows, retrieval / rows, bad_step)
+        total = tf.cast(size, tf.float32)
+        return EpochLosses(rating / total, retrieval / total, bad_step)
 
-    def _step(self, batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """One optimiser step on the rows `batch` `[B]`: both losses, whether their weighted sum is finite."""
+    def _step(self, batch: Batch, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Optimiser step `number` (0-based): both losses, whether what is trained on is finite."""
         model, variables = self.model, self.model.trainable_variables
-        users, items, ratings = (tf.gather(column, batch) for column in self._rows)
+        progress = tf.cast(number, tf.float32) / tf.cast(self._steps, tf.float32)
+        decay = tf.where(self._cosine, (1 + tf.cos(math.pi * progress)) / 2, 1.0)
+        self.optimizer.learning_rate.assign(self._learning_rate * decay)
         with tf.GradientTape() as tape:
-            rating_loss, retrieval_loss = model.task_losses(users, items, ratings)
-            loss = model.weighted(rating_loss, retrieval_loss)
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return rating_loss, retrieval_loss, tf.math.is_finite(loss)
+            losses = model.task_losses(batch)
+            loss = model.weighted(losses)
+        gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        dense = [_dense(gradient, variable) for gradient, variable in zip(gradients, variables, strict=True)]
+        self.optimizer.apply_gradients(zip(dense, variables, strict=True))
+        return losses.rating, losses.retrieval, tf.math.is_finite(loss)
 
-    def _tables_graph(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """User and item tables `[U, D]`, `[I, D]`; who was not trained gets the mean of who was."""
-        tables = self.model.user_table, self.model.item_table
-        return tuple(_fill_unknown(table, known) for table, known in zip(tables, self._known, strict=True))
+    def _tables_graph(self) -> tuple[tf.Tensor, ...]:
+        """The `Tables`, strangers being the mean of the trained; users `[U, E]` and items `[I, E]` for retrieval."""
+        tables = self.model.tables()
+        users, items = (
+            tf.where(trained[:, tf.newaxis], table, mean)
+            for table, trained, mean in zip(tables[:2], self._trained, self.means(), strict=True)
+        )
+        everything = tf.range(tf.shape(items)[0])
+        for_retrieval = self.model.retrieval_users(users), self.model.retrieval_items(items, everything)
+        return (*tables._replace(users=users, items=items), *for_retrieval)
+
+    def means(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """`[1, D]` each: the mean of the trained users and of the trained items, which stands for the unknown."""
+        users, items = (
+            tf.reduce_mean(tf.boolean_mask(table, trained), axis=0, keepdims=True)
+            for table, trained in zip(self.model.tables()[:2], self._trained, strict=True)
+        )
+        return users, items
+
+    def _rate_graph(self, *tables_and_index: tf.Tensor) -> tf.Tensor:
+        *tables, users, items = tables_and_index
+        return self.model.rate(Tables(*tables), SortedIndex(users), SortedIndex(items))
 
 
-def _traced(graph: Callable[..., Any], *signature: tf.TensorSpec) -> Callable[..., Any]:
-    """`graph` as one TensorFlow function, traced here and now, never again."""
-    function: Callable[..., Any] = tf.function(graph, autograph=False).get_concrete_function(*signature)
-    return function
+def _specs(shape: Shape) -> list[tf.TensorSpec]:
+    """Of `Tables`."""
+    return [tf.TensorSpec([None, columns]) for columns in (shape.embedding_size, shape.embedding_size, 1, 1)]
 
 
-def _fill_unknown(table: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
-    mean = tf.reduce_mean(tf.boolean_mask(table, known), axis=0)
-    return tf.where(known[:, tf.newaxis], table, mean)
+def _dense(gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> tf.Tensor:
+    """Zeros for the rows that the batch does not have."""
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
+    return gradient

@@ -13,18 +13,16 @@ class ModelScorer:
 
     def __init__(self, compiled: CompiledModel, catalogue: Codes) -> None:
         self._compiled = compiled
-        self._user_table, self._item_table = compiled.tables()
-        self._catalogue_table = tf.gather(self._item_table, catalogue)
+        *self._tables, self._users, items = compiled.tables()
+        self._catalogue = tf.gather(items, catalogue)
 
     def ratings(self, users: Codes, items: Codes) -> NDArray[np.float32]:
         """Predicted ratings `[B]` in stars, unclipped; `users` ascending."""
-        result: NDArray[np.float32] = self._compiled.rate(
-            self._user_table, self._item_table, tf.constant(users), tf.constant(items)
-        ).numpy()
+        result: NDArray[np.float32] = self._compiled.rate(*self._tables, tf.constant(users), tf.constant(items)).numpy()
         return result
 
     def scores(self, users: Codes) -> NDArray[np.float32]:
         """Scores `[u, C]` of the catalogue for each user."""
-        rows = tf.gather(self._user_table, users)
-        result: NDArray[np.float32] = tf.matmul(rows, self._catalogue_table, transpose_b=True).numpy()
+        rows = tf.gather(self._users, users)
+        result: NDArray[np.float32] = tf.matmul(rows, self._catalogue, transpose_b=True).numpy()
         return result

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from mtsearch.config import TrialConfig
 from mtsearch.data.interactions import Ids, Rows
 from mtsearch.data.split import Split
-from mtsearch.recsys.batches import epoch_order
-from mtsearch.recsys.model import JointModel, Shape
+from mtsearch.recsys.batches import EpochOrders
+from mtsearch.recsys.model import JointModel
+from mtsearch.recsys.shape import Shape
 
 from .cases import batches
 
@@ -23,15 +24,11 @@ class StockModel(tfrs.models.Model):  # type: ignore[misc]
         self.user_model = _tower(split.user_ids, size, ours.user_table.numpy())
         self.movie_model = _tower(split.item_ids, size, ours.item_table.numpy())
         self.rating_model = tf_keras.Sequential(
-            [
-                tf_keras.layers.Dense(256, activation="relu"),
-                tf_keras.layers.Dense(128, activation="relu"),
-                tf_keras.layers.Dense(1),
-            ]
+            [tf_keras.layers.Dense(width, activation="relu") for width in ours.shape.hidden_widths]
+            + [tf_keras.layers.Dense(1)]
         )
         self.rating_model.build((None, 2 * size))
-        head = [ours.pair_layer.kernel.numpy(), ours.pair_layer.bias.numpy(), *ours.rating_layers.get_weights()]
-        self.rating_model.set_weights(head)
+        self.rating_model.set_weights(ours.rating_layers.get_weights())
         self.rating_task = tfrs.tasks.Ranking(loss=tf_keras.losses.MeanSquaredError())
         self.retrieval_task = tfrs.tasks.Retrieval()
 
@@ -56,14 +53,15 @@ class StockTraining:
 
     def __init__(self, split: Split, config: TrialConfig) -> None:
         self.split, self.config = split, config
+        self._orders = EpochOrders(split.train.items)
         self.model = StockModel(split, initial_model(split, config), config.embedding_size)
-        self.optimizer = tf_keras.optimizers.Adagrad(config.learning_rate)
+        self.optimizer = stock_optimizer(config, steps=config.epochs * -(-len(split.train) // config.batch_size))
         self._step = tf.function(self._take_step)
 
     def epoch(self, number: int) -> list[tuple[float, float]]:
         """Rating loss (mean) and retrieval loss (sum) of each step."""
         config = self.config
-        order = epoch_order(len(self.split.train), config.batch_size, config.seed, number)
+        order = self._orders.draw(config.batch_size, config.seed, number).rows
         steps = [
             self._step(*self._columns(self.split.train.take(batch))) for batch in batches(order, config.batch_size)
         ]
@@ -93,9 +91,21 @@ class StockTraining:
         return rating, retrieval
 
 
+def stock_optimizer(config: TrialConfig, steps: int) -> tf_keras.optimizers.Optimizer:
+    """As a user of Keras makes it, for that many steps in all."""
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        rate = tf_keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps)
+    if config.optimizer == "adamw":
+        return tf_keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+    names = {"adagrad": "Adagrad", "adam": "Adam", "sgd": "SGD"}
+    return getattr(tf_keras.optimizers, names[config.optimizer])(rate)
+
+
 def initial_model(split: Split, config: TrialConfig) -> JointModel:
     """What `JointTrainer` starts `config` from."""
-    model = JointModel(Shape.of(config, len(split.user_ids), len(split.item_ids)))
+    model = JointModel(Shape.of(config, len(split.user_ids), len(split.item_ids)), split)
+    model.inputs_of_trial.assign(config)
     first = {"users": tf.constant([0]), "items": tf.constant([0]), "ratings": tf.constant([3.0])}
     model.compute_loss(first)
     model.initialize(config.seed)

@@ -8,7 +8,6 @@ from mtsearch.data import load, make_split
 from mtsearch.data.split import Split
 from mtsearch.definition import DataSection, SplitSection
 from mtsearch.recsys import Device, JointTrainer
-from mtsearch.recsys.model import Shape
 
 from .cases import go_on
 from .stock import StockTraining
@@ -17,9 +16,9 @@ WEIGHTS = [(1.0, 0.0), (0.0, 1.0), (1.0, 1e-3)]
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize(("embedding_size", "factored"), [(16, False), (32, True)])
+@pytest.mark.parametrize("embedding_size", [16, 32])
 def test_every_epoch_equals_stock(
-    split: Split, trainer: JointTrainer, weights: tuple[float, float], embedding_size: int, factored: bool
+    split: Split, trainer: JointTrainer, weights: tuple[float, float], embedding_size: int
 ) -> None:
     config = TrialConfig(
         rating_weight=weights[0],
@@ -29,7 +28,6 @@ def test_every_epoch_equals_stock(
         epochs=4,
         seed=3,
     )
-    assert Shape.of(config, len(split.user_ids), len(split.item_ids)).factored == factored
     assert split.known_users.all()
     assert split.known_items.all()
     result, stock = trainer.train(config, go_on), StockTraining(split, config)

@@ -4,40 +4,56 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from mtsearch.recsys.batches import epoch_order
+from mtsearch.recsys.batches import EpochOrder, EpochOrders
 
 from .cases import batches
 
 
+def draw(rows: int, batch_size: int, seed: int, epoch: int) -> EpochOrder:
+    return EpochOrders(np.zeros(rows, np.int32)).draw(batch_size, seed, epoch)
+
+
 @given(
-    rows=st.integers(1, 300),
+    items=st.lists(st.integers(0, 9), min_size=1, max_size=300),
     batch_size=st.integers(1, 400),
     seed=st.integers(0, 2**31 - 1),
     epoch=st.integers(1, 100_000),
 )
-def test_a_partition_into_ascending_batches(rows: int, batch_size: int, seed: int, epoch: int) -> None:
-    order = epoch_order(rows, batch_size, seed, epoch)
-    assert order.dtype == np.int32
-    assert np.array_equal(np.sort(order), np.arange(rows))
-    for batch in batches(order, batch_size):
-        assert (np.diff(batch) > 0).all()
+def test_a_partition_into_ascending_batches(items: list[int], batch_size: int, seed: int, epoch: int) -> None:
+    assert_sound(np.array(items, np.int32), batch_size, seed, epoch)
+
+
+def test_more_batches_than_sixteen_bits_count() -> None:
+    items = np.random.default_rng(0).integers(1000, size=140_000).astype(np.int32)
+    assert_sound(items[:70_000], 1, seed=3, epoch=1)
+    assert_sound(items, 2, seed=3, epoch=1)
+
+
+def assert_sound(items: NDArray[np.int32], batch_size: int, seed: int, epoch: int) -> None:
+    order = EpochOrders(items).draw(batch_size, seed, epoch)
+    assert order.rows.dtype == order.by_item.dtype == np.int32
+    assert np.array_equal(np.sort(order.rows), np.arange(len(items)))
+    for rows, by_item in zip(batches(order.rows, batch_size), batches(order.by_item, batch_size), strict=True):
+        assert (np.diff(rows) > 0).all()
+        assert np.array_equal(by_item, np.argsort(items[rows], kind="stable"))
 
 
 def test_the_last_batch_has_the_rest() -> None:
-    sizes = [len(batch) for batch in batches(epoch_order(10, 4, 0, 1), 4)]
+    sizes = [len(batch) for batch in batches(draw(10, 4, 0, 1).rows, 4)]
     assert sizes == [4, 4, 2]
 
 
 def test_every_epoch_and_every_seed_has_its_own() -> None:
-    orders = {epoch_order(100, 10, seed, epoch).tobytes() for seed in range(5) for epoch in range(1, 6)}
+    orders = {draw(100, 10, seed, epoch).rows.tobytes() for seed in range(5) for epoch in range(1, 6)}
     assert len(orders) == 25
-    assert np.array_equal(epoch_order(100, 10, 3, 2), epoch_order(100, 10, 3, 2))
+    np.testing.assert_equal(draw(100, 10, 3, 2), draw(100, 10, 3, 2))
 
 
 def test_batches_are_drawn_evenly() -> None:
     """A row is as often in one batch as in any other, and meets any other row as often: 1,000 epochs, 20 rows."""
-    epochs = [np.array(batches(epoch_order(20, 5, seed, 1), 5)) for seed in range(1000)]
+    epochs = [np.array(batches(draw(20, 5, seed, 1).rows, 5)) for seed in range(1000)]
     batch_of_row = np.array([np.argsort(epoch.reshape(-1)) // 5 for epoch in epochs])
     together = np.array([(batch_of_row[:, :1] == batch_of_row[:, [row]]).mean() for row in range(1, 20)])
     assert together == pytest.approx(4 / 19, abs=0.06)  # standard deviation 0.013

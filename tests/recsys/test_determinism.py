@@ -17,12 +17,27 @@ from mtsearch.recsys import trainer as trainer_module
 from .cases import THREADS, answer_of, go_on, make_split, numbers
 
 CONFIG = TrialConfig(embedding_size=6, batch_size=300, epochs=3, retrieval_weight=1e-3, seed=11)
-FACTORED = CONFIG.model_copy(update={"embedding_size": 32})
+# Everything that has a state or draws at random.
+RICH = CONFIG.model_copy(
+    update={
+        "embedding_dropout": 0.1,
+        "hidden_dropout": 0.2,
+        "optimizer": "adamw",
+        "weight_decay": 0.01,
+        "learning_rate": 0.01,
+        "schedule": "cosine",
+        "balance": "uncertainty",
+        "retrieval_loss": "full",
+        "rating_biases": True,
+        "item_bias": True,
+        "l2": 1e-3,
+    }
+)
 
 Numbers = list[dict[str, float]]
 
 
-@pytest.fixture(scope="module", params=[CONFIG, FACTORED], ids=["plain", "factored"])
+@pytest.fixture(scope="module", params=[CONFIG, RICH], ids=["plain", "rich"])
 def alone(request: pytest.FixtureRequest, split: Split, device: Device) -> tuple[TrialConfig, Numbers]:
     """A configuration, and what it gives as the first trial of a trainer."""
     return request.param, numbers(JointTrainer(split, device).train(request.param, go_on))
@@ -63,15 +78,15 @@ def test_the_same_once_its_model_made_room_for_others(device: Device, monkeypatc
 
 
 def test_the_same_in_a_fresh_process(split: Split, device: Device) -> None:
-    here = [numbers(JointTrainer(split, device).train(config, go_on)) for config in (CONFIG, FACTORED)]
+    here = [numbers(JointTrainer(split, device).train(config, go_on)) for config in (CONFIG, RICH)]
     code = f"""
 import json
 from mtsearch.recsys import Device, JointTrainer
 from {__package__}.cases import go_on, make_split, numbers
-from {__package__}.test_determinism import CONFIG, FACTORED
+from {__package__}.test_determinism import CONFIG, RICH
 
 trainer = JointTrainer(make_split(), Device.default({THREADS}))
-print(json.dumps([numbers(trainer.train(config, go_on)) for config in (CONFIG, FACTORED)]))
+print(json.dumps([numbers(trainer.train(config, go_on)) for config in (CONFIG, RICH)]))
 """
     assert answer_of(code) == here
 

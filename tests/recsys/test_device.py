@@ -28,25 +28,28 @@ def test_a_second_logical_device_computes_the_same() -> None:
     code = f"""
 import json
 from dataclasses import replace
-from mtsearch.config import TrialConfig
 from mtsearch.recsys import Device, JointTrainer
 from {__package__}.cases import go_on, make_split, numbers
+from {__package__}.test_determinism import RICH
 import tensorflow as tf
 
 cpu, = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-device, config = Device.default({THREADS}), TrialConfig(embedding_size=8, batch_size=300, epochs=2)
+device, config = Device.default({THREADS}), RICH.model_copy(update=dict(batch_size=300, epochs=2))
 answer = {{}}
 for name in ("/CPU:0", "/CPU:1"):
     trainer = JointTrainer(make_split(), replace(device, name=name))
     result = numbers(trainer.train(config, go_on))
-    model = trainer._model_of(config).model
-    answer[name] = result, model.user_table.device
+    compiled = trainer._model_of(config)
+    with tf.device(name):
+        tables = compiled.tables()
+    tensors = [*compiled.model.trainable_variables, *compiled.optimizer.variables, *trainer._rows, *tables]
+    answer[name] = result, sorted({{tensor.device[-5:] for tensor in tensors}})
 print(json.dumps(answer))
 """
     answer = answer_of(code)
-    for name, (_, place) in answer.items():
-        assert place.endswith(name[1:])
+    for name, (_, places) in answer.items():
+        assert places == [name[1:]]
     assert answer["/CPU:1"][0] == answer["/CPU:0"][0]
 
 

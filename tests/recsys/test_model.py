@@ -1,5 +1,7 @@
 """`JointModel`: what it starts from, what it adds up, and which shapes share a graph."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +9,9 @@ import tf_keras
 
 from mtsearch.config import TrialConfig
 from mtsearch.data.split import Split
-from mtsearch.recsys.model import JointModel, Shape
+from mtsearch.recsys.gather import SortedIndex
+from mtsearch.recsys.model import JointModel
+from mtsearch.recsys.shape import Shape
 
 from .stock import initial_model
 
@@ -45,10 +49,10 @@ def test_each_seed_starts_from_weights_of_its_own(split: Split) -> None:
 @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (2.0, 0.5)])
 def test_the_loss_is_the_weighted_sum_of_the_stock_tasks(split: Split, weights: tuple[float, float]) -> None:
     model, rows = model_of(split, seed=1), split.train.take(np.arange(200))
-    model.rating_weight.assign(weights[0])
-    model.retrieval_weight.assign(weights[1])
+    model.inputs_of_trial["rating_weight"].assign(weights[0])
+    model.inputs_of_trial["retrieval_weight"].assign(weights[1])
     inputs = {name: tf.constant(getattr(rows, name)) for name in ("users", "items", "ratings")}
-    predictions = model.rate(model.user_table, model.item_table, inputs["users"], inputs["items"])
+    predictions = model.rate(model.tables(), SortedIndex(inputs["users"]), SortedIndex(inputs["items"]))
     rating = tf_keras.losses.MeanSquaredError()(inputs["ratings"][:, None], predictions[:, None])
     logits = tf.gather(model.user_table, rows.users) @ tf.transpose(tf.gather(model.item_table, rows.items))
     retrieval = tf.reduce_sum(tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits))
@@ -56,11 +60,51 @@ def test_the_loss_is_the_weighted_sum_of_the_stock_tasks(split: Split, weights: 
     assert float(model.compute_loss(inputs)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_trials_share_a_shape_where_the_graph_is_the_same() -> None:
-    def shape(**changes: float) -> Shape:
-        return Shape.of(TrialConfig.model_validate(changes), users=943, items=1664)
+# What each field may be besides its default, and whether that takes another graph.
+OTHER_VALUES: dict[str, list[tuple[Any, bool]]] = {
+    "rating_weight": [(3.0, False), (0.0, False)],
+    "retrieval_weight": [(3.0, False), (0.0, False)],
+    "balance": [("dwa", False), ("uncertainty", True)],
+    "embedding_size": [(33, True)],
+    "retrieval_loss": [("corrected", True), ("full", True)],
+    "temperature": [(0.1, False)],
+    "normalize": [(True, True)],
+    "item_bias": [(True, True)],
+    "remove_accidental_hits": [(True, True)],
+    "rating_biases": [(True, True)],
+    "dot_product": [(True, True)],
+    "hidden_layers": [("", True), ("256", True)],
+    "embedding_dropout": [(0.1, True)],
+    "hidden_dropout": [(0.1, True)],
+    "optimizer": [("adam", True), ("adamw", True), ("sgd", True)],
+    "learning_rate": [(0.5, False)],
+    "schedule": [("cosine", False)],
+    "l2": [(0.1, True)],
+    "weight_decay": [(0.1, False)],
+    "precision": [("bfloat16", True)],
+    "batch_size": [(100, False)],
+    "epochs": [(9, False)],
+    "patience": [(2, False)],
+    "monitor": [("top_100", False)],
+    "seed": [(1, False)],
+}
 
-    assert shape(learning_rate=0.5, rating_weight=3.0, epochs=9, seed=1, batch_size=4096) == shape()
-    assert shape(embedding_size=33) != shape()
-    assert shape(batch_size=2000) != shape()  # not factored: fewer rows than users and items
-    assert shape(embedding_size=16, batch_size=2000) == shape(embedding_size=16)
+
+def shape_of(**changes: Any) -> Shape:
+    return Shape.of(TrialConfig.model_validate(changes), users=943, items=1664)
+
+
+def test_trials_share_a_shape_where_the_graph_is_the_same() -> None:
+    assert set(OTHER_VALUES) == set(TrialConfig.model_fields)
+    for name, values in OTHER_VALUES.items():
+        for value, another in values:
+            assert (shape_of(**{name: value}) != shape_of()) == another, name
+    for rate in ("embedding_dropout", "hidden_dropout", "l2"):
+        assert shape_of(**{rate: 0.1}) == shape_of(**{rate: 0.2})
+
+
+def test_what_does_nothing_takes_no_other_graph() -> None:
+    """Without hidden layers there is nothing to drop, and the full softmax has no accidental hits."""
+    assert shape_of(hidden_layers="", hidden_dropout=0.5) == shape_of(hidden_layers="")
+    full = {"retrieval_loss": "full"}
+    assert shape_of(remove_accidental_hits=True, **full) == shape_of(**full)

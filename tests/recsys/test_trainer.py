@@ -15,11 +15,12 @@ from mtsearch.evaluation import Evaluator
 from mtsearch.objectives import METRICS
 from mtsearch.recsys import Device, JointTrainer
 from mtsearch.recsys import trainer as trainer_module
-from mtsearch.recsys.batches import epoch_order
+from mtsearch.recsys.batches import EpochOrders
 from mtsearch.recsys.model import JointModel
 from mtsearch.recsys.scorer import ModelScorer
 from mtsearch.trial import EpochMetrics
 
+from .arithmetic import NumpyModel
 from .cases import go_on, make_split, recorder
 from .stock import StockTraining, initial_model
 
@@ -74,7 +75,8 @@ def test_a_loss_of_weight_zero_trains_nothing_of_its_own(split: Split, device: D
 
 
 def _head(model: JointModel) -> list[np.ndarray[Any, Any]]:
-    return [*model.pair_layer.get_weights(), *model.rating_layers.get_weights()]
+    weights: list[np.ndarray[Any, Any]] = model.rating_layers.get_weights()
+    return weights
 
 
 # --- failures
@@ -106,7 +108,7 @@ def test_a_bad_row_fails_the_step_that_meets_it(split: Split, device: Device, ro
     ratings = split.train.ratings.copy()
     ratings[row] = 1e20
     trainer = JointTrainer(dataclasses.replace(split, train=dataclasses.replace(split.train, ratings=ratings)), device)
-    order = epoch_order(len(ratings), CONFIG.batch_size, CONFIG.seed, 1)
+    order = EpochOrders(split.train.items).draw(CONFIG.batch_size, CONFIG.seed, 1).rows
     with pytest.raises(NonFiniteLoss) as caught:
         trainer.train(CONFIG, go_on)
     assert (caught.value.epoch, caught.value.step) == (1, order.tolist().index(row) // CONFIG.batch_size + 1)
@@ -164,34 +166,55 @@ def test_out_of_memory_frees_the_compiled_models(split: Split, device: Device) -
 # --- strangers: users and items without training rows
 
 
-class NumpyScorer:
-    """The model in NumPy, whose strangers get the mean of the trained embeddings."""
-
-    def __init__(self, model: JointModel, split: Split) -> None:
-        tables = (model.user_table.numpy(), split.known_users), (model.item_table.numpy(), split.known_items)
-        self.users, self.items = (np.where(known[:, None], table, table[known].mean(axis=0)) for table, known in tables)
-        self.head = _head(model)
-
-    def ratings(self, users: Codes, items: Codes) -> Any:
-        hidden = np.concatenate([self.users[users], self.items[items]], axis=1)
-        for kernel, bias in zip(self.head[0:4:2], self.head[1:4:2], strict=True):
-            hidden = np.maximum(hidden @ kernel + bias, 0)
-        return (hidden @ self.head[4] + self.head[5])[:, 0]
-
-    def scores(self, users: Codes) -> Any:
-        return self.users[users] @ self.items.T
+RICH = {
+    "retrieval_loss": "full",
+    "normalize": True,
+    "item_bias": True,
+    "rating_biases": True,
+    "dot_product": True,
+    "hidden_layers": "16-8",
+    "embedding_dropout": 0.3,
+    "hidden_dropout": 0.3,
+}
 
 
-@pytest.mark.parametrize("embedding_size", [8, 32])
-def test_strangers_get_the_mean_embedding(device: Device, embedding_size: int) -> None:
-    split = make_split(unknown=5)
+@pytest.mark.parametrize("changes", [{}, {"embedding_size": 32}, {**RICH, "retrieval_loss": "in_batch"}, RICH])
+def test_the_judge_sees_what_arithmetic_says(device: Device, changes: dict[str, Any]) -> None:
+    """Strangers get the mean of the trained embeddings, and nothing is dropped any more."""
+    split = make_split(unknown=5, rows=1000)
+    split = dataclasses.replace(split, catalogue=np.r_[0:20, 40:78].astype(np.int32))
     assert not split.known_users[-5:].any()
     assert not split.known_items[-5:].any()
-    trainer, config = JointTrainer(split, device), with_(embedding_size=embedding_size)
+    trainer, config = JointTrainer(split, device), with_(**changes)
     metrics = trainer.train(config, go_on).metrics
-    expected = Evaluator(split, split.validation).evaluate(NumpyScorer(trainer._model_of(config).model, split))
+    model = trainer._model_of(config).model
+    expected = Evaluator(split, split.validation).evaluate(NumpyModel(model, split, config).with_strangers())
     assert metrics == pytest.approx(expected, abs=1e-3)
     assert metrics["rmse"] == pytest.approx(expected["rmse"], abs=1e-5)
+
+
+def test_strangers_have_no_bias(device: Device) -> None:
+    """However the optimiser moves what it has no gradient for."""
+    split = make_split(unknown=5)
+    trainer, config = JointTrainer(split, device), with_(rating_biases=True, item_bias=True, optimizer="adam", l2=0.1)
+    trainer.train(config, go_on)
+    model = trainer._model_of(config).model
+    for biases, known in ((model.user_bias, split.known_users), (model.item_bias, split.known_items)):
+        assert (biases.numpy()[:, 0] != 0).tolist() == known.tolist()
+    assert (model.score_bias.numpy()[:, 0] != 0).tolist() == split.known_items.tolist()
+
+
+def test_an_item_of_the_full_softmax_keeps_its_embedding(device: Device) -> None:
+    """It is trained, as a negative; what is in neither catalogue nor training rows is not."""
+    split = make_split(unknown=5)
+    split = dataclasses.replace(split, catalogue=np.arange(78, dtype=np.int32))
+    trainer, config = JointTrainer(split, device), with_(retrieval_loss="full")
+    trainer.train(config, go_on)
+    compiled = trainer._model_of(config)
+    table, judged = compiled.model.item_table.numpy(), compiled.tables()[1].numpy()
+    np.testing.assert_array_equal(judged[:78], table[:78])
+    np.testing.assert_allclose(judged[78:], np.tile(table[:78].mean(axis=0), (2, 1)), rtol=1e-5, atol=1e-6)
+    assert not np.isclose(table[75:78], initial_model(split, config).item_table.numpy()[75:78]).any(axis=1).all()
 
 
 def test_strangers_are_all_alike(device: Device) -> None:

@@ -1,4 +1,4 @@
-"""TensorFlow brought in without its chatter: the first thing that this package does."""
+"""TensorFlow brought in without its chatter: the first thing that training and serving do."""
 
 import os
 import re

@@ -1,0 +1,76 @@
+"""Early stopping: which epoch a trial is, and who ended it."""
+
+from typing import Any
+
+import pytest
+
+from mtsearch.config import TrialConfig
+from mtsearch.objectives import METRICS
+from mtsearch.recsys import JointTrainer
+from mtsearch.trial import EpochMetrics, TrialResult
+
+from .cases import go_on, numbers
+
+# Overfits on purpose: validation gets worse and better again.
+CONFIG = TrialConfig(
+    embedding_size=8, hidden_layers="16", batch_size=500, epochs=15, retrieval_weight=1e-3, learning_rate=0.5
+)
+
+
+def with_(**changes: Any) -> TrialConfig:
+    return TrialConfig.model_validate({**CONFIG.model_dump(), **changes})
+
+
+@pytest.fixture(scope="module")
+def whole(trainer: JointTrainer) -> TrialResult:
+    """Without patience."""
+    return trainer.train(CONFIG, go_on)
+
+
+def best_and_last(whole: TrialResult, monitor: str, patience: int) -> tuple[int, int]:
+    """1-based, by looking at every epoch of a training that goes on to its end."""
+    values = [METRICS[monitor].sign * epoch.metrics[monitor] for epoch in whole.curve]
+    for last in range(1, len(values) + 1):
+        best = values.index(min(values[:last])) + 1
+        if last - best == patience:
+            return best, last
+    return best, len(values)
+
+
+@pytest.mark.parametrize("patience", [1, 2, 14, 15])
+@pytest.mark.parametrize("monitor", ["rmse", "top_100", "ndcg_10"])
+def test_patience_ends_and_the_best_epoch_counts(
+    trainer: JointTrainer, whole: TrialResult, monitor: str, patience: int
+) -> None:
+    result = trainer.train(with_(patience=patience, monitor=monitor), go_on)
+    best, last = best_and_last(whole, monitor, patience)
+    assert (result.best_epoch, len(result.curve), result.stopped) == (best, last, False)
+    assert result.metrics == whole.curve[best - 1].metrics
+    assert numbers(result) == numbers(whole)[:last]
+
+
+def test_the_cases_are_worth_testing(whole: TrialResult) -> None:
+    """Some trainings end early, with a best epoch before the last, and the metrics disagree."""
+    cases = {monitor: best_and_last(whole, monitor, 2) for monitor in ("rmse", "top_100")}
+    assert len(set(cases.values())) == 2
+    assert any(1 < best < last < CONFIG.epochs for best, last in cases.values())
+
+
+def test_no_patience_takes_the_last(whole: TrialResult) -> None:
+    assert (whole.best_epoch, len(whole.curve), whole.stopped) == (15, 15, False)
+    assert whole.metrics == whole.curve[-1].metrics
+
+
+def test_on_epoch_alone_makes_it_stopped(trainer: JointTrainer, whole: TrialResult) -> None:
+    best, last = best_and_last(whole, "rmse", 1)
+
+    def until(end: int) -> Any:
+        def on_epoch(epoch: EpochMetrics) -> bool:
+            return epoch.epoch < end
+
+        return on_epoch
+
+    config = with_(patience=1)
+    assert not trainer.train(config, until(last)).stopped  # patience was at its end anyway
+    early = trainer.train(config, until(last - 1))
+    assert (early.stopped, len(early.curve), early.best_epoch) == (True, last - 1, best)
