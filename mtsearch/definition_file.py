@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from mtsearch.data_paths import anchor
 from mtsearch.definition_errors import nearest, short, shown
 from mtsearch.errors import DefinitionError
 
@@ -22,11 +23,15 @@ def shipped() -> dict[str, Path]:
 def read(name: str, overrides: Sequence[str], values: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
     """The path of a study file, and what it says with `overrides` and then `values` applied.
 
+    Paths in the file are relative to its folder; those in `overrides` and `values` to the current one.
+
     Raises:
         DefinitionError: it cannot be found or read.
     """
     path = _find(name)
     raw = _parse(path)
+    if path not in shipped().values():
+        anchor(raw, path.parent)
     for override in overrides:
         _override(raw, override)
     for key, value in values.items():

@@ -1,12 +1,13 @@
-"""What a study may search one parameter over: a range or a few choices."""
+"""What a study may search one parameter over: a range or a few choices, and where in it to start."""
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from mtsearch.definition_errors import first_error, shown
+from mtsearch.definition_errors import shown
 
 Number = Annotated[int | float, Field(allow_inf_nan=False)]
 Scalar = bool | int | float | str
@@ -25,12 +26,20 @@ GRID_TOLERANCE = Decimal("1e-8")
 
 
 class Range(Section):
-    """An interval, both ends included; whole numbers where the parameter is one."""
+    """An interval, both ends included; whole numbers where the parameter is one.
+
+    Attributes:
+        low, high: the ends.
+        log: sampled evenly on a logarithmic scale.
+        step: between neighbouring values, from `low` on.
+        default: where the study starts.
+    """
 
     low: Number
     high: Number
     log: bool = False
     step: Annotated[Number, Field(gt=0)] | None = None
+    default: Number | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -59,6 +68,12 @@ class Range(Section):
         object.__setattr__(self, "high", float(fitting))
         return self
 
+    @model_validator(mode="after")
+    def _starts_inside(self) -> Self:
+        if self.default is not None and self.default not in self:
+            raise ValueError(f"default = {self.default} is outside low ... high or between the steps")
+        return self
+
     def __contains__(self, value: object) -> bool:
         if not isinstance(value, int | float) or isinstance(value, bool):
             return False
@@ -74,11 +89,38 @@ class Range(Section):
         """The values that must be valid for all others to be."""
         return self.low, self.high
 
+    def middle(self) -> float:
+        """Half-way between the ends, on the scale on which it is sampled."""
+        if self.log:
+            return math.exp((math.log(self.low) + math.log(self.high)) / 2)
+        return self.low + (self.high - self.low) / 2
+
+    def nearest(self, value: float, whole: bool) -> int | float:
+        """The value of the range, one of its steps if it has some, that is nearest.
+
+        Args:
+            value: anywhere.
+            whole: only whole numbers are values.
+        """
+        inside = min(max(value, self.low), self.high)
+        step = 1 if self.step is None and whole else self.step
+        if step is None:
+            return inside
+        low, decimal = Decimal(str(self.low)), Decimal(str(step))
+        on_grid = low + decimal * round((Decimal(str(inside)) - low) / decimal)
+        return int(on_grid) if whole else min(float(on_grid), self.high)
+
 
 class Choices(Section):
-    """A few values; numbers have no order among them."""
+    """A few values; numbers have no order among them.
+
+    Attributes:
+        choices: the values.
+        default: where the study starts.
+    """
 
     choices: Annotated[tuple[Scalar, ...], Field(min_length=1, strict=False)]
+    default: Scalar | None = None
 
     @field_validator("choices")
     @classmethod
@@ -87,30 +129,37 @@ class Choices(Section):
             raise ValueError("a choice is named twice")
         return values
 
+    @model_validator(mode="after")
+    def _starts_inside(self) -> Self:
+        if self.default is not None and self.default not in self:
+            raise ValueError(f"default = {shown(self.default)} is not among the choices")
+        return self
+
     def __contains__(self, value: object) -> bool:
-        return value in self.choices
+        return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in self.choices)
 
     def extremes(self) -> tuple[Scalar, ...]:
         """The values that must be valid for all others to be."""
         return self.choices
 
 
-Parameter = Range | Choices
+_FORMS: dict[type[Section], str] = {Range: "{low, high}", Choices: "{choices}"}
 
 
-def make_parameter(name: str, value: object) -> Parameter:
-    """The table under `space.NAME`, checked.
-
-    Raises:
-        ValueError: the first mistake, with its place.
-    """
-    # NOTE: pydantic would try both forms and report the mistakes of either.
+def _form(value: Any) -> str | None:
+    if isinstance(value, Section):
+        return _FORMS.get(type(value))
     if not isinstance(value, Mapping):
-        raise ValueError(
-            f"space.{name} = {shown(value)} is no range: write {{low = ..., high = ...}} or {{choices = [...]}}"
-        )
-    form: type[Parameter] = Choices if "choices" in value else Range
-    try:
-        return form.model_validate(value)
-    except ValidationError as error:
-        raise ValueError(f"space.{name}: {first_error(error, value, form)}") from None
+        return None
+    return _FORMS[Choices if "choices" in value else Range]
+
+
+# NOTE: without being told which form is meant, pydantic would try both and report the mistakes of either.
+Parameter = Annotated[
+    Annotated[Range, Tag(_FORMS[Range])] | Annotated[Choices, Tag(_FORMS[Choices])],
+    Discriminator(
+        _form,
+        custom_error_type="no_parameter",
+        custom_error_message="is no range: write {low = ..., high = ...} or {choices = [...]}",
+    ),
+]

@@ -65,7 +65,7 @@ def test_the_default_is_shipped() -> None:
         ),
         (
             {"space": {"learning_rte": RANGE}},
-            "unknown parameter 'learning_rte' (did you mean 'learning_rate'?)",
+            "space.learning_rte: unknown parameter (did you mean 'learning_rate'?)",
         ),
         ({"space": {"learning_rate": {"low": 2, "high": 1}}}, "space.learning_rate: low = 2 is above high = 1"),
         (
@@ -74,7 +74,7 @@ def test_the_default_is_shipped() -> None:
         ),
         ({"fixed": {"learning_rate": 0.1}}, "'learning_rate' is both in [space] and in [fixed]: drop one"),
         ({"space": {}}, "neither [space] nor [[trials]]: name what to search or what to run"),
-        ({"fixed": {"epochs": 0}}, "fixed.epochs: epochs = 0: input should be greater than or equal to 1, not 0"),
+        ({"fixed": {"epochs": 0}}, "fixed.epochs: input should be greater than or equal to 1, not 0"),
         (
             {"trials": [{"learning_rate": 2}]},
             "[[trials]] number 1: learning_rate = 2 is outside its [space] or between its steps",
@@ -132,8 +132,7 @@ class TestNeverAccepted:
         ],
     )
     def test_both_weights_zero(self, tables: dict[str, Any]) -> None:
-        said = "definition: rating_weight and retrieval_weight can both be 0, and nothing is learnt then: raise one"
-        assert refusal(**tables) == said
+        assert refusal(**tables).endswith("rating_weight and retrieval_weight are both 0: nothing would be learnt")
 
     def test_one_weight_may_be_zero(self) -> None:
         make(space={"rating_weight": {"low": 0.0, "high": 1.0}})
@@ -153,10 +152,11 @@ class TestNeverAccepted:
         ],
     )
     def test_whole_numbers_are_written_without_a_point(self, size: dict[str, Any]) -> None:
-        assert "space.embedding_size" in refusal(space={"embedding_size": size})
+        with pytest.raises(DefinitionError, match=r"space\.embedding_size"):
+            make(space={"embedding_size": size})
 
     def test_whole_float_in_fixed(self) -> None:
-        said = "fixed.epochs: epochs = 3.0: input should be a valid integer, not 3.0"
+        said = "fixed.epochs: input should be a valid integer, not 3.0"
         assert refusal(fixed={"epochs": 3.0}) == f"definition: {said}"
 
     @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ class TestNeverAccepted:
             assert parameter == Range(low=0, high=0.3, step=0.1)
         assert Range(low=2, high=2, step=1).high == 2
 
-    @pytest.mark.parametrize("value", [0.25, 0.15, "0.1", True])
+    @pytest.mark.parametrize("value", [0.25, 0.15])
     def test_listed_values_off_the_grid(self, value: object) -> None:
         space = {"rating_weight": {"low": 0, "high": 1, "step": 0.1}}
         assert "outside its [space] or between its steps" in refusal(space=space, trials=[{"rating_weight": value}])
@@ -200,16 +200,28 @@ class TestStrictTypes:
         ("tables", "said"),
         [
             ({"space": {"epochs": {"choices": [1, 2]}}, "fixed": {"learning_rate": True}}, "valid number, not true"),
-            ({"space": {"learning_rate": {"low": "0.1", "high": 1}}}, "space.learning_rate: low: input should be"),
-            ({"space": {"learning_rate": {"low": 0.1, "high": True}}}, "space.learning_rate: high: input should be"),
+            (
+                {"space": {"learning_rate": {"low": "0.1", "high": 1}}},
+                "space.learning_rate.low: input should be a valid number, not '0.1'",
+            ),
+            (
+                {"space": {"learning_rate": {"low": 0.1, "high": True}}},
+                "space.learning_rate.high: input should be a valid number, not true",
+            ),
             ({"space": {"learning_rate": {"low": 0.1, "high": 1, "log": 1}}}, "valid boolean, not 1"),
             ({"space": {"learning_rate": {"choices": [1, 1.0]}}}, "a choice is named twice"),
             ({"space": {"learning_rate": {"choices": [1, True]}}}, "a choice is named twice"),
-            ({"space": {"learning_rate": {"choices": [0.5, True]}}}, "learning_rate = true: input should be a valid"),
+            (
+                {"space": {"learning_rate": {"choices": [0.5, True]}}},
+                "space.learning_rate.choices: input should be a valid number, not true",
+            ),
             ({"study": {"name": "s", "seed": "1"}}, "study.seed: input should be a valid integer, not '1'"),
             ({"study": {"name": "s", "seed": 1.0}}, "study.seed: input should be a valid integer, not 1.0"),
             ({"split": {"test": "0.2"}}, "split.test: input should be a valid number, not '0.2'"),
-            ({"trials": [{"learning_rate": 0.1}], "published": [{"rmse": "1"}]}, "published.0.rmse: input should be"),
+            (
+                {"trials": [{"learning_rate": 0.1}], "published": [{"rmse": "1"}]},
+                "[[published]] number 1: rmse: input should be a valid number, not '1'",
+            ),
         ],
     )
     def test_nothing_is_converted(self, tables: dict[str, Any], said: str) -> None:
@@ -265,7 +277,7 @@ class TestOverrides:
         overrides = ["fixed.epochs=5", "fixed.epochs = 6", "data.source=a/b.zip", 'study.name="a=b"', "new.x=1"]
         definition = StudyDefinition.load("ml-100k", overrides[:-1])
         assert definition.fixed["epochs"] == 6
-        assert (definition.data.source, definition.study.name) == ("a/b.zip", "a=b")
+        assert (definition.data.source, definition.study.name) == (str(Path("a/b.zip").absolute()), "a=b")
         assert "unknown key 'new'" in load_refusal("ml-100k", *overrides)
 
     @pytest.mark.parametrize("override", ["epochs=5", "fixed.epochs", "=5", "fixed.=5", ""])
@@ -339,7 +351,7 @@ def valid_definitions(draw: st.DrawFn) -> dict[str, Any]:
         "embedding_size": size,
         "epochs": size,
     }
-    space = draw(st.fixed_dictionaries({"batch_size": size}, optional=searchable))
+    space = draw(st.fixed_dictionaries({"patience": size}, optional=searchable))
     fixed = {"seed": draw(st.integers(0, 100))}
     if "epochs" not in space:
         fixed["epochs"] = draw(SIZES)

@@ -7,10 +7,11 @@ import optuna
 
 from mtsearch.config import TrialConfig
 from mtsearch.definition import Choices, Parameter, Scalar, StudyDefinition
+from mtsearch.searchable import FIELDS, config_of, default_of, kind_of
 
 
 class Space:
-    """What is searched, in the order of `TrialConfig`'s fields, so that the file's order does not matter.
+    """What is searched, in the order of `FIELDS`, so that the file's order does not matter.
 
     Args:
         definition: its listed trials are a space of their own where it has none: each value that is listed is a choice.
@@ -22,7 +23,7 @@ class Space:
 
     def __init__(self, definition: StudyDefinition) -> None:
         searched = definition.space or _listed_choices(definition)
-        self.parameters = {name: searched[name] for name in TrialConfig.model_fields if name in searched}
+        self.parameters = {name: searched[name] for name in FIELDS if name in searched}
         self._fixed = {"seed": definition.study.seed, **definition.fixed}
         self.listed = [self._complete(trial, definition) for trial in definition.trials]
 
@@ -33,7 +34,7 @@ class Space:
 
     def config(self, params: Mapping[str, Any]) -> TrialConfig:
         """The configuration of these parameters and the fixed values."""
-        return TrialConfig(**{**self._fixed, **params})
+        return config_of({**self._fixed, **params})
 
     def _complete(self, trial: Mapping[str, Scalar], definition: StudyDefinition) -> dict[str, Scalar]:
         if definition.space:
@@ -49,19 +50,14 @@ def _listed_choices(definition: StudyDefinition) -> dict[str, Parameter]:
 
 def _unlisted(definition: StudyDefinition, name: str) -> Scalar:
     """What a listed trial that does not name the parameter means by it."""
-    default: Scalar = TrialConfig.model_fields[name].default
-    return definition.fixed.get(name, default)
+    return definition.fixed.get(name, default_of(name))
 
 
 def _suggest(trial: optuna.Trial, name: str, parameter: Parameter) -> Scalar:
     if isinstance(parameter, Choices):
         choice: Scalar = trial.suggest_categorical(name, list(parameter.choices))  # type: ignore[assignment] # no None
         return choice
-    if _is_whole(name):
+    if kind_of(name) == "whole number":
         step = int(parameter.step) if parameter.step is not None else 1
         return trial.suggest_int(name, int(parameter.low), int(parameter.high), step=step, log=parameter.log)
     return trial.suggest_float(name, parameter.low, parameter.high, step=parameter.step, log=parameter.log)
-
-
-def _is_whole(name: str) -> bool:
-    return isinstance(TrialConfig.model_fields[name].default, int)

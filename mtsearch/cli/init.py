@@ -1,0 +1,31 @@
+"""`mtsearch init`."""
+
+import shlex
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), default=Path("study.toml"))
+def command(file: Path) -> None:
+    """Write a commented definition to start from to FILE, by default study.toml; an existing file is left alone."""
+    import tomllib
+
+    from mtsearch.definition import StudyDefinition
+    from mtsearch.definition_template import template
+    from mtsearch.errors import DefinitionError, MachineError
+
+    typed = shlex.quote(str(file))
+    text = template(file.stem, typed)
+    StudyDefinition.from_mapping(tomllib.loads(text), origin=str(file))
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        raise DefinitionError(f"{file} is there already", "name another file, or remove it first") from None
+    except (OSError, ValueError) as error:
+        raise MachineError(
+            f"{file} cannot be written: {error}", "name a file in a folder that you may write to"
+        ) from None
+    click.echo(f"wrote {file}; next: mtsearch check {typed}", err=True)

@@ -1,0 +1,85 @@
+"""`mtsearch check`: what a definition makes, without running anything."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtsearch.config import TrialConfig
+from mtsearch.definition import StudyDefinition
+from mtsearch.definition_file import shipped
+from mtsearch.estimate import seconds_of_a_trial, trial_seconds
+
+from .conftest import Command
+
+
+@pytest.mark.parametrize("name", list(shipped()))
+def test_every_shipped_definition(mtsearch: Command, tmp_path: Path, name: str) -> None:
+    table, facts = mtsearch("check", name), mtsearch("check", name, "--format", "json")
+    assert (table.status, facts.status) == (0, 0), table.err
+    assert name in table.out and "roughly" in table.out
+    assert json.loads(facts.out)["study"] == name
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_it_says(mtsearch: Command) -> None:
+    result = mtsearch("check", "ml-100k-quick", "--set", "fixed.epochs=4", "--set", "space.learning_rate.high=0.5",
+                      "--set", "constraints.max_seconds=9", "--format", "json")  # fmt: skip
+    facts = json.loads(result.out)
+    assert facts["fixed"] == {"epochs": 4}
+    assert facts["space"]["learning_rate"]["high"] == 0.5
+    assert list(facts["space"]) == ["rating_weight", "retrieval_weight", "embedding_size", "learning_rate"]
+    assert facts["starting_point"]["embedding_size"] == 32
+    assert facts["data"] == {
+        "source": "movielens/100k", "rows": 100_000, "users": 943, "items": 1664, "catalogue": 1664,
+    }  # fmt: skip
+    assert facts["split"] == {"train": 72_000, "validation": 8_000, "test": 20_000}
+    assert facts["constraints"] == {"max_seconds": 9.0}
+    assert facts["objectives"] == ["rmse", "top_100"]
+    assert 0 < facts["rough_seconds_of_a_trial"]["cheapest"] < facts["rough_seconds_of_a_trial"]["dearest"]
+
+
+def test_mistakes_come_one_a_line(mtsearch: Command, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[study]\nname = "s"\nsede = 1\n[space]\nepochs = { low = 3, high = 1 }\n[fixed]\nl3 = 1\n')
+    result = mtsearch("check", str(path))
+    assert result.status == 1 and result.out == ""
+    assert sorted(result.err.splitlines()) == [
+        f"error: {path}: fixed.l3: unknown parameter (did you mean 'l2'?)",
+        f"error: {path}: space.epochs: low = 3 is above high = 1",
+        f"error: {path}: unknown key 'study.sede' (did you mean 'seed'?)",
+    ]
+
+
+def test_data_that_are_not_there(mtsearch: Command) -> None:
+    result = mtsearch("check", "--set", "data.source=gone.zip")
+    assert result.status == 1 and "gone.zip" in result.err and result.out == ""
+
+
+def test_it_needs_no_tensorflow() -> None:
+    code = (
+        "import sys; sys.argv = ['mtsearch', 'check']\n"
+        "from mtsearch.cli.main import main\n"
+        "main()\n"
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_estimate_by_hand() -> None:
+    """2 epochs of 1,000 rows against 10 items, D = 3, layers 6-4-1: 30 + 24 + 4 weights, 6 operations each."""
+    config = TrialConfig(embedding_size=3, hidden_layers="4", epochs=2, batch_size=10)
+    assert trial_seconds(config, 1000, 500) == pytest.approx(0.2 + 2 * 1000 * 6 * 58 / 2.2e11)
+    assert trial_seconds(config.model_copy(update={"retrieval_loss": "full"}), 1000, 500) == pytest.approx(
+        0.2 + 2 * 1000 * 6 * (1500 + 28) / 2.2e11
+    )
+
+
+def test_the_estimate_spans_the_space() -> None:
+    definition = StudyDefinition.load("ml-100k-quick", ["study.repeats=2"])
+    cheapest, dearest = seconds_of_a_trial(definition, 72_000, 1664)
+    sizes = [TrialConfig(embedding_size=size) for size in (16, 128)]
+    assert [cheapest, dearest] == [pytest.approx(2 * trial_seconds(config, 72_000, 1664)) for config in sizes]

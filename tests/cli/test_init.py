@@ -1,0 +1,46 @@
+"""`mtsearch init`: a file that checks and runs as it is."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mtsearch.definition import DEFAULT, StudyDefinition
+
+from .conftest import Command
+
+
+def test_what_it_writes_checks_and_runs(shell: Command, tmp_path: Path) -> None:
+    written = shell("init")
+    assert (written.status, written.out) == (0, "")
+    assert written.err == "wrote study.toml; next: mtsearch check study.toml\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
+    assert shell("check", "study.toml").status == 0
+    ran = shell("run", "study.toml", "--trials", "1", "--set", "fixed.epochs=1")
+    assert ran.status == 0, ran.err
+    assert json.loads(shell("studies", "--format", "json").out)[0]["study"] == "study"
+
+
+def test_a_file_of_another_name(mtsearch: Command, tmp_path: Path) -> None:
+    assert mtsearch("init", "my own.toml").status == 0
+    text = (tmp_path / "my own.toml").read_text(encoding="utf-8")
+    assert "mtsearch check 'my own.toml'" in text
+    definition = StudyDefinition.load("my own.toml")
+    assert definition.study.name == "my own"
+    assert definition.space == StudyDefinition.load(DEFAULT).space
+
+
+def test_nothing_is_overwritten(mtsearch: Command, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text("mine")
+    result = mtsearch("init")
+    assert result.status == 1
+    assert result.err == "error: study.toml is there already; name another file, or remove it first\n"
+    assert (tmp_path / "study.toml").read_text() == "mine"
+
+
+@pytest.mark.parametrize("file", ["gone/study.toml", "a\nb.toml", "x" * 300 + ".toml", "."])
+def test_where_nothing_can_be_written(mtsearch: Command, tmp_path: Path, file: str) -> None:
+    result = mtsearch("init", file)
+    assert result.status == 1
+    assert len(result.err.splitlines()) == 1 and result.err.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
