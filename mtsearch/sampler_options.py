@@ -1,0 +1,113 @@
+"""How the next configuration is proposed: the kinds of samplers, and the options and packages of each."""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from mtsearch.definition_errors import nearest, shown
+from mtsearch.errors import DefinitionError
+from mtsearch.parameters import Section
+
+_GENETIC: Mapping[str, Any] = {"population_size": None, "mutation_prob": None, "crossover_prob": 0.9}
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "tpe": {"n_startup_trials": 10, "multivariate": False, "n_ei_candidates": 24},
+    "nsga2": _GENETIC,
+    "nsga3": _GENETIC,
+    "gp": {"n_startup_trials": 10, "deterministic_objective": False},
+    # NOTE: Optuna leaves `scramble` off, as its workers would have to agree on a seed; here the study has one.
+    "qmc": {"qmc_type": "sobol", "scramble": True},
+    "random": {},
+}
+"""The options of each kind with their defaults, Optuna's but for `scramble` and `population_size`."""
+
+_REFUSED = {
+    "cmaes": "searches for one objective, and a study has two: take 'nsga2' or 'gp'",
+    "grid": "needs a list of values of every parameter: write [[trials]], or take 'qmc', which covers [space] evenly",
+    "bruteforce": "needs a list of values of every parameter: write [[trials]], or take 'qmc', which covers [space] "
+    "evenly",
+}
+_PACKAGES = {"gp": ("scipy", "torch"), "qmc": ("scipy",)}
+
+
+def _known(kind: object) -> object:
+    if isinstance(kind, str) and kind not in OPTIONS:
+        reason = _REFUSED.get(kind.lower().replace("-", "").replace("_", ""))
+        raise ValueError(f"{kind!r} {reason}" if reason else f"{shown(kind)} is no sampler{nearest(kind, OPTIONS)}")
+    return kind
+
+
+Kind = Annotated[Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random"], BeforeValidator(_known)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Sampler(Section):
+    """How the next configuration is proposed.
+
+    Attributes:
+        kind: `tpe` (Parzen estimators), `nsga2` and `nsga3` (genetic), `gp` (Gaussian processes; for trials of minutes,
+            since it takes a second itself), `qmc` (covers the space evenly), `random`.
+        n_startup_trials: of `tpe` and `gp`: complete trials before the model is asked; 10.
+        multivariate: of `tpe`: one model of all parameters together; false.
+        n_ei_candidates: of `tpe`: candidates per proposal, of which the best is taken; 24.
+        population_size: of `nsga2` and `nsga3`: complete trials in a generation; a sixth of the trials asked for when
+            the study is begun, and 8 at least.
+        mutation_prob: of `nsga2` and `nsga3`: of each parameter of a child; 1 / number of parameters.
+        crossover_prob: of `nsga2` and `nsga3`: that a child has two parents; 0.9.
+        deterministic_objective: of `gp`: the objectives have no noise; false.
+        qmc_type: of `qmc`: the sequence; `sobol`.
+        scramble: of `qmc`: the sequence is randomised by the study's seed; true.
+    """
+
+    kind: Kind = "tpe"
+    n_startup_trials: Count | None = None
+    multivariate: bool | None = None
+    n_ei_candidates: Count | None = None
+    population_size: Annotated[int, Field(ge=2, le=10_000)] | None = None
+    mutation_prob: Share | None = None
+    crossover_prob: Share | None = None
+    deterministic_objective: bool | None = None
+    qmc_type: Literal["sobol", "halton"] | None = None
+    scramble: bool | None = None
+
+    @model_validator(mode="after")
+    def _of_the_kind(self) -> Self:
+        known = OPTIONS[self.kind]
+        for name, value in self._given().items():
+            if name not in known:
+                hint = nearest(name, known) or ", which has none"
+                raise ValueError(f"{name} is no option of {self.kind!r}{hint}")
+            if value == known[name]:
+                # NOTE: a study begun without the option goes on under a file that writes its default out.
+                object.__setattr__(self, name, None)
+        return self
+
+    def _given(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"kind"}, exclude_none=True)
+
+    def options(self) -> dict[str, Any]:
+        """The options of the kind, those that are not given at their defaults."""
+        return {**OPTIONS[self.kind], **self._given()}
+
+    def population(self, trials: int) -> int | None:
+        """Complete trials in a generation; None where there are no generations.
+
+        Args:
+            trials: asked for when the study is begun.
+        """
+        options = self.options()
+        return (options["population_size"] or max(8, trials // 6)) if "population_size" in options else None
+
+
+def require_packages(sampler: Sampler) -> None:
+    """Before anything is loaded: what a sampler needs would be missed only at its first proposal.
+
+    Raises:
+        DefinitionError: a package of the sampler's extra is not installed.
+    """
+    missing = [name for name in _PACKAGES.get(sampler.kind, ()) if find_spec(name) is None]
+    if missing:
+        problem = f"sampler {sampler.kind!r} needs {' and '.join(missing)}, not installed here"
+        raise DefinitionError(problem, f"pip install 'mtsearch[{sampler.kind}]'")

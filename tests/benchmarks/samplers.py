@@ -1,0 +1,151 @@
+"""Samplers compared by the hypervolume of their fronts, over seeds, on real training.
+
+    python -m tests.benchmarks.samplers [--definition NAME ...] [--seeds 10] [--trials 50] [--storage FILE]
+
+Prints a table; goes on where it was killed, as long as --storage is the same. All samplers run at seed 0, then all at
+seed 1, ..., so that a partial run is fair. The 3,000 trials of ml-100k-quick take about an hour on one core.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from mtsearch import StudyDefinition, api
+from mtsearch.data import Split
+from mtsearch.errors import StudyNotFound
+from mtsearch.search.crew import MakeTrainer
+from mtsearch.trial import Trainer
+
+SAMPLERS: dict[str, dict[str, Any]] = {
+    "random": {"kind": "random"},
+    "qmc": {"kind": "qmc"},
+    "tpe": {"kind": "tpe"},
+    "tpe multivariate": {"kind": "tpe", "multivariate": True},
+    "nsga2": {"kind": "nsga2"},
+    "nsga3": {"kind": "nsga3"},
+}
+if find_spec("torch"):
+    SAMPLERS["gp"] = {"kind": "gp"}
+
+Results = dict[str, dict[int, float]]
+"""Hypervolume by sampler and seed."""
+
+
+def main() -> None:
+    """Run what is not there yet, then print what there is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--definition", nargs="+", default=["ml-100k-quick", "ml-100k"], metavar="NAME")
+    parser.add_argument("--seeds", type=int, default=10, help="0, 1, ... so many of them")
+    parser.add_argument("--trials", type=int, default=50, help="in each study")
+    parser.add_argument("--storage", type=Path, default=Path("samplers.db"), metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--threads", type=int, default=1, help="of TensorFlow")
+    parser.add_argument("--nice", action="store_true", help="at the lowest priority")
+    parser.add_argument("--table", action="store_true", help="run nothing, print what there is")
+    options = parser.parse_args()
+    if options.nice:
+        os.nice(19)
+    for definition in options.definition:
+        if not options.table:
+            run(definition, options)
+        found = results(definition, options)
+        print(f"\n{definition}, {options.trials} trials, hypervolume\n\n{table(found)}", flush=True)
+
+
+def run(definition: str, options: argparse.Namespace) -> None:
+    """Run the studies of a definition that are not finished."""
+    make_trainer = shared_trainer(options.threads)
+    done = results(definition, options)
+    for seed in range(options.seeds):
+        for sampler in SAMPLERS:
+            if seed in done[sampler]:
+                continue
+            study = define(definition, sampler, seed)
+            record = api.run(study, until=options.trials, storage=str(options.storage), make_trainer=make_trainer)
+            print(f"{record.name}: {record.hypervolume:.4f}", file=sys.stderr, flush=True)
+            if record.interrupted:
+                return
+            if options.json:
+                options.json.write_text(json.dumps(dict(figures(options)), indent=1))
+
+
+def define(definition: str, sampler: str, seed: int) -> StudyDefinition:
+    """The definition under a name, a seed and a sampler of its own."""
+    values = {"study.name": name_of(definition, sampler, seed), "study.seed": seed, "study.sampler": SAMPLERS[sampler]}
+    return StudyDefinition.load(definition, values=values)
+
+
+def name_of(definition: str, sampler: str, seed: int) -> str:
+    """`quick tpe 3`."""
+    return f"{definition.removeprefix('ml-100k-')} {sampler} {seed}"
+
+
+def shared_trainer(threads: int) -> MakeTrainer:
+    """All studies of a definition have the same split, so that one trainer traces its models for all."""
+    made: list[tuple[Trainer, Mapping[str, Any]]] = []
+
+    def make(split: Split, _threads: int | None) -> tuple[Trainer, Mapping[str, Any]]:
+        if not made:
+            made.append(api.joint_trainer(split, threads))
+        return made[0]
+
+    return make
+
+
+def results(definition: str, options: argparse.Namespace) -> Results:
+    """The finished studies of a definition."""
+    try:
+        records = {record.name: record for record in api.studies(str(options.storage))}
+    except StudyNotFound:
+        records = {}
+    found: Results = {sampler: {} for sampler in SAMPLERS}
+    for sampler in SAMPLERS:
+        for seed in range(options.seeds):
+            record = records.get(name_of(definition, sampler, seed))
+            if record is not None and record.counting >= options.trials:
+                found[sampler][seed] = record.hypervolume
+    return found
+
+
+def figures(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    """What goes into the JSON file: by definition, sampler and seed."""
+    yield "trials", options.trials
+    for definition in options.definition:
+        yield definition, results(definition, options)
+
+
+def table(found: Results) -> str:
+    """Markdown: a row per sampler; a seed in which random is missing counts in no comparison."""
+    lines = ["| sampler | seeds | median | quartiles | min | max | beats random |", "|--|--|--|--|--|--|--|"]
+    for sampler, by_seed in found.items():
+        if not by_seed:
+            lines.append(f"| {sampler} | 0 | | | | | |")
+            continue
+        values = list(by_seed.values())
+        first, median, third = quartiles(values)
+        both = [seed for seed in by_seed if seed in found["random"]]
+        wins = sum(by_seed[seed] > found["random"][seed] for seed in both)
+        beats = "" if sampler == "random" else f"{wins} of {len(both)}"
+        lines.append(
+            f"| {sampler} | {len(values)} | {median:.4f} | {first:.4f}-{third:.4f} "
+            f"| {min(values):.4f} | {max(values):.4f} | {beats} |"
+        )
+    return "\n".join(lines)
+
+
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """First quartile, median, third quartile; of one value it is all three."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    first, median, third = statistics.quantiles(values, n=4, method="inclusive")
+    return first, median, third
+
+
+if __name__ == "__main__":
+    main()
