@@ -1,0 +1,215 @@
+"""`Export`: one configuration with its data, its split and where it comes from, in a TOML file."""
+
+import os
+import textwrap
+import tomllib
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+
+import tomli_w
+from pydantic import Field, ValidationError
+
+from mtsearch.config import TrialConfig
+from mtsearch.definition import DataSection, SplitSection
+from mtsearch.definition_errors import all_mistakes, short, shown
+from mtsearch.descriptions import fields_of
+from mtsearch.errors import ExportError, MachineError
+from mtsearch.parameters import NOT_STRICT, Scalar, Section
+
+FORMAT: Final = 1
+"""Of the file; a reader refuses a higher one."""
+
+_WIDTH = 120
+_HEADING = (
+    "A configuration that mtsearch exported. [config] may be edited: what it leaves out has its default.\n"
+    "[provenance] says where it comes from, and what it reached as it was."
+)
+_TABLES = {
+    "config": "The model and its training.",
+    "data": "The ratings.",
+    "split": "What is held out: shares of all rows (test) and of the rest (validation).",
+    "provenance": "The trial, and what its numbers depend on.",
+}
+
+
+class Provenance(Section):
+    """Where a configuration comes from, and what it reached there.
+
+    Attributes:
+        study: its name
+        trial: its number in the study, 0-based
+        pick: what was asked for
+        objectives: the two metrics of the study
+        best_epoch: 1-based; the metrics are those of its end
+        repeats: seeds that the metrics are a mean over
+        data_fingerprint: of the ratings
+        split_fingerprint: of the rows that are held out
+        study_seed: of the search
+        threads: that trained it; other numbers of threads give other last bits
+        device: that trained it
+        python: version that trained it
+        exported: when this file was made
+        exported_by: version of mtsearch that made this file
+        metrics: validation metrics of the trial
+        params: what the search set; the rest was fixed or a default
+        packages: versions that trained it
+    """
+
+    study: str
+    trial: Annotated[int, Field(ge=0)]
+    pick: str
+    objectives: Annotated[tuple[str, str], NOT_STRICT]
+    best_epoch: Annotated[int, Field(ge=1)]
+    repeats: Annotated[int, Field(ge=1)] = 1
+    data_fingerprint: str
+    split_fingerprint: str
+    study_seed: Annotated[int, Field(ge=0)]
+    threads: Annotated[int, Field(ge=1)] | None = None
+    device: str | None = None
+    python: str | None = None
+    exported: datetime
+    exported_by: str
+    metrics: dict[str, float]
+    params: dict[str, Scalar] = Field(default_factory=dict)
+    packages: dict[str, str] = Field(default_factory=dict)
+
+
+class Export(Section):
+    """A configuration that can be trained again: `Export.load("best.toml").config`.
+
+    Attributes:
+        format: of the file.
+        config: the model and its training, every field resolved.
+        data, split: as in the study's definition.
+        provenance: where it comes from.
+    """
+
+    format: Literal[1] = FORMAT
+    config: TrialConfig
+    data: DataSection
+    split: SplitSection
+    provenance: Provenance
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read an exported file, as it was written or as it was edited since.
+
+        Raises:
+            ExportError: it cannot be read, is no export, or is one of a newer format; one line with file and key.
+        """
+        path = Path(path)
+        raw = _read(path)
+        _require_known_format(path, raw)
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            lines = all_mistakes(error, raw, cls)
+            first, *others = sorted(lines, key=lambda line: not line.startswith("unknown key"))  # misspelt, not missing
+            more = f" (and {len(others)} more)" if others else ""
+            raise ExportError(f"{path}: {first}{more}") from None
+
+    def to_toml(self) -> str:
+        """The file's text; floating-point numbers keep all their digits."""
+        values = self.model_dump(exclude_none=True)
+        lines = [*_comment(_HEADING), tomli_w.dumps({"format": values.pop("format")})]
+        for name, table in values.items():
+            described = fields_of(type(getattr(self, name)))
+            lines += [*_comment(_TABLES[name]), f"[{name}]", *_table(name, table, described), ""]
+        return "\n".join(lines).rstrip() + "\n"
+
+    def save(self, path: str | Path) -> Path:
+        """Write the file, whole or not at all; its folder is made, and an earlier export is replaced.
+
+        Returns:
+            The absolute path.
+
+        Raises:
+            ExportError: something that is no export is there already.
+            MachineError: it cannot be written.
+        """
+        target = Path(path).resolve()  # of a link what it leads to
+        aside = target.with_name(f".{target.name[:100]}.{os.getpid()}")
+        try:
+            _require_replaceable(target)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                aside.write_text(self.to_toml(), encoding="utf-8")
+                aside.replace(target)
+            finally:
+                aside.unlink(missing_ok=True)
+        except OSError as error:
+            problem = f"cannot write {target}: {error.strerror or error}"
+            raise MachineError(problem, "name a place that can be written") from error
+        return target
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.exists() and not path.is_file():
+            raise ExportError(f"{path}: not a file", "name one that `mtsearch export` wrote")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ExportError(f"{path}: no such file", "`mtsearch export -o FILE` writes one") from None
+    except OSError as error:
+        raise ExportError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError:
+        raise ExportError(f"{path}: not UTF-8 text", "export it again") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ExportError(f"{path}: not TOML: {short(str(error))}", "mend that line or export it again") from None
+    except (ValueError, RecursionError):  # integers of thousands of digits, and tables without end
+        raise ExportError(f"{path}: cannot be read", "export it again") from None
+
+
+def _require_known_format(path: Path, raw: Mapping[str, Any]) -> None:
+    stored = raw.get("format")
+    if stored is None:
+        raise ExportError(f"{path}: format is missing, so it is no export of mtsearch", "`mtsearch export` writes one")
+    if not isinstance(stored, int) or isinstance(stored, bool) or stored < 1:
+        raise ExportError(f"{path}: format = {shown(stored)} is no number of a format", f"write format = {FORMAT}")
+    if stored > FORMAT:
+        raise ExportError(f"{path}: format {shown(stored)} was made by a newer mtsearch", "upgrade mtsearch")
+
+
+def _require_replaceable(target: Path) -> None:
+    """Whether nothing is there, or an export, edited or of a newer format though it may be."""
+    if target.is_dir():
+        raise ExportError(f"{target} is a folder", "name a file in it")
+    if not target.exists():
+        return
+    try:
+        is_export = {"format", "config", "provenance"} <= _read(target).keys()
+    except ExportError:
+        is_export = False
+    if not is_export:
+        raise ExportError(f"{target} is there already and is no export of mtsearch", "name another file")
+
+
+def _table(name: str, table: Mapping[str, Any], described: Mapping[str, str]) -> Iterator[str]:
+    """Lines of a table, each with what it means; tables within it behind its plain values."""
+    inner = {key: value for key, value in table.items() if isinstance(value, dict)}
+    for key, value in table.items():
+        if key not in inner:
+            yield _described(_line(key, value), described.get(key, ""))
+    for key, value in inner.items():
+        yield ""
+        yield _described(f"[{name}.{key}]", described.get(key, ""))
+        yield from _table(f"{name}.{key}", value, {})
+
+
+def _line(key: str, value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"{key} = [{', '.join(_line('x', item).removeprefix('x = ') for item in value)}]"  # in one line
+    return tomli_w.dumps({key: value}).rstrip("\n")
+
+
+def _described(line: str, text: str) -> str:
+    """The line with as much of the text behind it as the width holds."""
+    room = _WIDTH - len(line) - len("  # ")
+    brief = textwrap.shorten(text, room, placeholder=" ...") if room > len(" ...") else ""
+    return f"{line}  # {brief}" if brief.removesuffix("...").strip() else line
+
+
+def _comment(text: str) -> list[str]:
+    return [f"# {line}" for line in text.splitlines()]

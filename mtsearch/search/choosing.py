@@ -1,0 +1,200 @@
+"""Choosing a trial: what a pick means, which trial it takes, and what stands beside that one."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mtsearch.definition_errors import nearest, short, shown
+from mtsearch.errors import PickError
+from mtsearch.objectives import Metric
+from mtsearch.search.front import FrontRow, dominates
+from mtsearch.search.record import StudyRecord
+
+KNEE = "knee"
+
+_TRIAL = re.compile(r"trial:\s*(\d{1,18})", re.ASCII)
+_RULE = re.compile(r"(\w+)\s*([<>]=)\s*(\S+)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What was asked for.
+
+    Attributes:
+        kind: the knee, the best of an objective, one trial, or the best of those that meet a rule.
+        index: of the objective that is named, 0 or 1; the rule's bound is on it.
+        bound: the worst value that meets the rule.
+        trial: its number.
+    """
+
+    kind: Literal["knee", "best", "trial", "rule"]
+    index: int = 0
+    bound: float = math.nan
+    trial: int = -1
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A trial that was chosen, and what stands beside it.
+
+    Attributes:
+        asked: the pick as it was written.
+        pick: what it means.
+        row: the trial.
+        neighbours: the next point of the front that is better in objective 0, and in objective 1; None at an end of
+            the front and for a trial that is not on it.
+        equals: further trials of the front with the same two values.
+        dominated_by: the trials of the front that are no worse in both objectives and better in one.
+    """
+
+    asked: str
+    pick: Pick
+    row: FrontRow
+    neighbours: tuple[FrontRow | None, FrontRow | None]
+    equals: tuple[FrontRow, ...]
+    dominated_by: tuple[FrontRow, ...]
+
+
+def parse_pick(text: str, objectives: tuple[Metric, Metric]) -> Pick:
+    """Read `knee`, an objective's key, `trial:17`, or a rule such as `rmse<=0.93`.
+
+    Raises:
+        PickError: it is none of these, or a rule that asks for the worse side of an objective.
+    """
+    keys = [metric.key for metric in objectives]
+    text = text.strip()
+    if text == KNEE:
+        return Pick("knee")
+    if text in keys:
+        return Pick("best", index=keys.index(text))
+    if match := _TRIAL.fullmatch(text):
+        return Pick("trial", trial=int(match[1]))
+    if match := _RULE.fullmatch(text):
+        return _parse_rule(match, objectives, text)
+    word = re.fullmatch(r"\w+", text)
+    meant = nearest(text, [KNEE, *keys]) if word else ""
+    raise PickError(f"pick {shown(text)} cannot be read{meant}", forms(objectives))
+
+
+def forms(objectives: tuple[Metric, Metric]) -> str:
+    """The ways to write a pick, for a study of these objectives."""
+    first, second = objectives
+    return f"write {KNEE}, {first.key}, {second.key}, trial:N, or a rule: {_rule(first)} or {_rule(second)}"
+
+
+def choose(record: StudyRecord, asked: str = KNEE) -> Choice:
+    """The trial that a pick takes; of equal ones the first of the front.
+
+    A rule takes, of the front's trials that meet it, the best in the other objective.
+
+    Raises:
+        PickError: the pick cannot be read, nothing is there to choose from, or nothing is as it asks.
+    """
+    pick = parse_pick(asked, record.objectives)
+    row = _named(record, pick.trial) if pick.kind == "trial" else _from_front(record, pick, asked)
+    dominated_by = tuple(other for other in record.front if dominates(other, row, record.signs))
+    equals = tuple(other for other in record.front if other.values == row.values and other.trial != row.trial)
+    neighbours = (None, None) if dominated_by else _neighbours(record.front, row)
+    return Choice(asked.strip(), pick, row, neighbours, equals, dominated_by)
+
+
+def meets(row: FrontRow, pick: Pick, signs: tuple[float, float]) -> bool:
+    """Whether a trial is no worse than a rule's bound."""
+    return _excess(row, pick, signs) <= 0
+
+
+def _parse_rule(match: re.Match[str], objectives: tuple[Metric, Metric], text: str) -> Pick:
+    key, sign, number = match.groups()
+    metric = next((metric for metric in objectives if metric.key == key), None)
+    if metric is None:
+        first, second = (metric.key for metric in objectives)
+        raise PickError(f"pick {shown(text)}: {short(key)} is no objective of the study", f"name {first} or {second}")
+    try:
+        bound = float(number)
+    except ValueError:
+        bound = math.nan
+    if not math.isfinite(bound):
+        raise PickError(f"pick {shown(text)}: {shown(number)} is not a finite number", f"for example {_rule(metric)}")
+    right = _sign(metric)
+    if sign != right:
+        which = "lower" if right == "<=" else "higher"
+        raise PickError(
+            f"pick {shown(text)} asks for the worse side: {which} {key} is better", f"write {key}{right}{number}"
+        )
+    return Pick("rule", objectives.index(metric), bound)
+
+
+def _sign(metric: Metric) -> str:
+    return "<=" if metric.direction == "minimize" else ">="
+
+
+def _rule(metric: Metric) -> str:
+    """A rule on an objective, as an example."""
+    return f'"{metric.key}{_sign(metric)}{0.93 if metric.direction == "minimize" else 0.38}"'
+
+
+def _from_front(record: StudyRecord, pick: Pick, asked: str) -> FrontRow:
+    front, signs = record.front, record.signs
+    if not front or record.knee is None:
+        states = ", ".join(f"{amount} {state}" for state, amount in record.states.items()) or "none"
+        raise PickError(
+            f"study {record.name} has no trial to choose from (trials: {states})", "`mtsearch run` adds trials to it"
+        )
+    if pick.kind == "knee":
+        return record.knee
+    if pick.kind == "best":
+        return min(front, key=lambda row: signs[pick.index] * row.values[pick.index])
+    meeting = [row for row in front if meets(row, pick, signs)]
+    if not meeting:
+        raise _unmet(record, pick, asked.strip())
+    other = 1 - pick.index
+    return min(meeting, key=lambda row: signs[other] * row.values[other])
+
+
+def _excess(row: FrontRow, pick: Pick, signs: tuple[float, float]) -> float:
+    """How much worse than the bound a trial is."""
+    return signs[pick.index] * row.values[pick.index] - signs[pick.index] * pick.bound
+
+
+def _unmet(record: StudyRecord, pick: Pick, asked: str) -> PickError:
+    closest = min(record.front, key=lambda row: _excess(row, pick, record.signs))
+    metric, value = record.objectives[pick.index], closest.values[pick.index]
+    unit = f" {metric.unit}" if metric.unit else ""
+    away = f"{_excess(closest, pick, record.signs):.2g}{unit}"
+    return PickError(
+        f"no trial of the front meets {asked}: the nearest is trial {closest.trial} with {metric.label} "
+        f"{value:.6g}{unit}, {away} away",
+        f"loosen it, take --pick trial:{closest.trial}, or search longer",
+    )
+
+
+def _named(record: StudyRecord, number: int) -> FrontRow:
+    row = next((row for row in record.rows if row.trial == number), None)
+    if row is None:
+        raise PickError(f"study {record.name}: {_why_not(record, number)}", "name a complete trial, or pick the knee")
+    return row
+
+
+def _why_not(record: StudyRecord, number: int) -> str:
+    """Why a trial that is no point cannot be chosen."""
+    failure = next((failure for failure in record.failures if failure.trial == number), None)
+    if failure:
+        return f"trial {number} failed ({failure.reason})"
+    if number in record.infeasible:
+        return f"trial {number} took more than its [constraints] allow"
+    trials = sum(record.states.values())
+    if number >= trials:
+        held = f"its trials are 0 to {trials - 1}" if trials else "it has none"
+        return f"there is no trial {number}; {held}"
+    return f"trial {number} is not complete"
+
+
+def _neighbours(front: Sequence[FrontRow], row: FrontRow) -> tuple[FrontRow | None, FrontRow | None]:
+    """Along the front the next other points on both sides; of equal ones the first."""
+    place = next(place for place, other in enumerate(front) if other.values == row.values)
+    before = front[place - 1].values if place else None
+    better_first = next((other for other in front if other.values == before), None)
+    better_second = next((other for other in front[place:] if other.values != row.values), None)
+    return better_first, better_second

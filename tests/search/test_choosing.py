@@ -1,0 +1,229 @@
+"""Choosing a trial of a front: every form of a pick, what stands beside the chosen one, and what cannot be chosen."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from mtsearch.errors import PickError
+from mtsearch.search.choosing import Pick, choose, parse_pick
+from mtsearch.search.front import FrontRow
+from mtsearch.search.record import Failure, StudyRecord
+
+from ..report.records import record, row
+
+# RMSE (lower is better) and top-100 (higher): trials 0, 2, 1 and 4 are the front, in this order; 3 and 5 are dominated.
+POINTS = [(0.90, 0.10), (0.95, 0.30), (0.92, 0.25), (0.96, 0.29), (1.00, 0.32), (0.95, 0.25)]
+NUMBER = st.one_of(st.integers(0, 4).map(float), st.floats(0.01, 10))
+SPARSE = st.lists(st.tuples(NUMBER, NUMBER), min_size=1, max_size=20)
+KEYS = st.sampled_from([("rmse", "top_100"), ("top_100", "rmse"), ("rmse", "mae"), ("mrr", "top_100")])
+
+
+def study(points: list[tuple[float, float]], keys: tuple[str, str] = ("rmse", "top_100")) -> StudyRecord:
+    return record((row(number, *point) for number, point in enumerate(points)), objectives=keys, baselines={})
+
+
+def rule(keys: tuple[str, str], index: int, bound: float) -> str:
+    return f"{keys[index]}{'<=' if keys[index] in ('rmse', 'mae') else '>='}{bound!r}"
+
+
+class TestPicks:
+    @pytest.mark.parametrize(
+        ("asked", "trial"),
+        [
+            # scaled losses of the front: (0, 1), (0.2, 0.32), (0.5, 0.09), (1, 0): sums 1, 0.52, 0.59, 1
+            ("knee", 2),
+            ("rmse", 0),
+            ("top_100", 4),
+            ("trial:1", 1),
+            ("trial:3", 3),
+            ("rmse<=0.93", 2),
+            ("rmse <= 0.95", 1),
+            ("rmse<=9", 4),
+            ("rmse<=0.9", 0),
+            ("top_100>=0.26", 1),
+            ("top_100>=.25", 2),
+            ("top_100>=-1e3", 0),
+            (" top_100>=0.32 ", 4),
+        ],
+    )
+    def test_takes(self, asked: str, trial: int) -> None:
+        assert choose(study(POINTS), asked).row.trial == trial
+
+    def test_the_other_order_of_objectives(self) -> None:
+        turned = study([(b, a) for a, b in POINTS], ("top_100", "rmse"))
+        assert [row.trial for row in turned.front] == [4, 1, 2, 0]
+        picks = ("knee", "rmse", "top_100", "rmse<=0.93", "top_100>=0.26")
+        assert [choose(turned, asked).row.trial for asked in picks] == [2, 0, 4, 2, 1]
+
+    def test_both_lower_is_better(self) -> None:
+        both = study([(1.0, 0.9), (1.1, 0.7), (1.2, 0.6)], ("rmse", "mae"))
+        assert choose(both, "mae<=0.7").row.trial == 1
+        assert choose(both, "rmse<=1.15").row.trial == 1
+
+    def test_parses(self) -> None:
+        metrics = study(POINTS).objectives
+        assert parse_pick("top_100>=0.38", metrics) == Pick("rule", 1, 0.38)
+        assert parse_pick("trial:017", metrics) == replace(parse_pick("trial: 17", metrics)) == Pick("trial", trial=17)
+
+
+class TestBesideIt:
+    def test_neighbours(self) -> None:
+        middle = choose(study(POINTS), "trial:2")
+        assert [other and other.trial for other in middle.neighbours] == [0, 1]
+        first, last = choose(study(POINTS), "rmse"), choose(study(POINTS), "top_100")
+        assert [other and other.trial for other in first.neighbours] == [None, 2]
+        assert [other and other.trial for other in last.neighbours] == [1, None]
+
+    def test_a_dominated_trial(self) -> None:
+        choice = choose(study(POINTS), "trial:5")
+        assert [other.trial for other in choice.dominated_by] == [2, 1]  # better in RMSE alone; in top-100 alone
+        assert choice.neighbours == (None, None)
+        assert choose(study(POINTS), "knee").dominated_by == ()
+
+    def test_equal_points(self) -> None:
+        tied = study([(1, 0.5), (0.9, 0.1), (1, 0.5), (1.1, 0.6), (0.9, 0.1)])
+        choice = choose(tied, "rmse<=1.05")
+        assert choice.row.trial == 0
+        assert [other.trial for other in choice.equals] == [2]
+        later = choose(tied, "trial:2")
+        assert [other.trial for other in later.equals] == [0]
+        for each in (choice, later):
+            assert [other and other.trial for other in each.neighbours] == [1, 3]
+
+    def test_one_point(self) -> None:
+        for asked in ("knee", "rmse", "top_100", "trial:0", "rmse<=1", "top_100>=0.2"):
+            choice = choose(study([(1.0, 0.2)]), asked)
+            assert (choice.row.trial, choice.neighbours, choice.equals) == (0, (None, None), ())
+
+    def test_two_points(self) -> None:
+        two = study([(2.0, 0.9), (1.0, 0.1)])
+        assert choose(two, "knee").row.trial == 1  # both are as near to the best of either: the first
+        assert choose(two, "rmse<=1.5").row.trial == 1
+        assert choose(two, "rmse<=2").row.trial == 0
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        "asked", ["", "Knee", "rmse<0.93", "rmse=0.93", "rmse<=", "<=0.93", "trial:", "trial:x", "trial:-1", "17",
+                  "rmse<=0.9 and top_100>=0.3", "trial:" + "9" * 5000]
+    )  # fmt: skip
+    def test_unreadable_names_the_forms(self, asked: str) -> None:
+        with pytest.raises(PickError) as error:
+            choose(study(POINTS), asked)
+        assert 'write knee, rmse, top_100, trial:N, or a rule: "rmse<=0.93" or "top_100>=0.38"' in str(error.value)
+        assert len(str(error.value)) < 300
+
+    @pytest.mark.parametrize("number", ["nan", "inf", "-inf", "0,93", "1e999", "zero"])
+    def test_no_number(self, number: str) -> None:
+        with pytest.raises(PickError, match=f"'{number}' is not a finite number; for example"):
+            choose(study(POINTS), f"rmse<={number}")
+
+    def test_a_near_name(self) -> None:
+        with pytest.raises(PickError, match="did you mean 'top_100'"):
+            choose(study(POINTS), "top100")
+
+    def test_the_worse_side(self) -> None:
+        with pytest.raises(PickError, match=r"the worse side: lower rmse is better; write rmse<=0.9$"):
+            choose(study(POINTS), "rmse>=0.9")
+        with pytest.raises(PickError, match=r"the worse side: higher top_100 is better; write top_100>=0.3$"):
+            choose(study(POINTS), "top_100<=0.3")
+
+    def test_no_objective(self) -> None:
+        with pytest.raises(PickError, match="mae is no objective of the study; name rmse or top_100"):
+            choose(study(POINTS), "mae<=0.7")
+
+    def test_unmet_says_how_far(self) -> None:
+        with pytest.raises(PickError, match=r"nearest is trial 0 with RMSE 0.9 stars, 0.05 stars away.*trial:0"):
+            choose(study(POINTS), "rmse<=0.85")
+        with pytest.raises(PickError, match=r"nearest is trial 4 with top-100 accuracy 0.32, 0.08 away"):
+            choose(study(POINTS), "top_100>=0.4")
+
+    @pytest.mark.parametrize("asked", ["knee", "rmse", "rmse<=1"])
+    def test_nothing_to_choose_from(self, asked: str) -> None:
+        with pytest.raises(PickError, match=r"no trial to choose from \(trials: 2 fail\); `mtsearch run`"):
+            choose(record(states={"fail": 2}), asked)
+
+    @pytest.mark.parametrize(
+        ("number", "said"),
+        [
+            (6, r"trial 6 failed \(non-finite loss at epoch 2"),
+            (7, r"trial 7 took more than its \[constraints\] allow"),
+            (8, "trial 8 is not complete"),
+            (9, "there is no trial 9; its trials are 0 to 8"),
+        ],
+    )
+    def test_no_such_point(self, number: int, said: str) -> None:
+        held = replace(
+            study(POINTS),
+            states={"complete": 7, "fail": 1, "running": 1},
+            failures=(Failure(6, "non-finite loss at epoch 2, step 14", counted=True),),
+            infeasible=(7,),
+        )
+        with pytest.raises(PickError, match=said):
+            choose(held, f"trial:{number}")
+
+    def test_no_trial_at_all(self) -> None:
+        with pytest.raises(PickError, match="there is no trial 0; it has none"):
+            choose(record(states={}), "trial:0")
+
+
+class TestInvariants:
+    @given(points=SPARSE, keys=KEYS, index=st.sampled_from([0, 1]), bound=NUMBER)
+    def test_a_rule(self, points: list[tuple[float, float]], keys: tuple[str, str], index: int, bound: float) -> None:
+        """Against brute force over all trials, not only the front's."""
+        held = study(points, keys)
+        signs, asked = held.signs, rule(keys, index, bound)
+        meeting = [point for point in points if signs[index] * point[index] <= signs[index] * bound]
+        if not meeting:
+            with pytest.raises(PickError, match="the nearest is trial"):
+                choose(held, asked)
+            return
+        chosen, other = choose(held, asked).row, 1 - index
+        assert chosen in held.front
+        assert signs[index] * chosen.values[index] <= signs[index] * bound
+        assert signs[other] * chosen.values[other] == min(signs[other] * point[other] for point in meeting)
+
+    @given(points=SPARSE, keys=KEYS, index=st.sampled_from([0, 1]), bound=NUMBER)
+    def test_a_rule_does_not_depend_on_the_scale(
+        self, points: list[tuple[float, float]], keys: tuple[str, str], index: int, bound: float
+    ) -> None:
+        signs = study(points, keys).signs
+        assume(any(signs[index] * point[index] <= signs[index] * bound for point in points))
+        # Only the order of the values matters: each is replaced by its rank, and by the exponential of that.
+        ranks = {value: rank for rank, value in enumerate(sorted({bound, *(p[index] for p in points)}))}
+        scaled = [(*p[:index], math.exp(ranks[p[index]]), *p[index + 1 :]) for p in points]
+        before = choose(study(points, keys), rule(keys, index, bound)).row.trial
+        after = choose(study([(a, b) for a, b in scaled], keys), rule(keys, index, math.exp(ranks[bound]))).row.trial
+        assert before == after
+
+    @given(points=SPARSE, keys=KEYS, data=st.data())
+    def test_what_stands_beside_it(
+        self, points: list[tuple[float, float]], keys: tuple[str, str], data: st.DataObject
+    ) -> None:
+        held = study(points, keys)
+        number = data.draw(st.integers(0, len(points) - 1))
+        choice = choose(held, f"trial:{number}")
+        on_front = any(other.trial == number for other in held.front)
+        assert on_front == (choice.dominated_by == ())
+        if on_front:
+            assert [_trial(other) for other in choice.neighbours] == [
+                _next(held, choice.row, index) for index in (0, 1)
+            ]
+
+
+def _trial(other: FrontRow | None) -> int | None:
+    return None if other is None else other.trial
+
+
+def _next(held: StudyRecord, chosen: FrontRow, index: int) -> int | None:
+    """By definition: of the front's trials that are better in an objective the one that is least so."""
+    sign = held.signs[index]
+    better = [other for other in held.front if sign * other.values[index] < sign * chosen.values[index]]
+    return (
+        max(better, key=lambda other: (sign * other.values[index], -other.trial), default=chosen).trial
+        if better
+        else None
+    )

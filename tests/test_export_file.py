@@ -1,0 +1,205 @@
+"""Exported configurations: the same values back from the file, damage said in one line, nothing overwritten unseen."""
+
+import os
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtsearch.config import TrialConfig
+from mtsearch.definition import DataSection, SplitSection
+from mtsearch.errors import ExportError, MachineError
+from mtsearch.export_file import Export, Provenance
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+
+
+def made(**changes: Any) -> Export:
+    provenance = {
+        "study": "ml-100k",
+        "trial": 17,
+        "pick": "rmse<=0.93",
+        "objectives": ["rmse", "top_100"],
+        "best_epoch": 3,
+        "data_fingerprint": "5f3c",
+        "split_fingerprint": "77aa",
+        "study_seed": 42,
+        "threads": 2,
+        "exported": datetime(2025, 3, 1, 9, 30, tzinfo=UTC),
+        "exported_by": "0.1.0",
+        "metrics": {"rmse": 0.9321, "top_100": 0.1 + 0.2},
+        "params": {"loss_ratio": 0.25, "embedding_size": 64, "rating_biases": True, "optimizer": "adam"},
+        "packages": {"tf-keras": "2.21.0"},
+    }
+    return Export(
+        config=TrialConfig(learning_rate=1e-05, retrieval_weight=1 / 3, hidden_layers="", embedding_size=64),
+        data=DataSection(source="a 'folder' of \"mine\"\\ml-100k"),
+        split=SplitSection(validation="test"),
+        provenance=Provenance.model_validate({**provenance, **changes}),
+    )
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "best.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(path: Path) -> str:
+    """What is said of the file, which must be one line that begins with its path."""
+    with pytest.raises(ExportError) as error:
+        Export.load(path)
+    text = str(error.value)
+    assert text.startswith(f"{path}: ")
+    assert "\n" not in text and len(text) < 400
+    return text.removeprefix(f"{path}: ")
+
+
+class TestRoundTrip:
+    def test_equal(self, tmp_path: Path) -> None:
+        path = made().save(tmp_path / "best.toml")
+        assert path == tmp_path / "best.toml"
+        assert Export.load(path) == made()
+        assert Export.load(str(path)).config.learning_rate == 1e-05
+
+    @given(study=TEXT, pick=TEXT, number=st.floats(allow_nan=False), params=st.dictionaries(TEXT, st.booleans() | TEXT))
+    def test_whatever_text_and_number(
+        self, study: str, pick: str, number: float, params: dict[str, bool | str]
+    ) -> None:
+        export = made(study=study, pick=pick, metrics={"rmse": number}, params=params)
+        assert Export.model_validate(tomllib.loads(export.to_toml())) == export
+
+    def test_any_configuration(self) -> None:
+        """Every number of the config keeps its last bit and every field is in the file."""
+        table = tomllib.loads(made().to_toml())["config"]
+        assert set(table) == set(TrialConfig.model_fields)
+        assert table["retrieval_weight"] == 1 / 3
+
+    def test_is_readable(self) -> None:
+        lines = made().to_toml().splitlines()
+        assert lines[0].startswith("# ")
+        assert "format = 1" in lines
+        assert [line for line in lines if line.startswith("[")] == [
+            "[config]", "[data]", "[split]", "[provenance]",
+            "[provenance.metrics]  # validation metrics of the trial",
+            "[provenance.params]  # what the search set; the rest was fixed or a default",
+            "[provenance.packages]  # versions that trained it",
+        ]  # fmt: skip
+        assert max(map(len, lines)) <= 120
+        assert "embedding_size = 64  # D, of users and items" in lines
+
+    def test_edited_by_hand(self, tmp_path: Path) -> None:
+        """A whole number for a float, and what is left out has its default: so have fields that came later."""
+        text = made().to_toml()
+        kept = [line for line in text.splitlines() if not line.startswith(("hidden_layers", "patience", "test ="))]
+        path = write(tmp_path, "\n".join(kept).replace("learning_rate = 1e-05", "learning_rate = 1"))
+        loaded = Export.load(path)
+        assert loaded.config == made().config.model_copy(update={"learning_rate": 1.0, "hidden_layers": "256-128"})
+        assert loaded.split == made().split
+
+    def test_frozen(self) -> None:
+        with pytest.raises(ValueError, match="frozen"):
+            made().config = TrialConfig()
+
+
+class TestDamage:
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("embedding_size =", "embeding_size =", "unknown key 'config.embeding_size' (did you mean 'emb"),
+            ("[split]", "[splitt]", "unknown key 'splitt' (did you mean 'split'?)"),
+            ("embedding_size = 64", "embedding_size = 0", "config.embedding_size: "),
+            ("embedding_size = 64", 'embedding_size = "64"', "config.embedding_size: "),
+            ("learning_rate = 1e-05", "learning_rate = nan", "config.learning_rate: nan is not a finite number"),
+            ("rating_weight = 1.0", "rating_weight = -1.0", "config.rating_weight: "),
+            ('monitor = "rmse"', 'monitor = "rsme"', "config.monitor: "),
+            ('objectives = ["rmse", "top_100"]', 'objectives = ["rmse"]', "provenance.objectives"),
+            ("trial = 17", "", "provenance.trial is missing: add it"),
+            ("format = 1", "format = 2", "format 2 was made by a newer mtsearch; upgrade mtsearch"),
+            ("format = 1", "", "format is missing, so it is no export of mtsearch"),
+            ("format = 1", 'format = "one"', "format = 'one' is no number of a format"),
+            ("format = 1", "format = true", "format = true is no number of a format"),
+            ("format = 1", "format = 0", "format = 0 is no number of a format"),
+            ("format = 1", "format =", "not TOML: "),
+            ("format = 1", "format = " + "9" * 5000, "cannot be read"),
+            ("[data]", "[data", "not TOML: "),
+        ],
+    )  # fmt: skip
+    def test_place_and_cause(self, tmp_path: Path, old: str, new: str, said: str) -> None:
+        text = made().to_toml()
+        assert old in text
+        assert said in refusal(write(tmp_path, text.replace(old, new, 1)))
+
+    def test_of_several_the_first(self, tmp_path: Path) -> None:
+        text = made().to_toml().replace("embedding_size = 64", "embedding_size = 0").replace("epochs = 3", "epochs = 0")
+        assert refusal(write(tmp_path, text)).endswith("(and 1 more)")
+
+    def test_no_text(self, tmp_path: Path) -> None:
+        assert refusal(tmp_path / "gone.toml").startswith("no such file; ")
+        assert refusal(tmp_path).startswith("not a file; ")
+        path = tmp_path / "best.toml"
+        path.write_bytes(b"\xff\xfe")
+        assert refusal(path).startswith("not UTF-8 text; ")
+
+    @pytest.mark.parametrize("cut", [0.0, 0.3, 0.6, 0.9])
+    def test_cut_off(self, tmp_path: Path, cut: float) -> None:
+        text = made().to_toml()
+        assert refusal(write(tmp_path, text[: int(len(text) * cut)]))
+
+
+class TestSaving:
+    def test_makes_the_folder_and_leaves_nothing_aside(self, tmp_path: Path) -> None:
+        path = made().save(tmp_path / "picks" / "best.toml")
+        assert [each.name for each in path.parent.iterdir()] == ["best.toml"]
+
+    @pytest.mark.parametrize("change", ["nothing", "values", "format"])
+    def test_an_export_is_replaced(self, tmp_path: Path, change: str) -> None:
+        """Also one that an edit or a newer mtsearch made unreadable for this one."""
+        path = made().save(tmp_path / "best.toml")
+        changed = {"values": ("epochs = 3", "epochs = 0"), "format": ("format = 1", "format = 2")}
+        if change in changed:
+            path.write_text(path.read_text().replace(*changed[change]))
+        made(trial=3).save(path)
+        assert Export.load(path).provenance.trial == 3
+
+    @pytest.mark.parametrize("text", ["", "precious", '[study]\nname = "mine"\n', "format = 1\n", "\0\1"])
+    def test_anything_else_is_not(self, tmp_path: Path, text: str) -> None:
+        path = write(tmp_path, text)
+        with pytest.raises(ExportError, match="is there already and is no export of mtsearch; name another file"):
+            made().save(path)
+        assert path.read_text() == text
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(ExportError, match="is a folder; name a file in it"):
+            made().save(tmp_path)
+
+    def test_a_link_stays_one(self, tmp_path: Path) -> None:
+        target = made().save(tmp_path / "real.toml")
+        link = tmp_path / "best.toml"
+        link.symlink_to(target)
+        made(trial=3).save(link)
+        assert link.is_symlink()
+        assert Export.load(target).provenance.trial == 3
+
+    def test_unwritable(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("in the way")
+        with pytest.raises((MachineError, ExportError), match=r"cannot write|no export"):
+            made().save(tmp_path / "file" / "best.toml")
+        assert [each.name for each in tmp_path.iterdir()] == ["file"]
+
+    def test_an_error_on_the_way_keeps_the_old_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        path = made().save(tmp_path / "best.toml")
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "replace", full)
+        with pytest.raises(MachineError, match="No space left on device"):
+            made(trial=3).save(path)
+        assert os.listdir(tmp_path) == ["best.toml"]  # noqa: PTH208
+        assert Export.load(path).provenance.trial == 17
