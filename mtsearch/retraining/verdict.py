@@ -1,0 +1,47 @@
+"""How a retrained model stands to what needs no search, and to the trial that it came from."""
+
+from collections.abc import Iterator
+
+from mtsearch.objectives import METRICS, Metric
+from mtsearch.report.references import best_name
+from mtsearch.report.wording import number, plain
+from mtsearch.retraining.result import Retrained
+
+
+def objectives_of(result: Retrained) -> list[Metric]:
+    """The two that its study had."""
+    return [METRICS[key] for key in result.export.provenance.objectives if key in METRICS]
+
+
+def verdict(result: Retrained) -> Iterator[str]:
+    """A line per objective, and one on how far the trial was repeated."""
+    for metric in objectives_of(result):
+        if metric.key in result.test:
+            yield _against_the_best(result, metric)
+    if result.repeats_the_trial:
+        yield _repeated(result)
+
+
+def _against_the_best(result: Retrained, metric: Metric) -> str:
+    value = result.test[metric.key].mean
+    reached = f"test {metric.label} {_amount(value, metric)}"
+    name = best_name(result.baselines, metric)
+    if name is None:
+        return reached
+    reference = result.baselines[name][metric.key]
+    beats = metric.sign * value < metric.sign * reference
+    return f"{reached}: {'beats' if beats else 'does not beat'} {plain(name)} ({_amount(reference, metric)})"
+
+
+def _repeated(result: Retrained) -> str:
+    trial = result.export.provenance.metrics
+    apart = [key for key, interval in result.validation.items() if interval.mean != trial.get(key)]
+    if not apart:
+        return "validation metrics: those of the trial, to the last bit"
+    key = apart[0]
+    change = f"{trial[key]:.6g} -> {result.validation[key].mean:.6g}" if key in trial else "not recorded there"
+    return f"validation metrics: {len(apart)} of {len(result.validation)} differ from the trial's ({key}: {change})"
+
+
+def _amount(value: float, metric: Metric) -> str:
+    return f"{number(value)} {metric.unit}".rstrip()

@@ -1,0 +1,260 @@
+"""`mtsearch retrain`: from a study on small data to a folder that answers, and what it refuses."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtsearch.export_file import Export
+from mtsearch.objectives import METRICS
+from mtsearch.serving.folder import read_facts
+
+from ..search.conftest import small_data
+from .conftest import Command, Result
+from .test_bad_input import one_line
+
+DEFINITION = """
+[study]
+name = "small"
+repeats = {repeats}
+[data]
+source = "{source}"
+[space]
+learning_rate = {{ low = 0.05, high = 0.5, log = true }}
+[fixed]
+epochs = 4
+batch_size = 64
+embedding_size = 8
+retrieval_loss = "full"
+hidden_dropout = 0.1
+patience = {patience}
+"""
+FILES = ["1", "curve.json", "export.toml", "metrics.json", "model.json", "model_card.md"]
+
+
+def call(folder: Path, *args: str) -> Result:
+    command = [sys.executable, "-m", "mtsearch", *args]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def studied(folder: Path, *, patience: int = 0, repeats: int = 1) -> Path:
+    """Small data, a study of two trials on it, and one of them exported."""
+    source = small_data(folder)
+    (folder / "small.toml").write_text(DEFINITION.format(source=source, patience=patience, repeats=repeats))
+    for args in (["run", "small.toml", "--trials", "2"], ["export", "--pick", "top_100", "-o", "best.toml"]):
+        result = call(folder, *args)
+        assert result.status == 0, result.err
+    return folder / "best.toml"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `data` and `best.toml`; read only."""
+    folder = tmp_path_factory.mktemp("made")
+    studied(folder)
+    return folder
+
+
+@pytest.fixture
+def export(made: Path, tmp_path: Path) -> Path:
+    """A copy of the export, in the test's own folder; its data stay where they are."""
+    return Path(shutil.copy(made / "best.toml", tmp_path / "best.toml"))
+
+
+def edited(export: Path, old: str, new: str) -> None:
+    text = export.read_text(encoding="utf-8")
+    assert old in text
+    export.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def loaded(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_trains_judges_and_writes(export: Path, tmp_path: Path) -> None:
+    result = call(tmp_path, "retrain", "best.toml", "-o", "models/best", "--seeds", "2")
+    assert result.status == 0, result.err
+    folder = tmp_path / "models" / "best"
+    assert sorted(path.name for path in folder.iterdir()) == FILES
+    assert [path.name for path in folder.parent.iterdir()] == ["best"]
+    assert result.err.splitlines()[-1] == f"model in {folder}"
+    assert "RMSE (stars)" in result.out and "biases" in result.out and "±" in result.out
+    metrics, was = loaded(folder / "metrics.json"), Export.load(export)
+    assert (metrics["on"], metrics["seeds"], metrics["epochs"]) == ("train+validation", [42, 43], 4)
+    assert list(metrics["test"]) == list(METRICS)
+    first, second = metrics["test"]["rmse"]["values"]
+    assert first != second
+    assert metrics["test"]["rmse"]["low"] < min(first, second) and metrics["test"]["rmse"]["high"] > max(first, second)
+    assert metrics["validation"] == {}
+    assert metrics["trial"] == was.provenance.metrics
+    assert list(metrics["baselines"]) == ["chance", "popularity", "biases"]
+    assert Export.load(folder / "export.toml") == was
+    curve = loaded(folder / "curve.json")
+    assert [epoch["epoch"] for epoch in curve] == [1, 2, 3, 4]
+    assert all(set(epoch) == {"epoch", "losses", "seconds"} for epoch in curve)  # test rows are not looked at before
+    facts = read_facts(folder)
+    assert (facts.users, facts.catalogue, facts.rating_range) == (40, 30, (1.0, 5.0))
+    card = (folder / "model_card.md").read_text(encoding="utf-8")
+    for words in ("should not be used for", "biases", was.provenance.data_fingerprint, "Student's t", "`small`"):
+        assert words in card
+    again = call(tmp_path, "retrain", "best.toml", "-o", "models/best")  # replaces it, and its one seed is the first
+    assert again.status == 0, again.err
+    assert loaded(folder / "metrics.json")["test"]["rmse"]["values"] == [first]
+    answer = call(tmp_path, "recommend", "models/best", "--user", "1", "-k", "3", "--format", "json")
+    assert answer.status == 0, answer.err
+    assert "Film" in answer.out
+
+
+def test_on_train_repeats_the_trial(export: Path, tmp_path: Path) -> None:
+    result = call(tmp_path, "retrain", "best.toml", "--on", "train")
+    assert result.status == 0, result.err
+    metrics = loaded(tmp_path / "models" / "best" / "metrics.json")  # the default place
+    validation = {key: interval["mean"] for key, interval in metrics["validation"].items()}
+    assert validation == Export.load(export).provenance.metrics  # every bit
+    assert "validation metrics: those of the trial, to the last bit" in result.err
+    assert metrics["test"]["rmse"]["mean"] != validation["rmse"]
+    curve = loaded(tmp_path / "models" / "best" / "curve.json")
+    assert curve[-1]["metrics"] == validation
+
+
+def test_on_all_has_no_metrics_of_its_own(export: Path, tmp_path: Path) -> None:
+    result = call(tmp_path, "retrain", "best.toml", "-o", "m", "--on", "all")
+    assert result.status == 0, result.err
+    metrics = loaded(tmp_path / "m" / "metrics.json")
+    assert metrics["test"] == metrics["validation"] == metrics["baselines"] == {}
+    assert "trained on every row" in metrics["note"]
+    assert "No rows were left to judge it on" in (tmp_path / "m" / "model_card.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_patience_trains_up_to_the_best_epoch(tmp_path: Path) -> None:
+    export = studied(tmp_path, patience=1)
+    best = Export.load(export).provenance.best_epoch
+    result = call(tmp_path, "retrain", "best.toml", "-o", "m", "--on", "train")
+    assert result.status == 0, result.err
+    assert loaded(tmp_path / "m" / "metrics.json")["epochs"] == best
+    assert len(loaded(tmp_path / "m" / "curve.json")) == best
+    assert "to the last bit" in result.err
+
+
+@pytest.mark.slow
+def test_a_repeated_trial_is_repeated_by_as_many_seeds(tmp_path: Path) -> None:
+    studied(tmp_path, repeats=2)
+    result = call(tmp_path, "retrain", "best.toml", "-o", "m", "--on", "train", "--seeds", "2")
+    assert result.status == 0, result.err
+    assert "to the last bit" in result.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("[config]", "[config", "not TOML"),
+        ("format = 1", "format = 2", "newer mtsearch"),
+        ("seed = 42  # of initial", "sede = 42  # of initial", "did you mean 'seed'?"),
+        ("test = 0.2", "test = 0.3", "[split] holds out other rows"),
+        ("data_fingerprint = \"", "data_fingerprint = \"0", "are not those of the export"),
+    ],
+)  # fmt: skip
+def test_damaged_exports(mtsearch: Command, export: Path, tmp_path: Path, old: str, new: str, said: str) -> None:
+    edited(export, old, new)
+    result = mtsearch("retrain", "best.toml", "-o", "m")
+    assert result.status == 1
+    assert said in one_line(result.err)
+    assert [path.name for path in tmp_path.iterdir()] == ["best.toml"]
+
+
+def test_other_data(mtsearch: Command, made: Path, export: Path, tmp_path: Path) -> None:
+    shutil.copytree(made / "data", tmp_path / "data")
+    edited(export, str(made / "data"), str(tmp_path / "data"))
+    ratings = tmp_path / "data" / "u.data"
+    ratings.write_text(ratings.read_text().replace("1\t1\t2\t", "1\t1\t3\t", 1))
+    assert ratings.read_text() != (made / "data" / "u.data").read_text()
+    result = mtsearch("retrain", "best.toml", "-o", "m")
+    assert result.status == 1
+    assert "are not those of the export" in one_line(result.err)
+    assert not (tmp_path / "m").exists()
+
+
+def test_usage(mtsearch: Command, export: Path, tmp_path: Path) -> None:
+    for args in (["--seeds", "0"], ["--on", "test"], ["--seeds", "2", "--on", "all"]):
+        result = mtsearch("retrain", str(export), *args)
+        assert result.status == 2
+        assert "Error: " in result.err
+    assert [path.name for path in tmp_path.iterdir()] == ["best.toml"]
+    assert "no such file" in one_line(mtsearch("retrain", "gone.toml").err)
+
+
+def test_foreign_folders_are_refused(mtsearch: Command, export: Path, tmp_path: Path) -> None:
+    thesis, mine, file = tmp_path / "thesis", tmp_path / "mine", tmp_path / "file"
+    for folder, name in ((thesis, "chapter.tex"), (mine, "model.json"), (mine, "notes.txt")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_text("dear")
+    file.write_text("dear")
+    for place, said in (
+        ("thesis", "is no model folder"),
+        ("mine", "'notes.txt', which would be lost"),
+        ("file", "is a file"),
+        ("file/m", "cannot write"),
+    ):
+        result = mtsearch("retrain", str(export), "-o", place)
+        assert result.status == 1
+        assert said in one_line(result.err)
+    assert {path.read_text() for path in (thesis / "chapter.tex", mine / "notes.txt", file)} == {"dear"}
+    assert {path.name for path in tmp_path.iterdir()} == {"best.toml", "thesis", "mine", "file"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_nothing(export: Path, tmp_path: Path, number: signal.Signals) -> None:
+    edited(export, "epochs = 4", "epochs = 5000")
+    command = [sys.executable, "-m", "mtsearch", "retrain", "best.toml", "-o", "models/m"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("seed 42"):
+                break
+        process.send_signal(number)
+        _, rest = process.communicate(timeout=60)
+    assert "Traceback" not in rest
+    assert process.returncode == (130 if number == signal.SIGINT else -signal.SIGTERM)
+    assert number != signal.SIGINT or "interrupted; nothing was written" in rest
+    assert [path.name for path in tmp_path.iterdir()] == ["best.toml"]
+
+
+@pytest.mark.slow
+def test_interrupted_while_it_writes_it_leaves_what_was_there(export: Path, tmp_path: Path) -> None:
+    """Signalled as soon as the folder is begun; the earlier model is still whole, or the new one is."""
+    assert call(tmp_path, "retrain", "best.toml", "-o", "m").status == 0
+    before = loaded(tmp_path / "m" / "model.json")
+    command = [sys.executable, "-m", "mtsearch", "retrain", "best.toml", "-o", "m"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and not list(tmp_path.glob(".m.partial-*")):
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGINT)
+        status = process.wait(timeout=60)
+    assert status == 130
+    assert {path.name for path in tmp_path.iterdir()} == {"best.toml", "m"}
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == FILES
+    assert loaded(tmp_path / "m" / "model.json") == before
+
+
+@pytest.mark.slow
+def test_on_movielens_the_trial_is_repeated(tmp_path: Path) -> None:
+    for args in (
+        ["run", "ml-100k-quick", "--trials", "3"],
+        ["export", "-o", "best.toml"],
+        ["retrain", "best.toml", "--on", "train", "--seeds", "1"],
+    ):
+        result = call(tmp_path, *args)
+        assert result.status == 0, result.err
+    assert "to the last bit" in result.err
+    validation = loaded(tmp_path / "models" / "best" / "metrics.json")["validation"]
+    expected = Export.load(tmp_path / "best.toml").provenance.metrics
+    assert {key: interval["mean"] for key, interval in validation.items()} == expected
