@@ -1,0 +1,82 @@
+"""`mtsearch recommend`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mtsearch.cli import options
+from mtsearch.cli.output import emit, plain_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--user", metavar="ID", help="The user to recommend to.")
+@click.option("--users", metavar="FILE", type=click.Path(path_type=Path),
+              help="CSV or Parquet; the column user, else the first.")  # fmt: skip
+@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many items.")
+@click.option("--include-seen", is_flag=True, help="Recommend also what the user has rated.")
+@click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path),
+              help="Where --users goes: a .csv, .parquet or .jsonl file.")  # fmt: skip
+@options.output_format
+def command(
+    folder: Path, user: str | None, users: Path | None, k: int, include_seen: bool, output: Path | None,
+    output_format: str,
+) -> None:  # fmt: skip
+    """Recommend items to a user, or to each user of a file, with the model in DIR that `mtsearch retrain` wrote."""
+    if (user is None) == (users is None):
+        raise click.UsageError("give either --user or --users")
+    if (users is None) != (output is None):
+        raise click.UsageError("--users and -o belong together")
+    if users is not None and output is not None:
+        _in_bulk(folder, users, k, not include_seen, output)
+    elif user is not None:
+        _for_one(folder, user, k, not include_seen, output_format)
+
+
+def _for_one(folder: Path, user: str, k: int, exclude_seen: bool, output_format: str) -> None:
+    from mtsearch.cli.answers import note_unknown
+    from mtsearch.serving import ServedModel
+
+    found = ServedModel.load(folder).recommend([user], k, exclude_seen)
+    if not found.known[0]:
+        note_unknown("user", user, "what suits the average user is shown")
+    rows = [
+        {"rank": rank, "item": best.item, "title": best.title, "rating": best.rating, "score": best.score}
+        for rank, best in enumerate(found.of(0), 1)
+    ]
+    if len(rows) < k:
+        click.echo(f"only {len(rows)} items are left that the user has not rated; --include-seen has more", err=True)
+    emit(output_format, table=lambda: _table(rows), rows=lambda: rows, csv=lambda: plain_csv(rows))
+
+
+def _table(rows: "Sequence[dict[str, Any]]") -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from mtsearch.report.wording import plain
+
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("#", justify="right")
+    table.add_column("title")
+    table.add_column("rating", justify="right")
+    table.add_column("score", justify="right")
+    for row in rows:
+        title = Text(plain(row["title"]))
+        table.add_row(str(row["rank"]), title, f"{row['rating']:.2f}", f"{row['score']:.3f}")
+    return table
+
+
+def _in_bulk(folder: Path, users: Path, k: int, exclude_seen: bool, output: Path) -> None:
+    from mtsearch.cli.answers import note_done
+    from mtsearch.serving import ServedModel
+    from mtsearch.serving.bulk import recommend_file
+
+    done = recommend_file(lambda: ServedModel.load(folder), users, output, k, exclude_seen)
+    note_done(done, users, output, "user")

@@ -1,0 +1,94 @@
+"""`mtsearch serve` from the folder to the last request."""
+
+import contextlib
+import signal
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import uvicorn
+
+from mtsearch.errors import MachineError
+from mtsearch.serving.app import make_app
+from mtsearch.serving.folder import CARD, read_facts
+from mtsearch.serving.model import ServedModel
+
+_HEADER_BYTES = 2 << 20  # so that also a very long URL reaches the routes, which say in JSON what is wrong with it
+_LAST_REQUESTS_SECONDS = 5
+
+
+def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Answer requests until SIGINT or SIGTERM, then finish those that have begun.
+
+    Args:
+        folder: of the model.
+        host: address or name to listen on.
+        port: 0: any that is free.
+        ready: called with the URL once requests are answered.
+
+    Raises:
+        ModelError: the folder cannot be used.
+        MachineError: the address cannot be listened on.
+    """
+    read_facts(folder)
+    with _bound(host, port) as listener, ThreadPoolExecutor(1, "model") as executor:
+        model = ServedModel.load(folder)
+        config = uvicorn.Config(
+            make_app(model, _card(folder), executor),
+            http="h11",
+            h11_max_incomplete_event_size=_HEADER_BYTES,
+            ws="none",
+            lifespan="off",
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_LAST_REQUESTS_SECONDS,
+        )
+        # NOTE: after its own orderly end uvicorn raises the signal again; that is no interruption here.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with contextlib.suppress(KeyboardInterrupt):
+            _Server(config, lambda: ready(_url(listener))).run([listener])
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        await super().startup(sockets)
+        self._ready()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that has the address to itself and does not listen yet; taken before the seconds that a model takes."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        remedy = "name another with --host and --port; --port 0 takes one that is free"
+        raise MachineError(f"cannot listen on {host}:{port}: {reason}", remedy) from None
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
+
+
+def _card(folder: Path) -> str | None:
+    try:
+        return (folder / CARD).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
