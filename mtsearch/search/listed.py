@@ -1,0 +1,154 @@
+"""What a study runs first: the definition's [[trials]], its starting point, weights 1/1, and another study's front."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from mtsearch.definition import StudyDefinition
+from mtsearch.errors import DefinitionError, StudyMismatch
+from mtsearch.search.attributes import LISTED_TRIALS
+from mtsearch.search.front import FrontRow
+from mtsearch.search.retries import place
+from mtsearch.search.space import Space
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A trial that is not sampled, or only where it leaves a parameter open.
+
+    Attributes:
+        label: where it comes from.
+        params: by name.
+    """
+
+    label: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Another study's front as listed trials.
+
+    Attributes:
+        study: its name.
+        trials: its front, in this space.
+    """
+
+    study: str
+    trials: tuple[Listed, ...] = ()
+
+
+def listed_trials(definition: StudyDefinition, warm_start: WarmStart | None) -> list[Listed]:
+    """All that runs first, in order, each configuration once; without [space] the definition's own list alone."""
+    own = [Listed(label(number), params) for number, params in enumerate(Space(definition).listed)]
+    if not definition.space:
+        return own
+    own.append(Listed("starting point", definition.starting_point()))
+    unit_weights = definition.unit_weights()
+    if unit_weights is not None:
+        own.append(Listed("weights 1/1", unit_weights))
+    return _each_once([*own, *(warm_start.trials if warm_start else ())])
+
+
+def label(number: int) -> str:
+    """Of the definition's listed trial of that index."""
+    return f"[[trials]] {number + 1}"
+
+
+def warm_start_from(study: str, front: Sequence[FrontRow], definition: StudyDefinition) -> WarmStart:
+    """Another study's front: of its parameters those that lie in this space, the others from the starting point.
+
+    Raises:
+        DefinitionError: there is no [space].
+        StudyMismatch: the front is empty, or none of its parameters lies in this space.
+    """
+    if not definition.space:
+        raise DefinitionError(f"{definition.study.name} has no [space] for a warm start", "run it without --warm-start")
+    if not front:
+        raise StudyMismatch(f"study {study!r} has no front to start from", "name another with --warm-start")
+    usable = {row.trial: _inside(definition, row.params) for row in front}
+    if not any(usable.values()):
+        searched = ", ".join(definition.space)
+        problem = f"no parameter of study {study!r} lies in this space ({searched})"
+        raise StudyMismatch(problem, "name another study with --warm-start, or widen [space]")
+    start = definition.starting_point()
+    return WarmStart(study, tuple(Listed(f"{study} #{n}", {**start, **params}) for n, params in usable.items()))
+
+
+def stored_listed(study: optuna.Study) -> list[Listed]:
+    """What was listed when the study was begun."""
+    return [Listed(**entry) for entry in study.user_attrs.get(LISTED_TRIALS, [])]
+
+
+def storable(trials: Iterable[Listed]) -> list[dict[str, Any]]:
+    """As `stored_listed` reads it."""
+    return [asdict(trial) for trial in trials]
+
+
+def listed_at(listed: Sequence[Listed], study: optuna.Study, trial: FrozenTrial) -> Listed | None:
+    """What is listed for a trial's place in the study."""
+    index = place(study, trial)
+    return listed[index] if index < len(listed) else None
+
+
+class ListedFirst(BaseSampler):
+    """Proposes what is listed at the first places of a study, and what another sampler does after them.
+
+    NOTE: a queue of waiting trials would not do: an interrupted one would be tried again after the others, which moves
+    TPE's proposals, and two runs that begin at once would both fill it.
+
+    Args:
+        sampler: for all that is not listed.
+        listed: by place.
+    """
+
+    def __init__(self, sampler: BaseSampler, listed: Sequence[Listed]) -> None:
+        self._sampler, self._listed = sampler, listed
+        self._params: Mapping[str, Any] = {}
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """See Optuna."""
+        listed = listed_at(self._listed, study, trial)
+        self._params = listed.params if listed else {}
+        self._sampler.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """See Optuna."""
+        space = self._sampler.infer_relative_search_space(study, trial)
+        return {name: distribution for name, distribution in space.items() if name not in self._params}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """See Optuna."""
+        return self._sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """See Optuna."""
+        if param_name in self._params:
+            return self._params[param_name]
+        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """See Optuna."""
+        self._sampler.after_trial(study, trial, state, values)
+
+
+def _inside(definition: StudyDefinition, params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: params[name] for name, parameter in definition.space.items() if params.get(name) in parameter}
+
+
+def _each_once(trials: Iterable[Listed]) -> list[Listed]:
+    first: dict[tuple[tuple[str, Any], ...], Listed] = {}
+    for trial in trials:
+        first.setdefault(tuple(sorted(trial.params.items())), trial)
+    return list(first.values())

@@ -1,0 +1,45 @@
+"""What a run will do, known before ratings are loaded and anything is written."""
+
+from optuna.storages import RDBStorage
+
+from mtsearch.definition import StudyDefinition
+from mtsearch.errors import StudyNotFound
+from mtsearch.search import record
+from mtsearch.search.listed import WarmStart, warm_start_from
+from mtsearch.search.resume import as_begun, require_same_definition
+from mtsearch.search.storage import reading
+from mtsearch.search.study import ours
+
+
+def plan(url: str, definition: StudyDefinition, warm_start: str | None) -> tuple[StudyDefinition, WarmStart | None]:
+    """The definition as the study was begun with it, where it is there, and another study's front to begin with.
+
+    Args:
+        url: of the storage, which need not exist.
+        definition: of the run.
+        warm_start: name of a study in the same storage.
+
+    Raises:
+        StudyMismatch: the study has another definition, or nothing of the other study's front can be used.
+        StudyNotFound: the storage has no study `warm_start`.
+    """
+    try:
+        with reading(url) as storage:
+            return _plan(storage, definition, warm_start)
+    except StudyNotFound:
+        if warm_start is not None:
+            raise
+        return definition, None
+
+
+def _plan(
+    storage: RDBStorage, definition: StudyDefinition, warm_start: str | None
+) -> tuple[StudyDefinition, WarmStart | None]:
+    begun = [study for study in ours(storage) if study.study_name == definition.study.name]
+    if begun:
+        definition = as_begun(begun[0], definition)
+        require_same_definition(begun[0], definition, warm_start)
+        return definition, WarmStart(warm_start) if warm_start is not None else None
+    if warm_start is None:
+        return definition, None
+    return definition, warm_start_from(warm_start, record.read(storage, warm_start).front, definition)

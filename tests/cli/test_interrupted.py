@@ -1,0 +1,103 @@
+"""Ctrl-C at any moment, and the same command again: the study that it would have been."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from mtsearch.search.attributes import RETRY_OF
+from mtsearch.search.retries import chain
+from mtsearch.search.storage import open_reader, resolve_url
+
+from ..search.conftest import small_data
+
+TRIALS = 40
+DEFINITION = """
+[study]
+name = "s"
+[data]
+source = "{source}"
+[space]
+rating_weight = {{ low = 0.01, high = 1.0, log = true }}
+retrieval_weight = {{ low = 0.001, high = 0.5, log = true }}
+learning_rate = {{ low = 0.01, high = 0.95, log = true }}
+[[trials]]
+learning_rate = 0.3
+[[trials]]
+learning_rate = 0.4
+"""
+
+
+@pytest.fixture
+def definition(tmp_path: Path) -> Path:
+    path = tmp_path / "s.toml"
+    path.write_text(DEFINITION.format(source=small_data(tmp_path)))
+    return path
+
+
+def command(definition: Path, database: Path, *more: str) -> list[str]:
+    run = [sys.executable, "-m", "tests.cli.formula", "run", str(definition), "--storage", str(database)]
+    return [*run, "--until", str(TRIALS), *more]
+
+
+def finish(args: Sequence[str]) -> None:
+    done = subprocess.run(args, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def interrupt(args: Sequence[str], seconds: float, number: signal.Signals) -> tuple[int, str]:
+    """Run the command and signal it so long after its first line."""
+    with subprocess.Popen(args, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        time.sleep(seconds)
+        process.send_signal(number)
+        _, rest = process.communicate(timeout=60)
+        return process.returncode, rest
+
+
+def trials_of(database: Path) -> list[FrozenTrial]:
+    return optuna.load_study(study_name="s", storage=open_reader(resolve_url(str(database)))).get_trials()
+
+
+def by_place(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
+    """The parameters of the trials that are no retries, taken from their last attempt."""
+    places = [trial.number for trial in trials if RETRY_OF not in trial.user_attrs]
+    last = {[trial, *chain(trials, trial)][-1].number: trial.params for trial in trials}
+    return [last[number] for number in places]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_ten_interruptions_at_random_moments(definition: Path, tmp_path: Path, workers: str) -> None:
+    moments = random.Random(20)
+    whole, parts = tmp_path / "whole.db", tmp_path / "parts.db"
+    ended = []
+    for _ in range(10):
+        number = moments.choice([signal.SIGINT, signal.SIGTERM])
+        args = command(definition, parts, "--workers", workers)
+        status, said = interrupt(args, moments.uniform(0, 1.0 if workers == "1" else 3.0), number)
+        # Before and after the trials SIGTERM ends the process as it ends any other.
+        assert status in (130, 0) or (status, number) == (-signal.SIGTERM, signal.SIGTERM), said
+        assert "Traceback" not in said
+        ended.append(status)
+        if parts.exists():
+            assert TrialState.RUNNING not in {trial.state for trial in trials_of(parts)}
+    assert 130 in ended
+    finish(command(definition, parts, "--workers", workers))
+    done = trials_of(parts)
+    assert {trial.state for trial in done} <= {TrialState.COMPLETE, TrialState.FAIL}
+    reasons = [trial.user_attrs["mtsearch:reason"]["kind"] for trial in done if trial.state == TrialState.FAIL]
+    assert len(done) - len([kind for kind in reasons if kind != "model"]) == TRIALS
+    assert set(reasons) <= {"model", "interrupted"}
+    if workers == "1":
+        finish(command(definition, whole))
+        assert by_place(done) == by_place(trials_of(whole))

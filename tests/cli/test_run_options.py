@@ -1,0 +1,78 @@
+"""What `mtsearch run` says on stderr about how far it went; a formula stands in for the model."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mtsearch import api
+
+from ..search.conftest import small_data
+
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs `s.toml` with these options into `a.db` and returns the lines of stderr."""
+    definition = tmp_path / "s.toml"
+    definition.write_text(
+        f'[study]\nname = "s"\n[data]\nsource = "{small_data(tmp_path)}"\n'
+        "[space]\nlearning_rate = {low = 0.1, high = 0.8}\nretrieval_weight = {low = 0.01, high = 1.0}\n"
+    )
+
+    def invoke(*options: str, status: int = 0) -> list[str]:
+        command = [
+            sys.executable,
+            "-m",
+            "tests.cli.formula",
+            "run",
+            str(definition),
+            "--storage",
+            str(tmp_path / "a.db"),
+        ]
+        done = subprocess.run(
+            [*command, *options], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == status, done.stderr
+        assert done.stdout == ""
+        return done.stderr.splitlines()
+
+    return invoke
+
+
+def test_a_timeout_too_short_for_any_trial(run: Run) -> None:
+    lines = run("--timeout", "0.001")
+    assert "no trial was run: timeout = 0.001 s had passed when the first could begin" in lines
+    assert any(line.startswith("0 trials, hypervolume 0.0000") for line in lines)
+
+
+def test_patience_that_ran_out(run: Run) -> None:
+    # Every item of this small catalogue is in the first 100, so that nothing can be gained on chance.
+    lines = run("--patience", "3")
+    assert "stopped early: the hypervolume has not moved in the last 3 trials" in lines
+    assert any(line.startswith("3 trials, hypervolume") for line in lines)
+
+
+def test_seed_need_not_be_said_again(run: Run, tmp_path: Path) -> None:
+    run("--trials", "2", "--seed", "7", "--sampler", "random")
+    assert "study s goes on as it was begun: seed: 42 -> 7, sampler.kind: tpe -> random" in run("--trials", "1")
+    refused = run("--trials", "1", "--seed", "8", status=1)
+    assert refused[-1].startswith("error: study 's' was begun with another definition")
+    assert "study.seed: 7 -> 8" in refused[-1]
+    assert api.front("s", str(tmp_path / "a.db")).counting == 3
+
+
+def test_warm_start_from_a_study_of_the_storage(run: Run, tmp_path: Path) -> None:
+    missing = run("--warm-start", "t", status=1)
+    assert missing[-1] == f"error: no database at {tmp_path / 'a.db'}; `mtsearch run` makes one"
+    run("--trials", "4")
+    run("--trials", "5", "--study", "t", "--warm-start", "s")
+    run("--until", "6", "--study", "t", "--warm-start", "s")
+    front = api.front("s", str(tmp_path / "a.db")).front
+    labels = list(api.front("t", str(tmp_path / "a.db")).listed.values())
+    assert labels[0] == "starting point"
+    assert set(labels[1:]) <= {"weights 1/1", *(f"s #{row.trial}" for row in front)}
+    assert len(labels) == len(set(labels)) > 1
