@@ -17,8 +17,9 @@ import tensorflow as tf  # noqa: E402
 from mtsearch.config import TrialConfig  # noqa: E402
 from mtsearch.data import Split, load, make_split  # noqa: E402
 from mtsearch.definition import StudyDefinition  # noqa: E402
+from mtsearch.evaluation import Evaluator  # noqa: E402
 from mtsearch.recsys import Device, JointTrainer  # noqa: E402
-from mtsearch.recsys.batches import epoch_order  # noqa: E402
+from mtsearch.recsys.batches import EpochOrder, EpochOrders, Index  # noqa: E402
 from mtsearch.recsys.scorer import ModelScorer  # noqa: E402
 
 _IMPORTED = time.perf_counter()
@@ -70,20 +71,20 @@ def replay(trainer: JointTrainer, split: Split) -> tuple[list[float], dict[str, 
         for _ in range(CHECKED.epochs):
             for batch in _batches(split):
                 step = compiled.epoch(batch, CHECKED.batch_size)
-                weighted = CHECKED.retrieval_weight * float(step.retrieval) * len(batch)
+                weighted = CHECKED.retrieval_weight * float(step.retrieval) * len(batch.rows)
                 losses.append(CHECKED.rating_weight * float(step.rating) + weighted)
-        return losses, trainer._evaluator.evaluate(ModelScorer(compiled, split.catalogue))
+        return losses, Evaluator(split, split.validation).evaluate(ModelScorer(compiled, split.catalogue))
 
 
 def initial_weights(split: Split) -> dict[str, Any]:
     """What mtsearch starts `CHECKED` with, by the rival's layers in order."""
-    compiled = JointTrainer(split, Device.default())._model_of(CHECKED)
+    # NOTE: not Device.default(), which sets threads: a rival runs with those that TensorFlow takes by itself. Two inter-op
+    # threads in place of one make the published model take up to twice the time on 2 cores.
+    compiled = JointTrainer(split, Device("/CPU:0", 0, "as TensorFlow starts"))._model_of(CHECKED)
     compiled.reset(CHECKED)
-    names = ("1_kernel", "1_bias", "2_kernel", "2_bias", "3_kernel", "3_bias", "user_table", "item_table")
-    named = zip(names, compiled.model.trainable_variables, strict=True)
-    order = {"kernel": 0, "bias": 1}
-    weights = {name: variable.numpy() for name, variable in named}
-    return {f"{k[0]}{order[k[2:]]}" if k[0].isdigit() else k: v for k, v in weights.items()}
+    model = compiled.model
+    head = {str(number): weight for number, weight in enumerate(model.rating_layers.get_weights())}
+    return head | {"user_table": model.user_table.numpy(), "item_table": model.item_table.numpy()}
 
 
 def rival(name: str, trials: int) -> dict[str, Any]:
@@ -93,10 +94,12 @@ def rival(name: str, trials: int) -> dict[str, Any]:
     split = data()
     weights = initial_weights(split)
     strings, make = name == "published", rivals.as_published if name == "published" else rivals.as_advised
-    order = epoch_order(len(split.train), CHECKED.batch_size, CHECKED.seed, 1)
-    seconds, losses = [], _Losses()
+    order = _order(split)
+    seconds: list[float] = []
+    cpu: list[float] = []
+    losses = _Losses()
     for number in range(trials):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), time.process_time()
         model = make(split, CHECKED)
         model.start_from(weights, strings)
         train = rivals.batches(split, split.train, order, CHECKED.batch_size, strings)
@@ -105,16 +108,25 @@ def rival(name: str, trials: int) -> dict[str, Any]:
         model.fit(train, epochs=CHECKED.epochs, verbose=0, callbacks=[losses] if number == 0 else [])
         result = model.evaluate(held_out, return_dict=True, verbose=0)
         seconds.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - cpu_start)
     metrics = {
         "rmse": result["root_mean_squared_error"],
         "top_100": result["factorized_top_k/top_100_categorical_accuracy"],
     }
-    return {"seconds": seconds, "losses": losses.values, "metrics": metrics}
+    return {"seconds": seconds, "cpu": cpu, "losses": losses.values, "metrics": metrics}
 
 
-def _batches(split: Split) -> list[Any]:
-    order = epoch_order(len(split.train), CHECKED.batch_size, CHECKED.seed, 1)
-    return np.split(order, range(CHECKED.batch_size, len(order), CHECKED.batch_size))
+def _order(split: Split) -> Index:
+    return EpochOrders(split.train.items).draw(CHECKED.batch_size, CHECKED.seed, 1).rows
+
+
+def _batches(split: Split) -> list[EpochOrder]:
+    """The rivals' batches, each as an epoch of its own."""
+    order = _order(split)
+    batches = np.split(order, range(CHECKED.batch_size, len(order), CHECKED.batch_size))
+    return [
+        EpochOrder(batch, np.argsort(split.train.items[batch], kind="stable").astype(np.int32)) for batch in batches
+    ]
 
 
 class _Losses(tf.keras.callbacks.Callback):  # type: ignore[misc]

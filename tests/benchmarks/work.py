@@ -4,7 +4,7 @@ import numpy as np
 
 from mtsearch.config import TrialConfig
 from mtsearch.data import Split
-from mtsearch.recsys.batches import epoch_order
+from mtsearch.recsys.batches import EpochOrders
 
 HIDDEN = (256, 128)
 PASSES = 3  # forward, backward to the weights, backward to the inputs: a matrix product each
@@ -20,7 +20,7 @@ def flops(split: Split, config: TrialConfig) -> float:
     """
     head = HIDDEN[0] * HIDDEN[1] + HIDDEN[1]
     total = float(len(split.train)) * config.epochs * head
-    order = epoch_order(len(split.train), config.batch_size, config.seed, 1)
+    order = EpochOrders(split.train.items).draw(config.batch_size, config.seed, 1).rows
     for start in range(0, len(order), config.batch_size):
         batch = order[start : start + config.batch_size]
         users, items = (len(np.unique(column[batch])) for column in (split.train.users, split.train.items))

@@ -1,0 +1,124 @@
+"""What a long study costs: memory and time of a trial, storage and sampling, at trial 10 and at trial 1,000.
+
+    python -m tests.benchmarks.endurance [--trials 1000]
+
+Prints a line per part. The trainer's trials are short (one epoch of the quick study), so that 1,000 take minutes.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import psutil
+
+from mtsearch.config import TrialConfig
+from mtsearch.data import load, make_split
+from mtsearch.definition import StudyDefinition
+from mtsearch.recsys import Device, JointTrainer
+from mtsearch.search.attributes import counts
+from mtsearch.search.interrupts import graceful
+from mtsearch.search.runner import TrialRunner
+from mtsearch.search.sampling import make_sampler
+from mtsearch.search.storage import open_writer
+from mtsearch.search.study import begin_or_continue
+from mtsearch.trial import EpochMetrics, TrialResult
+
+MIB = 2**20
+WINDOW = 20
+
+
+def main() -> None:
+    """Both trainers, then the storage."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=1000)
+    trials = parser.parse_args().trials
+    quick = StudyDefinition.load("ml-100k-quick")
+    split = make_split(load(quick.data), quick.split)
+    trainer = JointTrainer(split, Device.default())
+    sizes = (16, 32, 64, 128)
+    training("4 shapes", trainer, lambda number: sizes[number % len(sizes)], trials)
+    training("a shape per trial", trainer, lambda number: 8 + number % 200, trials)
+    storage(quick, trials)
+
+
+def training(name: str, trainer: JointTrainer, size: Callable[[int], int], trials: int) -> None:
+    """Seconds of one configuration, measured early and late, and how the process grew in between."""
+    process = psutil.Process()
+    probe = TrialConfig(retrieval_weight=1e-3, epochs=1)
+    early: list[float] = []
+    grown_from = 0
+    for number in range(trials):
+        trainer.train(probe.model_copy(update={"embedding_size": size(number), "seed": number}), _go_on)
+        if number == 10:
+            early = _seconds(trainer, probe)
+        if number == trials // 10:
+            grown_from = process.memory_info().rss
+    growth = (process.memory_info().rss - grown_from) / MIB
+    ratio = statistics.median(_seconds(trainer, probe)) / statistics.median(early)
+    print(f"{name}: a trial takes {ratio:.3f}x at trial {trials} of what it took at trial 10; "
+          f"resident memory grew by {growth:.0f} MiB from trial {trials // 10} on", flush=True)  # fmt: skip
+
+
+def _seconds(trainer: JointTrainer, probe: TrialConfig) -> list[float]:
+    trainer.train(probe, _go_on)  # makes and traces the model, where it is no longer there
+    results = [trainer.train(probe, _go_on) for _ in range(WINDOW)]
+    return [result.seconds["train"] + result.seconds["evaluate"] for result in results]
+
+
+def storage(definition: StudyDefinition, trials: int) -> None:
+    """Milliseconds of a trial that are not training, and of Optuna's own ask on the same trials in memory."""
+    with tempfile.TemporaryDirectory() as folder, graceful() as interrupt:
+        writer = open_writer(f"sqlite:///{Path(folder) / 'a.db'}", create=True)
+        study = begin_or_continue(writer, definition, {"data": {}, "split": {}, "trainer": {}}, {}, trials=trials)
+        runner = TrialRunner(definition, _Instant())
+        spent = [_timed(lambda: runner.run(study, interrupt)) for _ in range(trials)]
+        sampler = make_sampler(definition)
+        asked, own = (
+            statistics.median(_ask_seconds(study, each)) for each in (sampler, optuna.samplers.TPESampler(seed=1))
+        )
+        last = statistics.median(spent[-WINDOW:])
+        print(f"storage, sampling and bookkeeping: {1e3 * last:.1f} ms per trial at {trials} "
+              f"({1e3 * statistics.median(spent[:WINDOW]):.1f} ms at the beginning), "
+              f"{1e3 * (last - asked):.1f} ms of it not sampling; "
+              f"the sampler takes {asked / own:.2f}x of Optuna's in-memory ask ({1e3 * own:.1f} ms)")  # fmt: skip
+        assert sum(map(counts, study.get_trials(deepcopy=False))) == trials
+
+
+def _ask_seconds(study: optuna.Study, sampler: optuna.samplers.BaseSampler) -> Iterator[float]:
+    """Seconds of asking for all parameters in a copy of the study that lives in memory."""
+    finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    copy = optuna.create_study(directions=study.directions, sampler=sampler)
+    copy.add_trials(finished)
+    space = finished[-1].distributions
+    for _ in range(WINDOW):
+        yield _timed(lambda: copy.ask(space))
+
+
+def _timed(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+class _Instant:
+    """A trainer that takes no time."""
+
+    def train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool]) -> TrialResult:
+        """Something for the sampler to learn from."""
+        rmse = 1 + abs(config.learning_rate - 0.1)
+        metrics = {"rmse": rmse, "top_100": 1 / (1 + config.retrieval_weight + rmse)}
+        curve = tuple(EpochMetrics(epoch, metrics, {}, 0.0) for epoch in range(1, config.epochs + 1))
+        on_epoch(curve[-1])
+        return TrialResult(metrics, curve, len(curve), 1, {"train": 0.0, "evaluate": 0.0})
+
+
+def _go_on(_: EpochMetrics) -> bool:
+    return True
+
+
+if __name__ == "__main__":
+    main()
