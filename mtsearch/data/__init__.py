@@ -2,6 +2,6 @@
 
 from mtsearch.data.interactions import Interactions, Rows
 from mtsearch.data.sources import load
-from mtsearch.data.split import Split, make_split
+from mtsearch.data.split import Split, make_split, undivided
 
-__all__ = ["Interactions", "Rows", "Split", "load", "make_split"]
+__all__ = ["Interactions", "Rows", "Split", "load", "make_split", "undivided"]

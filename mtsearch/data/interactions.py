@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mtsearch.data.reading import Reading
 from mtsearch.errors import MalformedData
 
 Codes = NDArray[np.int32]
@@ -22,7 +23,7 @@ class Rows:
     Attributes:
         users: `[N]` index into `Interactions.user_ids`.
         items: `[N]` index into `Interactions.item_ids`.
-        ratings: `[N]` float32, in stars.
+        ratings: `[N]` float32, in the units of the source, such as stars.
         timestamps: `[N]` int64, seconds since 1970.
     """
 
@@ -38,9 +39,13 @@ class Rows:
         """The rows at `index`, in its order."""
         return type(self)(self.users[index], self.items[index], self.ratings[index], self.timestamps[index])
 
+    def order(self) -> NDArray[np.intp]:
+        """`[N]` index by (user, item, timestamp, rating); codes are ranks of sorted ids, so their order is the ids'."""
+        return np.lexsort((self.ratings, self.timestamps, self.items, self.users))
+
     def sorted(self) -> Self:
-        """The rows by (user, item, timestamp, rating); codes are ranks of sorted ids, so their order is the ids'."""
-        return self.take(np.lexsort((self.ratings, self.timestamps, self.items, self.users)))
+        """The rows by (user, item, timestamp, rating)."""
+        return self.take(self.order())
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,12 +57,23 @@ class Interactions:
         item_ids: `[I]` the same for the items of the rows and of the items file.
         rows: all rows, sorted; the arrays are read-only.
         catalogue: `[C]` sorted codes of the items file; None where the source has none.
+        titles: `[I]` object array of str, the id where an item has none; None where ids are all that there is.
+        part: `[N]` 0 to train on, 1 to validate and 2 to test on, where a column says so; else None.
+        reading: how the source was understood.
     """
 
     user_ids: Ids
     item_ids: Ids
     rows: Rows
     catalogue: Codes | None = None
+    titles: Ids | None = None
+    part: NDArray[np.int8] | None = None
+    reading: Reading = field(default_factory=Reading)
+
+    def __post_init__(self) -> None:
+        for array in (self.user_ids, self.item_ids, *vars(self.rows).values(), self.catalogue, self.titles, self.part):
+            if array is not None:
+                array.flags.writeable = False
 
     @classmethod
     def from_columns(
@@ -92,10 +108,23 @@ class Interactions:
             np.asarray(timestamps, np.int64),
         ).sorted()
         listed = None if catalogue is None else np.unique(_encode(catalogue, item_ids))
-        for array in (user_ids, item_ids, rows.users, rows.items, rows.ratings, rows.timestamps, listed):
-            if array is not None:
-                array.flags.writeable = False
         return cls(user_ids, item_ids, rows, listed)
+
+    def listing(self, ids: Ids, titles: Ids | None = None) -> Self:
+        """The same rows, with a catalogue.
+
+        Args:
+            ids: `[C]` unique.
+            titles: `[C]` of these; None where ids are all that there is.
+        """
+        item_ids = _ids(self.item_ids, ids)
+        moved, catalogue = _encode(self.item_ids, item_ids), _encode(ids, item_ids)
+        names = None
+        if titles is not None:
+            names = item_ids.copy()
+            names[catalogue] = titles
+        rows = replace(self.rows, items=moved[self.rows.items])
+        return replace(self, item_ids=item_ids, rows=rows, catalogue=np.sort(catalogue), titles=names)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -108,8 +137,8 @@ def digest(user_ids: Ids, item_ids: Ids, parts: Sequence[Rows]) -> str:
 
     Ids that no row has change nothing: codes are counted over the ids that are left.
     """
-    users, user_codes = _used(user_ids, [part.users for part in parts])
-    items, item_codes = _used(item_ids, [part.items for part in parts])
+    users, user_codes = used_ids(user_ids, [part.users for part in parts])
+    items, item_codes = used_ids(item_ids, [part.items for part in parts])
     hasher = hashlib.sha256(b"mtsearch rows 1\n" + id_bytes(users) + id_bytes(items))
     for part, user_column, item_column in zip(parts, user_codes, item_codes, strict=True):
         hasher.update(len(part).to_bytes(8, "little"))
@@ -156,8 +185,8 @@ def _encode(values: Sequence[str] | Ids, ids: Ids) -> Codes:
     return np.fromiter(map(rank.__getitem__, values), np.int32, len(values))
 
 
-def _used(ids: Ids, columns: Sequence[Codes]) -> tuple[Ids, list[Codes]]:
-    """The ids that the columns have, and the columns counted over these."""
+def used_ids(ids: Ids, columns: Sequence[Codes]) -> tuple[Ids, list[Codes]]:
+    """The ids that columns of codes have, and the columns counted over these."""
     used = np.zeros(len(ids), np.bool_)
     for column in columns:
         used[column] = True

@@ -1,7 +1,7 @@
 """Split: who learns from which rows, and who is judged on which."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtsearch.data.interactions import Codes, Ids, Interactions, Rows, digest, id_bytes
+from mtsearch.data.partition import partition
 from mtsearch.errors import MalformedData
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Split:
             (all rows but test).
         train, validation, test: rows; the last two are one object where the definition says `validation = "test"`.
         fingerprint: SHA-256 (hex) of the rows of each part and the catalogue.
+        titles: `[I]` as in `Interactions`.
     """
 
     user_ids: Ids
@@ -35,6 +37,7 @@ class Split:
     validation: Rows
     test: Rows
     fingerprint: str
+    titles: Ids | None = None
 
     @cached_property
     def known_users(self) -> NDArray[np.bool_]:
@@ -55,54 +58,48 @@ class Split:
         if self.validation is self.test:
             return self
         train = _joined(self.train, self.validation)
-        return type(self)(
-            self.user_ids,
-            self.item_ids,
-            self.catalogue,
-            train,
-            self.test,
-            self.test,
-            _fingerprint(self.user_ids, self.item_ids, self.catalogue, (train, self.test, self.test)),
-        )
+        fingerprint = _fingerprint(self.user_ids, self.item_ids, self.catalogue, (train, self.test, self.test))
+        return replace(self, train=train, validation=self.test, fingerprint=fingerprint)
 
 
 def make_split(interactions: Interactions, section: "SplitSection") -> Split:
-    """Divide the rows at random, the same way for the same table and section on every machine.
+    """Divide the rows, the same way for the same table and section on every machine.
 
     Args:
         interactions: N rows.
         section: test gets `round(test * N)` rows, validation `round(validation * rest)`, train what is left.
 
     Raises:
-        MalformedData: a part would get no row.
+        MalformedData: a part would get no row, or the section asks for times or a column that are not there.
     """
-    train, validation, test = parts = _parts(interactions.rows, section)
+    part = partition(interactions, section)
+    train, validation, test = (interactions.rows.take(np.flatnonzero(part == each)) for each in range(3))
+    if section.validation == "test":
+        validation = test
+    parts = train, validation, test
     if not all(map(len, parts)):
         raise MalformedData(
             f"{len(interactions.rows)} ratings make {len(train)} to train, {len(validation)} to validate "
             f"and {len(test)} to test on",
-            "give more ratings or other shares in [split]",
+            "give more ratings or divide them otherwise in [split]",
         )
-    catalogue = interactions.catalogue
-    if catalogue is None:
-        catalogue = np.unique(train.items if validation is test else np.append(train.items, validation.items))
+    learnt = train.items if validation is test else np.append(train.items, validation.items)
+    return _split(interactions, parts, learnt)
+
+
+def undivided(interactions: Interactions) -> Split:
+    """All rows to train on, none to validate or test on: for a model that is not judged any more."""
+    none = interactions.rows.take(np.arange(0))
+    parts = interactions.rows, none, none
+    return _split(interactions, parts, interactions.rows.items)
+
+
+def _split(interactions: Interactions, parts: tuple[Rows, Rows, Rows], learnt: Codes) -> Split:
+    """The parts as a split; its catalogue are the items that are `learnt`, unless there is an items file."""
     user_ids, item_ids = interactions.user_ids, interactions.item_ids
-    return Split(user_ids, item_ids, catalogue, *parts, _fingerprint(user_ids, item_ids, catalogue, parts))
-
-
-def _parts(rows: Rows, section: "SplitSection") -> tuple[Rows, Rows, Rows]:
-    # NOTE: RandomState is frozen by NumPy's policy (NEP 19); default_rng may change its stream with a release.
-    order = np.random.RandomState(section.seed).permutation(len(rows))
-    held_out = round(section.test * len(rows))
-    test, rest = _part(rows, order[:held_out]), order[held_out:]
-    if section.validation == "test":
-        return _part(rows, rest), test, test
-    held_out = round(section.validation * len(rest))
-    return _part(rows, rest[held_out:]), _part(rows, rest[:held_out]), test
-
-
-def _part(rows: Rows, index: NDArray[np.intp]) -> Rows:
-    return rows.take(np.sort(index))
+    catalogue = np.unique(learnt) if interactions.catalogue is None else interactions.catalogue
+    fingerprint = _fingerprint(user_ids, item_ids, catalogue, parts)
+    return Split(user_ids, item_ids, catalogue, *parts, fingerprint, interactions.titles)
 
 
 def _joined(first: Rows, second: Rows) -> Rows:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtsearch.data import Interactions, Rows, Split, make_split
+from mtsearch.data import Interactions, Rows, Split, make_split, undivided
 from mtsearch.definition import SplitSection
 from mtsearch.errors import MalformedData
 
@@ -126,6 +126,17 @@ def test_the_catalogue_is_the_training_side_where_there_is_no_items_file(section
     split = make_split(table, section)
     assert set(split.catalogue.tolist()) == set(range(20)) - set(split.test.items.tolist())
     assert split.final().catalogue is split.catalogue
+
+
+@pytest.mark.parametrize("listed", [None, ["5", "unseen"]])
+def test_undivided_trains_on_every_row(listed: list[str] | None) -> None:
+    table = numbered(40, listed)
+    split = undivided(table)
+    assert split.train.timestamps.tolist() == table.rows.timestamps.tolist()
+    assert len(split.validation) == len(split.test) == 0
+    catalogue = split.item_ids[split.catalogue].tolist()
+    assert catalogue == (listed or sorted(set(table.item_ids[table.rows.items])))
+    assert split.fingerprint != make_split(table, SplitSection()).fingerprint
 
 
 def test_known_are_the_users_and_items_of_training_rows() -> None:
