@@ -1,0 +1,69 @@
+"""Which trials are stopped before their last epoch: the kinds of pruners, and the options of each."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from mtsearch.definition_errors import nearest, shown
+from mtsearch.parameters import Section
+
+_RUNGS: Mapping[str, Any] = {"grace": 1, "reduction": 3}
+OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "none": {},
+    "halving": _RUNGS,
+    "dominated": {**_RUNGS, "margin": 0.05},
+}
+"""The options of each kind with their defaults."""
+
+
+def _known(kind: object) -> object:
+    if isinstance(kind, str) and kind not in OPTIONS:
+        raise ValueError(f"{shown(kind)} is no pruner{nearest(kind, OPTIONS)}")
+    return kind
+
+
+class Pruner(Section):
+    """Which trials are stopped before their last epoch.
+
+    Attributes:
+        kind: `none`; `halving`, where the best third of those that came as far go on (MO-ASHA); `dominated`, where only
+            those are stopped that the front was better than at the same epoch in both objectives.
+        grace: of `halving` and `dominated`: the first epoch at which a trial is judged; 1.
+        reduction: of `halving` and `dominated`: from each epoch at which it is judged to the next, by that factor, and
+            of `halving` of how many one goes on; 3.
+        margin: of `dominated`: how much better, as a share of each objective's range at that epoch; 0.05.
+    """
+
+    kind: Annotated[Literal["none", "halving", "dominated"], BeforeValidator(_known)] = "none"
+    grace: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    reduction: Annotated[int, Field(ge=2, le=100)] | None = None
+    margin: Annotated[float, Field(ge=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _of_the_kind(self) -> Self:
+        known = OPTIONS[self.kind]
+        for name, value in self._given().items():
+            if name not in known:
+                hint = nearest(name, known) or ", which has none"
+                raise ValueError(f"{name} is no option of {self.kind!r}{hint}")
+            if value == known[name]:
+                # NOTE: a study begun without the option goes on under a file that writes its default out.
+                object.__setattr__(self, name, None)
+        return self
+
+    def _given(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"kind"}, exclude_none=True)
+
+    def options(self) -> dict[str, Any]:
+        """The options of the kind, those that are not given at their defaults."""
+        return {**OPTIONS[self.kind], **self._given()}
+
+    def conflict_with(self, sampler: str) -> str:
+        """Why it cannot be used with that kind of sampler; empty where it can."""
+        if self.kind == "none" or sampler != "gp":
+            return ""
+        return (
+            f"study.pruner: {self.kind!r} stops trials, of which sampler 'gp' learns nothing but that they are worse "
+            "than all others: take sampler 'tpe', or pruner 'none'"
+        )

@@ -1,0 +1,254 @@
+"""What pruning brings: hypervolume against epochs spent and wall clock, over seeds, on real training.
+
+    python -m tests.benchmarks.pruning [--seeds 5] [--trials 60] [--storage FILE] [--json FILE]
+
+`ml-100k-wide` with 20 epochs. Every study may spend as many epochs as so many whole trials take, so that whoever stops
+trials runs more of them. `random` stops at each rung the share that `halving` stopped there at the same seed, drawn by
+lot. Each study has a trainer of its own and so pays for its own graphs. Prints a table; goes on where it was killed, as
+long as --storage is the same. All kinds run at seed 0, then all at seed 1, ..., so that a partial run is fair.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import optuna
+from optuna.trial import FrozenTrial
+
+from mtsearch import StudyDefinition, api
+from mtsearch.data import Interactions, Split
+from mtsearch.errors import StudyNotFound
+from mtsearch.evaluation import baselines
+from mtsearch.pruning import Rule, Rungs
+from mtsearch.search import attributes, record
+from mtsearch.search.front import finite_rows
+from mtsearch.search.interrupts import graceful
+from mtsearch.search.passport import make_passport
+from mtsearch.search.pruning import Judge
+from mtsearch.search.runner import TrialRunner
+from mtsearch.search.storage import open_writer, reading, resolve_url
+from mtsearch.search.study import begin_or_continue, find
+from mtsearch.trial import EpochMetrics
+
+DEFINITION, EPOCHS = "ml-100k-wide", 20
+KINDS = ("none", "halving", "dominated", "random")
+SHARES = (0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Course:
+    """A study as it went on, after each of its trials in the order in which they ended.
+
+    Attributes:
+        epochs, seconds, volumes: spent and reached until then.
+        stopped: trials that were pruned.
+    """
+
+    epochs: Sequence[int]
+    seconds: Sequence[float]
+    volumes: Sequence[float]
+    stopped: int
+
+    def at(self, spent: Sequence[float], budget: float) -> float:
+        """The hypervolume when no more than the budget was spent."""
+        within = [volume for used, volume in zip(spent, self.volumes, strict=True) if used <= budget]
+        return within[-1] if within else 0.0
+
+
+Courses = dict[str, dict[int, Course]]
+"""By kind and seed."""
+
+
+@dataclass
+class RandomJudge:
+    """In place of the study's own judge: stops at each rung a share of the trials, whatever they have."""
+
+    study: optuna.Study
+    trial: optuna.Trial
+    rule: Rule | None
+    objectives: tuple[str, str]
+    rates: Mapping[int, float] = field(kw_only=True)
+    seed: int = field(kw_only=True)
+    reason: str = ""
+
+    def stops(self, epoch: EpochMetrics) -> bool:
+        """See `mtsearch.search.pruning.Judge`."""
+        draw = np.random.default_rng([self.seed, self.trial.number, epoch.epoch]).random()
+        listed = attributes.LISTED in self.trial.user_attrs
+        self.reason = "drawn" if not listed and draw < self.rates.get(epoch.epoch, 0.0) else ""
+        return bool(self.reason)
+
+
+def main() -> None:
+    """Run what is not there yet, then print what there is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5, help="0, 1, ... so many of them")
+    parser.add_argument("--trials", type=int, default=60, help="whole ones, whose epochs each study may spend")
+    parser.add_argument("--storage", type=Path, default=Path("pruning.db"), metavar="FILE")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--threads", type=int, default=1, help="of TensorFlow")
+    parser.add_argument("--nice", action="store_true", help="at the lowest priority")
+    parser.add_argument("--table", action="store_true", help="run nothing, print what there is")
+    options = parser.parse_args()
+    if options.nice:
+        os.nice(19)
+    if not options.table:
+        run(options)
+    found = courses(options)
+    print(f"\n{DEFINITION}, {EPOCHS} epochs, {options.trials * EPOCHS} epochs in all, hypervolume\n\n{table(found)}")
+    if options.json:
+        options.json.write_text(json.dumps(figures(options, found), indent=1))
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the studies that are not finished."""
+    interactions, split = api.prepare(define("none", 0))
+    for seed in range(options.seeds):
+        for kind in KINDS:
+            done = courses(options)
+            if seed in done[kind]:
+                continue
+            finished = run_study(kind, seed, interactions, split, options)
+            if not finished:
+                return
+            volume = courses(options)[kind][seed].volumes[-1]
+            print(f"{name_of(kind, seed)}: {volume:.4f}", file=sys.stderr, flush=True)
+
+
+def run_study(kind: str, seed: int, interactions: Interactions, split: Split, options: argparse.Namespace) -> bool:
+    """Run a study until its epochs are spent; False where it was interrupted."""
+    definition = define(kind, seed)
+    trainer, description = api.joint_trainer(split, options.threads)
+    runner = TrialRunner(definition, trainer)
+    writer = open_writer(resolve_url(str(options.storage)), create=True)
+    passport = make_passport(interactions, split, {**description, "workers": 1})
+    references = baselines(split, split.validation)
+    study = begin_or_continue(writer, definition, passport, references, trials=options.trials)
+    judge: Any = Judge
+    if kind == "random":
+        rates = rates_of(find(writer, name_of("halving", seed)).get_trials(deepcopy=False))
+        judge = partial(RandomJudge, rates=rates, seed=seed)
+    with graceful() as interrupt, patch("mtsearch.search.runner.Judge", judge):
+        while spent(study) < options.trials * EPOCHS and not interrupt.requested:
+            runner.run(study, interrupt)
+        return not interrupt.requested
+
+
+def define(kind: str, seed: int) -> StudyDefinition:
+    """The definition under a name, a seed and a pruner of its own, its epochs fixed."""
+    raw = StudyDefinition.load(DEFINITION).resolved()
+    del raw["space"]["epochs"]
+    raw["fixed"]["epochs"] = EPOCHS
+    pruner = "none" if kind == "random" else kind
+    raw["study"] |= {"name": name_of(kind, seed), "seed": seed, "pruner": {"kind": pruner}}
+    return StudyDefinition.from_mapping(raw)
+
+
+def name_of(kind: str, seed: int) -> str:
+    """`halving 3`."""
+    return f"{kind} {seed}"
+
+
+def rates_of(trials: Sequence[FrozenTrial]) -> dict[int, float]:
+    """By rung, the share that was stopped of those that reached it, listed ones aside."""
+    reached = {trial.number: len(trial.user_attrs[attributes.CURVE]) for trial in judged(trials)}
+    stopped = {t.number: t.user_attrs[attributes.PRUNED_AT] for t in trials if attributes.PRUNED_AT in t.user_attrs}
+    rates = {}
+    for rung in Rungs().up_to(EPOCHS - 1):
+        there = sum(epochs >= rung for epochs in reached.values())
+        rates[rung] = sum(epoch == rung for epoch in stopped.values()) / max(there, 1)
+    return rates
+
+
+def judged(trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:
+    """Those that could be stopped."""
+    for trial in trials:
+        if attributes.LISTED not in trial.user_attrs and attributes.CURVE in trial.user_attrs:
+            yield trial
+
+
+def spent(study: optuna.Study) -> int:
+    """Epochs of all its trials."""
+    return sum(len(trial.user_attrs.get(attributes.CURVE, ())) for trial in study.get_trials(deepcopy=False))
+
+
+def courses(options: argparse.Namespace) -> Courses:
+    """The studies whose epochs are spent."""
+    found: Courses = {kind: {} for kind in KINDS}
+    try:
+        with reading(resolve_url(str(options.storage))) as storage:
+            known = set(optuna.get_all_study_names(storage))
+            for kind in KINDS:
+                for seed in range(options.seeds):
+                    if name_of(kind, seed) in known:
+                        study = find(storage, name_of(kind, seed))
+                        if spent(study) >= options.trials * EPOCHS:
+                            found[kind][seed] = course_of(study)
+    except StudyNotFound:
+        pass
+    return found
+
+
+def course_of(study: optuna.Study) -> Course:
+    """How a study went on."""
+    measure = record.of(study).volume
+    trials = [trial for trial in study.get_trials(deepcopy=False) if trial.datetime_complete]
+    points: list[tuple[float, float]] = []
+    epochs, seconds, volumes = [0], [0.0], [0.0]
+    for trial in sorted(trials, key=lambda trial: (trial.datetime_complete, trial.number)):
+        points += [row.values for row in finite_rows([trial])]
+        epochs.append(epochs[-1] + len(trial.user_attrs.get(attributes.CURVE, ())))
+        seconds.append(seconds[-1] + (trial.duration.total_seconds() if trial.duration else 0.0))
+        volumes.append(measure(points))
+    stopped = sum(attributes.PRUNED_AT in trial.user_attrs for trial in trials)
+    return Course(epochs[1:], seconds[1:], volumes[1:], stopped)
+
+
+def table(found: Courses) -> str:
+    """Markdown: a row per kind, medians over the seeds that all kinds have."""
+    seeds = sorted(set.intersection(*(set(found[kind]) for kind in KINDS)))
+    heads = [f"{share:.0%} of the epochs" for share in SHARES] + [f"{share:.0%} of none's time" for share in SHARES]
+    lines = [f"| pruner | seeds | trials | stopped | {' | '.join(heads)} | time | beats none |", "|--" * 12 + "|"]
+    for kind in KINDS:
+        if not seeds:
+            lines.append(f"| {kind} | 0 |{' |' * 10}")
+            continue
+        runs, whole = [found[kind][seed] for seed in seeds], [found["none"][seed] for seed in seeds]
+        cells = [f"{statistics.median(values):.4f}" for values in zip(*map(by_budget, runs, whole), strict=True)]
+        trials = statistics.median(len(course.volumes) for course in runs)
+        stopped = statistics.median(course.stopped for course in runs)
+        time = statistics.median(
+            course.seconds[-1] / none.seconds[-1] for course, none in zip(runs, whole, strict=True)
+        )
+        wins = sum(by_budget(a, b)[2] > by_budget(b, b)[2] for a, b in zip(runs, whole, strict=True))
+        beats = "" if kind == "none" else f"{wins} of {len(seeds)}"
+        lines.append(
+            f"| {kind} | {len(seeds)} | {trials:g} | {stopped:g} | {' | '.join(cells)} | {time:.0%} | {beats} |"
+        )
+    return "\n".join(lines)
+
+
+def by_budget(course: Course, whole: Course) -> list[float]:
+    """The hypervolume at each share of the epochs, then at each share of the time that the whole trials took."""
+    epochs, seconds = whole.epochs[-1], whole.seconds[-1]
+    by_epochs = [course.at(course.epochs, share * epochs) for share in SHARES]
+    return by_epochs + [course.at(course.seconds, share * seconds) for share in SHARES]
+
+
+def figures(options: argparse.Namespace, found: Courses) -> dict[str, Any]:
+    """What goes into the JSON file: by kind and seed, after each trial what was spent and reached."""
+    by_kind = {kind: {seed: vars(course) for seed, course in found[kind].items()} for kind in KINDS}
+    return {"definition": DEFINITION, "epochs": EPOCHS, "trials": options.trials, **by_kind}
+
+
+if __name__ == "__main__":
+    main()
