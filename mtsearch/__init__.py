@@ -3,19 +3,27 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["StudyDefinition", "StudyRecord", "TrialConfig", "baselines", "front", "run", "studies"]
+__all__ = ["Export", "Retrained", "StudyDefinition", "StudyRecord", "TrialConfig", "TrialEnd", "baselines", "export",
+           "front", "prepare", "retrain", "run", "studies"]  # fmt: skip
 
 if TYPE_CHECKING:
-    from mtsearch.api import baselines, front, run, studies
+    from mtsearch.api import baselines, export, front, prepare, run, studies
     from mtsearch.config import TrialConfig
     from mtsearch.definition import StudyDefinition
+    from mtsearch.export_file import Export
+    from mtsearch.retraining import Retrained, retrain
     from mtsearch.search.record import StudyRecord
+    from mtsearch.search.runner import TrialEnd
 
 _HOMES = {
+    "Export": "mtsearch.export_file",
+    "Retrained": "mtsearch.retraining",
     "StudyDefinition": "mtsearch.definition",
     "StudyRecord": "mtsearch.search.record",
     "TrialConfig": "mtsearch.config",
-} | dict.fromkeys(("baselines", "front", "run", "studies"), "mtsearch.api")
+    "TrialEnd": "mtsearch.search.runner",
+    "retrain": "mtsearch.retraining",
+} | dict.fromkeys(("baselines", "export", "front", "prepare", "run", "studies"), "mtsearch.api")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,8 +1,9 @@
 """The verbs of the command line, for Python: `from mtsearch import run`."""
 
+import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,20 +11,37 @@ from mtsearch.data import Interactions, Split, load, make_split
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import DefinitionError
 from mtsearch.evaluation import baselines as evaluate_baselines
+from mtsearch.export_file import Export
 from mtsearch.machine import usable_cores
-from mtsearch.search import record
-from mtsearch.search.crew import Alone, Crew, MakeTrainer, Observer, budget_of
+from mtsearch.report.comparison import Comparison, comparison
+from mtsearch.report.notebook import ShownStudy, shown
+from mtsearch.search import record, upkeep
+from mtsearch.search.choosing import KNEE, choose
+from mtsearch.search.crew import Alone, Crew, MakeTrainer, Observer, budget_of, tolerated
+from mtsearch.search.exporting import export_of
 from mtsearch.search.interrupts import graceful
 from mtsearch.search.passport import make_passport
-from mtsearch.search.record import StudyRecord
+from mtsearch.search.patience import Patience
+from mtsearch.search.plan import plan
 from mtsearch.search.runner import counting
-from mtsearch.search.storage import checkpoint, open_outdated, open_reader, open_writer, resolve_url, storage_errors
+from mtsearch.search.storage import (
+    checkpoint,
+    open_outdated,
+    open_writer,
+    reading,
+    resolve_url,
+    storage_errors,
+    writing,
+)
 from mtsearch.search.study import begin_or_continue
 from mtsearch.search.views import drop_views, ensure_views
 from mtsearch.search.workers import Job, WorkerPool
+from mtsearch.study_file.sampler import require_packages
 from mtsearch.trial import Trainer
 
 DEFAULT_TRIALS = 50
+
+_logger = logging.getLogger("mtsearch")
 
 
 def prepare(definition: StudyDefinition) -> tuple[Interactions, Split]:
@@ -32,7 +50,7 @@ def prepare(definition: StudyDefinition) -> tuple[Interactions, Split]:
     Raises:
         DataError: they cannot be had or used.
     """
-    interactions = load(definition.data)
+    interactions = load(definition.data, definition.split)
     return interactions, make_split(interactions, definition.split)
 
 
@@ -56,12 +74,14 @@ def run(
     *,
     until: int | None = None,
     timeout: float | None = None,
+    patience: int | None = None,
     workers: int = 1,
+    warm_start: str | None = None,
     storage: str | None = None,
-    observer: Observer = lambda _: None,
+    on_trial: Observer = lambda _: None,
     begun: Callable[[int, int], None] = lambda _done, _until: None,
     make_trainer: MakeTrainer = joint_trainer,
-) -> StudyRecord:
+) -> ShownStudy:
     """Begin the definition's study or go on with it.
 
     Args:
@@ -69,35 +89,61 @@ def run(
         trials: how many counting trials to add; by default 50, or the listed ones of a definition without [space].
         until: in place of `trials`: how many counting trials the study shall have in all.
         timeout: seconds after which no further trial begins.
+        patience: ends when so many counting trials of the study in a row have not moved its hypervolume.
         workers: processes; 1 is this one, and alone proposes the same configurations each time.
+        warm_start: another study of the storage, whose front is run first when this one is begun.
         storage: URL or path; by default `studies/mtsearch.db` under the current folder.
-        observer: told of every trial that has ended.
+        on_trial: called in this process with the `TrialEnd` of every trial that has ended, when it is stored; an
+            exception in it is logged, and the study goes on.
         begun: told once how many counting trials there are and shall be.
         make_trainer: from the split to the trainer; a function of a module where there are several workers.
 
     Returns:
-        The study as it stands after; `interrupted` where the user asked for the end.
+        The study as it stands after; `interrupted` where the user asked for the end, `stopped` where patience ran out.
 
     Raises:
         MtsearchError: see `mtsearch.errors`.
+
+    To see the curves in TensorBoard, or to log to MLflow, `run(definition, on_trial=log)` with one of:
+
+        def log(end):  # tf.summary.scalar asks for the package tensorboard; without it, see studies/notebook.ipynb
+            with tf.summary.create_file_writer(f"logs/{end.trial}").as_default():
+                for epoch in end.curve:
+                    for key, value in epoch["metrics"].items():
+                        tf.summary.scalar(key, value, step=epoch["epoch"])
+
+        def log(end):
+            with mlflow.start_run(run_name=f"trial {end.trial}"):
+                mlflow.log_params(end.params)
+                mlflow.log_metrics(end.metrics)
+                mlflow.set_tag("state", end.state)
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     trials = _trials_asked_for(definition, trials, until)
-    if workers < 1:
-        raise DefinitionError(f"workers = {workers}", "one or more")
-    interactions, split = prepare(definition)
+    for name, value in (("workers", workers), ("patience", patience)):
+        if value is not None and value < 1:
+            raise DefinitionError(f"{name} = {value}", "one or more")
     url = resolve_url(storage)
+    definition, warm = plan(url, definition, warm_start)
+    if definition.space:
+        require_packages(definition.study.sampler)
+    interactions, split = prepare(definition)
     with storage_errors(url), graceful() as interrupt:
         with _crew(definition, url, split, workers, make_trainer) as crew:
             writer = open_writer(url, create=True)  # while workers import TensorFlow
             passport = make_passport(interactions, split, {**crew.description(), "workers": workers})
-            study = begin_or_continue(writer, definition, passport, evaluate_baselines(split, split.validation))
+            references = evaluate_baselines(split, split.validation)
+            study = begin_or_continue(
+                writer, definition, passport, references, warm, trials=until or trials or DEFAULT_TRIALS
+            )
             ensure_views(writer)
-            budget = budget_of(study, definition, trials, until)
+            budget = budget_of(study, definition, trials, until, Patience(study, patience) if patience else None)
             done = counting(study)
             begun(done, done + budget.left)
-            crew.run(study, budget, deadline, observer, interrupt)
-        result = record.of(study, interrupted=interrupt.requested)
+            crew.run(study, budget, deadline, tolerated(on_trial), interrupt)
+        if timeout is not None and budget.left > 0 and not budget.spent and not interrupt.requested:
+            _logger.warning("no trial was run: timeout = %g s had passed when the first could begin", timeout)
+        result = shown(record.of(study, interrupted=interrupt.requested, stopped=budget.stopped))
         checkpoint(writer)
         return result
 
@@ -136,18 +182,50 @@ def _crew(
         yield pool
 
 
-def front(study: str | None = None, storage: str | None = None) -> StudyRecord:
+def front(study: str | None = None, storage: str | None = None) -> ShownStudy:
     """The record of a study, its front included; without a name, of the one written last."""
-    url = resolve_url(storage)
-    with storage_errors(url):
-        return record.read(open_reader(url), study)
+    with reading(resolve_url(storage)) as reader:
+        return shown(record.read(reader, study))
 
 
-def studies(storage: str | None = None) -> list[StudyRecord]:
+def front_in_full(study: str | None = None, storage: str | None = None) -> ShownStudy:
+    """`front`, with the importance of each parameter."""
+    with reading(resolve_url(storage)) as reader:
+        return shown(record.read_in_full(reader, study))
+
+
+def compare(studies: Sequence[str], storage: str | None = None) -> Comparison:
+    """Two studies or more of one storage, measured alike.
+
+    Raises:
+        StudyMismatch: they have other objectives.
+        StorageError: one cannot be read.
+    """
+    with reading(resolve_url(storage)) as reader:
+        return comparison([record.read(reader, name) for name in studies])
+
+
+def export(study: str | None = None, storage: str | None = None, pick: str = KNEE) -> Export:
+    """The configuration of one trial, with its data, its split and where it comes from; `.save("best.toml")` writes it.
+
+    Args:
+        study: its name; without one, the study written last.
+        storage: URL or path.
+        pick: `knee`; an objective's key, for its best; `trial:17`; or a rule such as `rmse<=0.93`, for the best of the
+            other objective among the front's trials that meet it.
+
+    Raises:
+        PickError: the pick cannot be read, or no trial is as it asks.
+        StorageError: the study cannot be read.
+    """
+    stored = front(study, storage)
+    return export_of(stored, choose(stored, pick))
+
+
+def studies(storage: str | None = None) -> list[ShownStudy]:
     """The records of all studies in a storage."""
-    url = resolve_url(storage)
-    with storage_errors(url):
-        return record.read_all(open_reader(url))
+    with reading(resolve_url(storage)) as reader:
+        return [shown(each) for each in record.read_all(reader)]
 
 
 def upgrade(storage: str | None = None) -> None:
@@ -159,5 +237,29 @@ def upgrade(storage: str | None = None) -> None:
     with storage_errors(url):
         outdated = open_outdated(url)
         drop_views(outdated)
-        outdated.upgrade()
+        with _quiet_alembic():
+            outdated.upgrade()
         ensure_views(open_writer(url))
+
+
+def rename(old: str, new: str, storage: str | None = None) -> None:
+    """Give a study another name; `mtsearch run --study NEW` then goes on with it."""
+    with writing(resolve_url(storage)) as writer:
+        upkeep.rename(writer, old, new)
+
+
+def delete(study: str, storage: str | None = None) -> None:
+    """Delete a study with all its trials."""
+    with writing(resolve_url(storage)) as writer:
+        upkeep.delete(writer, study)
+
+
+@contextmanager
+def _quiet_alembic() -> Iterator[None]:
+    """Optuna's migrations print each of their steps, unless they find that somebody has set logging up."""
+    handler = logging.NullHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from mtsearch.definition_errors import nearest
 from mtsearch.objectives import METRICS
+from mtsearch.study_file.mistakes import nearest
 
 Weight = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, lt=1)]

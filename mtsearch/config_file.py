@@ -6,8 +6,8 @@ import tomli_w
 from pydantic import ValidationError
 
 from mtsearch.config import TrialConfig
-from mtsearch.definition_errors import all_mistakes, short
 from mtsearch.errors import DefinitionError
+from mtsearch.study_file.mistakes import all_mistakes, short
 
 
 def to_toml(config: TrialConfig) -> str:

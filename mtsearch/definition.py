@@ -2,41 +2,48 @@
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from mtsearch.config import TrialConfig
-from mtsearch.definition_errors import first_config_error, first_error, nearest, short, shown
-from mtsearch.definition_file import read
 from mtsearch.errors import DefinitionError
 from mtsearch.objectives import METRICS
-from mtsearch.parameters import NOT_STRICT, Choices, Number, Parameter, Range, Scalar, Section, make_parameter
+from mtsearch.study_file import starting_point
+from mtsearch.study_file.checks import Tables, mistakes
+from mtsearch.study_file.data import DataSection, Seed, SplitSection
+from mtsearch.study_file.mistakes import TOGETHER, all_mistakes, nearest, short, shown, spoilt_paths, without
+from mtsearch.study_file.parameters import NOT_STRICT, Choices, Number, Parameter, Range, Scalar, Section
+from mtsearch.study_file.pruner import Pruner
+from mtsearch.study_file.reading import read
+from mtsearch.study_file.sampler import Sampler
+from mtsearch.study_file.searchable import FIELDS
 
-__all__ = ["DEFAULT", "Choices", "DataSection", "Parameter", "Range", "Sampler", "Scalar", "SplitSection",
-           "StudyDefinition", "StudySection"]  # fmt: skip
+__all__ = ["DEFAULT", "Choices", "ConstraintsSection", "DataSection", "Parameter", "Pruner", "Range", "Sampler",
+           "Scalar", "SplitSection", "StudyDefinition", "StudySection"]  # fmt: skip
 
 DEFAULT = "ml-100k"
 """The shipped definition that commands take where none is named."""
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**31)]
-
-
-class Sampler(Section):
-    """How the next configuration is proposed."""
-
-    kind: Literal["tpe", "random"] = "tpe"
-
 
 class StudySection(Section):
-    """What the study is called and what it minds."""
+    """What the study is called and what it minds.
+
+    Attributes:
+        name: in the storage; another one makes another study.
+        seed: of what is proposed, and of every trial.
+        objectives: two metrics, the first on the horizontal axis.
+        repeats: a trial is the mean over that many seeds.
+        sampler: how the next configuration is proposed.
+        pruner: which trials are stopped before their last epoch.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     seed: Seed = 42
     objectives: Annotated[tuple[str, str], NOT_STRICT] = ("rmse", "top_100")
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     sampler: Sampler = Sampler()
+    pruner: Pruner = Pruner()
 
     @field_validator("name", mode="before")
     @classmethod
@@ -64,19 +71,32 @@ class StudySection(Section):
         return keys
 
 
-class DataSection(Section):
-    """Where the ratings come from: a known name or a path."""
+class ConstraintsSection(Section):
+    """What a trial may take; one that takes more is kept, and is on no front.
 
-    source: Annotated[str, Field(min_length=1)] = "movielens/100k"
+    Attributes:
+        max_parameters: numbers that the model learns.
+        max_seconds: to train and judge it.
+    """
+
+    max_parameters: Annotated[int, Field(gt=0)] | None = None
+    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
-class SplitSection(Section):
-    """Which rows are held out: shares of all rows (test) and of the rest (validation)."""
+def _known_parameter(name: str) -> str:
+    if name not in FIELDS:
+        raise ValueError(f"unknown parameter{nearest(name, FIELDS)}")
+    return name
 
-    method: Literal["random"] = "random"
-    test: Share = 0.2
-    validation: Share | Literal["test"] = 0.1
-    seed: Seed = 42
+
+def _known_metric(key: str) -> str:
+    if key not in METRICS:
+        raise ValueError(f"unknown metric{nearest(key, METRICS)}")
+    return key
+
+
+ParameterName = Annotated[str, AfterValidator(_known_parameter)]
+MetricName = Annotated[str, AfterValidator(_known_metric)]
 
 
 class StudyDefinition(Section):
@@ -89,10 +109,11 @@ class StudyDefinition(Section):
     study: StudySection
     data: DataSection = DataSection()
     split: SplitSection = SplitSection()
-    space: dict[str, Parameter] = Field(default_factory=dict)
-    fixed: dict[str, Scalar] = Field(default_factory=dict)
-    trials: Annotated[tuple[dict[str, Scalar], ...], NOT_STRICT] = ()
-    published: Annotated[tuple[dict[str, Number], ...], NOT_STRICT] = ()
+    constraints: ConstraintsSection = ConstraintsSection()
+    space: dict[ParameterName, Parameter] = Field(default_factory=dict)
+    fixed: dict[ParameterName, Scalar] = Field(default_factory=dict)
+    trials: Annotated[tuple[dict[ParameterName, Scalar], ...], NOT_STRICT] = ()
+    published: Annotated[tuple[dict[MetricName, Number], ...], NOT_STRICT] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -109,75 +130,20 @@ class StudyDefinition(Section):
                 raise ValueError(f"{short(place[1:])} is an integer of more than 64 bits")
         return raw
 
-    @field_validator("space", mode="before")
-    @classmethod
-    def _tell_range_from_choices(cls, space: object) -> object:
-        if not isinstance(space, Mapping):
-            return space
-        return {name: make_parameter(name, value) for name, value in space.items()}
-
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if not self.space and not self.trials:
-            raise ValueError("neither [space] nor [[trials]]: name what to search or what to run")
-        if self.space and self.split.validation == "test":
-            raise ValueError(
-                'split.validation = "test" would choose on the test set: only a definition without [space]'
-            )
-        for name in [*self.space, *self.fixed, *(name for trial in self.trials for name in trial)]:
-            if name not in TrialConfig.model_fields:
-                raise ValueError(f"unknown parameter {name!r}{nearest(name, TrialConfig.model_fields)}")
-        for name in self.space.keys() & self.fixed.keys():
-            raise ValueError(f"{name!r} is both in [space] and in [fixed]: drop one")
-        self._check_space()
-        self._check_listed()
-        self._check_published()
-        self._check_values()
+    def _consistent(self, info: ValidationInfo) -> Self:
+        tables = Tables(
+            space=self.space,
+            fixed=self.fixed,
+            trials=self.trials,
+            published=self.published,
+            validates_on_test=self.split.validation == "test",
+            spoilt=info.context or frozenset(),
+        )
+        conflict = self.study.pruner.conflict_with(self.study.sampler.kind)
+        if found := [*([conflict] if conflict else []), *mistakes(tables)]:
+            raise PydanticCustomError(TOGETHER, "see there", {TOGETHER: found})
         return self
-
-    def _check_space(self) -> None:
-        if "seed" in self.space:
-            raise ValueError("space.seed: a searched seed selects a lucky one; use [study] repeats")
-        for name, parameter in self.space.items():
-            step = parameter.step if isinstance(parameter, Range) else None
-            if isinstance(step, float) and isinstance(_default(name), int):
-                raise ValueError(f"space.{name}: step = {step}: {name} is a whole number, so its step must be one")
-        if self.space and self._can_be_zero("rating_weight") and self._can_be_zero("retrieval_weight"):
-            raise ValueError("rating_weight and retrieval_weight can both be 0, and nothing is learnt then: raise one")
-
-    def _can_be_zero(self, name: str) -> bool:
-        return 0 in self.space[name] if name in self.space else self.fixed.get(name, _default(name)) == 0
-
-    def _check_published(self) -> None:
-        if self.published and len(self.published) != len(self.trials):
-            raise ValueError(f"[[published]] has {len(self.published)} entries for {len(self.trials)} [[trials]]")
-        for number, entry in enumerate(self.published, start=1):
-            if entry.keys() != self.published[0].keys():
-                raise ValueError(f"[[published]] number {number}: its metrics are not those of number 1: name the same")
-        for name in (name for entry in self.published for name in entry):
-            if name not in METRICS:
-                raise ValueError(f"[[published]]: unknown metric {name!r}{nearest(name, METRICS)}")
-
-    def _check_listed(self) -> None:
-        for number, trial in enumerate(self.trials, start=1):
-            for name, value in trial.items():
-                place = f"[[trials]] number {number}: {name}"
-                if name in self.space and value not in self.space[name]:
-                    raise ValueError(f"{place} = {shown(value)} is outside its [space] or between its steps")
-                if self.space and name not in self.space:
-                    raise ValueError(f"{place} is not in [space]: move it to [fixed]")
-
-    def _check_values(self) -> None:
-        """Every value that can occur makes a valid configuration."""
-        middle = {name: parameter.extremes()[-1] for name, parameter in self.space.items()}
-        base = {**self.fixed, **middle}
-        candidates = [({name: value}, f"space.{name}") for name, p in self.space.items() for value in p.extremes()]
-        candidates += [(dict(trial), f"[[trials]] number {n}") for n, trial in enumerate(self.trials, start=1)]
-        for values, place in candidates or [({}, "[fixed]")]:
-            try:
-                TrialConfig(**{**base, **values})  # type: ignore[arg-type] # pydantic is the judge of the types
-            except ValidationError as error:
-                raise ValueError(first_config_error(error, place, self.fixed)) from None
 
     @classmethod
     def load(cls, name: str, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None) -> Self:
@@ -199,18 +165,35 @@ class StudyDefinition(Section):
         """Check what a TOML reader returned; `origin` is named in errors.
 
         Raises:
-            DefinitionError: the first mistake, in one line.
+            DefinitionError: all mistakes, a line each.
         """
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
-            raise DefinitionError(f"{origin}: {first_error(error, raw, cls)}") from None
+            found = [*all_mistakes(error, raw, cls), *cls._further(error, raw)]
+            raise DefinitionError.of_several(f"{origin}: {line}" for line in found) from None
+
+    @classmethod
+    def _further(cls, error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
+        """What is wrong between the tables once the mistakes within them are taken out."""
+        paths = spoilt_paths(error, raw)
+        if () in paths:
+            return []
+        try:
+            cls.model_validate(without(raw, paths), context=frozenset(path[:2] for path in paths))
+        except ValidationError as second:
+            together = [each for each in second.errors() if each["type"] == TOGETHER]
+            return [line for each in together for line in each["ctx"][TOGETHER]]
+        return []
+
+    def starting_point(self) -> dict[str, Scalar]:
+        """Where the study starts; see `mtsearch.study_file.starting_point`. Empty where there is no [space]."""
+        return starting_point.starting_point(self.space)
+
+    def unit_weights(self) -> dict[str, Scalar] | None:
+        """The starting point with both losses weighed by 1, where the space has that and it is another point."""
+        return starting_point.unit_weights(self.space, self.fixed)
 
     def resolved(self) -> dict[str, Any]:
         """Plain values, defaults written out; equal definitions give equal mappings."""
         return self.model_dump(mode="json", exclude_none=True)
-
-
-def _default(name: str) -> Scalar:
-    default: Scalar = TrialConfig.model_fields[name].default
-    return default

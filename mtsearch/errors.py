@@ -2,18 +2,25 @@
 
 MtsearchError                   exit status 1
 ├── DefinitionError             a study file, a --set or a shipped name that cannot be used
+├── PickError                   a point of a front that cannot be chosen as asked
+├── ExportError                 the file of an exported configuration
 ├── DataError                   the ratings
 │   ├── SourceUnavailable       cannot be reached, or is not there
 │   └── MalformedData           is there, and does not say what it should (file, row, column, value)
 ├── StorageError                the database
 │   ├── StudyNotFound           no such study in it
 │   └── StudyMismatch           a study of that name exists under another definition or other data
+├── ModelError                  a folder with a trained model
+├── RequestError                what a trained model is asked: an id, a number, a file of them
 ├── MachineError                the machine or its packages (a missing extra, an unwritable folder)
 └── TrialFailure                ends one trial and leaves the study running
     ├── NonFiniteLoss           at this epoch and step
     ├── NonFiniteMetric         at this epoch
     └── OutOfMemory             the model does not fit
 """
+
+from collections.abc import Iterable
+from typing import Self
 
 
 class MtsearchError(Exception):
@@ -37,7 +44,32 @@ class MtsearchError(Exception):
 
 
 class DefinitionError(MtsearchError):
-    """A study definition that cannot be used."""
+    """A study definition that cannot be used.
+
+    Attributes:
+        further: other mistakes of the same file, a line each; they follow the first in the text.
+    """
+
+    further: tuple[str, ...] = ()
+
+    @classmethod
+    def of_several(cls, problems: Iterable[str]) -> Self:
+        """One error for all mistakes of a file, of which there is at least one."""
+        first, *others = (" ".join(problem.split()) for problem in problems)
+        error = cls(first)
+        error.further = tuple(others)
+        return error
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *self.further])
+
+
+class PickError(MtsearchError):
+    """A pick that cannot be read, or that no trial is as it asks."""
+
+
+class ExportError(MtsearchError):
+    """The file of an exported configuration that cannot be used, or put where another file is."""
 
 
 class DataError(MtsearchError):
@@ -62,6 +94,14 @@ class StudyNotFound(StorageError):
 
 class StudyMismatch(StorageError):
     """A study of that name exists under another definition or other data."""
+
+
+class ModelError(MtsearchError):
+    """A folder with a trained model that cannot be used."""
+
+
+class RequestError(MtsearchError):
+    """Something that a trained model cannot be asked."""
 
 
 class MachineError(MtsearchError):

@@ -13,10 +13,10 @@ from pydantic import Field, ValidationError
 
 from mtsearch.config import TrialConfig
 from mtsearch.definition import DataSection, SplitSection
-from mtsearch.definition_errors import all_mistakes, short, shown
-from mtsearch.descriptions import fields_of
 from mtsearch.errors import ExportError, MachineError
-from mtsearch.parameters import NOT_STRICT, Scalar, Section
+from mtsearch.study_file.descriptions import fields_of
+from mtsearch.study_file.mistakes import all_mistakes, short, shown
+from mtsearch.study_file.parameters import NOT_STRICT, Scalar, Section
 
 FORMAT: Final = 1
 """Of the file; a reader refuses a higher one."""

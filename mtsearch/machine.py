@@ -30,6 +30,11 @@ def is_gone(process: Mapping[str, str | int]) -> bool:
     return bool(process["began"]) and process["began"] != _began(pid)  # else its number was given to another
 
 
+def lives_here(process: Mapping[str, str | int]) -> bool:
+    """Whether it is a process of this machine that has not ended."""
+    return process["host"] == socket.gethostname() and not is_gone(process)
+
+
 def _began(pid: int) -> str:
     """Boot and clock tick of the process's start; empty where there is no /proc."""
     try:

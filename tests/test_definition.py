@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from mtsearch.config import TrialConfig
 from mtsearch.definition import DEFAULT, Choices, Range, StudyDefinition
-from mtsearch.definition_file import shipped
 from mtsearch.errors import DefinitionError
 from mtsearch.objectives import METRICS
+from mtsearch.study_file.reading import shipped
 
 RANGE = {"low": 0.01, "high": 1.0}
 

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 
 from mtsearch.config import TrialConfig
 from mtsearch.definition import DEFAULT, StudyDefinition
-from mtsearch.definition_file import shipped
-from mtsearch.definition_schema import as_text, shipped_schema, study_schema
-from mtsearch.definition_template import template
-from mtsearch.descriptions import fields_of
-from mtsearch.loss_ratio import NAME, WEIGHTS
-from mtsearch.searchable import FIELDS
+from mtsearch.study_file.descriptions import fields_of
+from mtsearch.study_file.loss_ratio import NAME, WEIGHTS
+from mtsearch.study_file.reading import shipped
+from mtsearch.study_file.schema import as_text, shipped_schema, study_schema
+from mtsearch.study_file.searchable import FIELDS
+from mtsearch.study_file.template import template
 
 from .test_definition import valid_definitions
 from .test_definition_space import definitions
@@ -28,7 +28,7 @@ TABLES = ("study", "data", "split", "constraints")
 
 
 def test_the_committed_one_is_the_generated_one() -> None:
-    told = "python -m mtsearch.definition_schema > mtsearch/study.schema.json"
+    told = "python -m mtsearch.study_file.schema > mtsearch/study.schema.json"
     assert shipped_schema().read_text(encoding="utf-8") == as_text(), told
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 

@@ -14,9 +14,9 @@ from mtsearch.config_file import from_toml, to_toml
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import DefinitionError
 from mtsearch.objectives import METRICS
-from mtsearch.parameters import Choices
 from mtsearch.search.space import Space
-from mtsearch.searchable import FIELDS, kind_of
+from mtsearch.study_file.parameters import Choices
+from mtsearch.study_file.searchable import FIELDS, kind_of
 
 from .test_definition import make, refusal
 

@@ -38,8 +38,8 @@ def command(definition: str, overrides: tuple[str, ...], output_format: str) -> 
 
 
 def _facts(definition: "StudyDefinition", interactions: "Interactions", split: "Split") -> dict[str, Any]:
-    from mtsearch.estimate import seconds_of_a_trial
-    from mtsearch.searchable import FIELDS, default_of
+    from mtsearch.study_file.estimate import seconds_of_a_trial
+    from mtsearch.study_file.searchable import FIELDS, default_of
 
     resolved = definition.resolved()
     space = {name: resolved["space"][name] for name in FIELDS if name in definition.space}

@@ -13,8 +13,8 @@ def command(file: Path) -> None:
     import tomllib
 
     from mtsearch.definition import StudyDefinition
-    from mtsearch.definition_template import template
     from mtsearch.errors import DefinitionError, MachineError
+    from mtsearch.study_file.template import template
 
     typed = shlex.quote(str(file))
     text = template(file.stem, typed)

@@ -10,8 +10,18 @@ from mtsearch.errors import MtsearchError
 
 COMMANDS = {
     "run": "Search: run trials of a study and keep them.",
+    "check": "Read a definition and show what it makes; runs nothing.",
+    "data": "Show the ratings: how they are read, dropped and split.",
+    "init": "Write a commented definition to start from.",
     "front": "Show the front of a study beside the baselines.",
-    "plot": "Write one page with the front.",
+    "plot": "Write one page with the front and what led to it.",
+    "dashboard": "Browse the studies in optuna-dashboard.",
+    "compare": "Show what sets two studies or more apart.",
+    "export": "Choose a trial and write its configuration.",
+    "retrain": "Train an exported configuration again and write a model.",
+    "recommend": "Recommend items with a trained model.",
+    "predict": "Predict ratings with a trained model.",
+    "serve": "Answer over HTTP with a trained model.",
     "baselines": "Show what needs no search, on the same split.",
     "studies": "List the studies in a storage.",
 }
@@ -58,7 +68,8 @@ def main() -> None:
     except MtsearchError as error:
         if "--debug" in sys.argv:
             raise
-        click.echo(f"error: {error}", err=True)
+        for line in str(error).splitlines():  # a study file may have several mistakes
+            click.echo(f"error: {line}", err=True)
         sys.exit(error.exit_status)
 
 

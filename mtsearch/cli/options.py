@@ -1,6 +1,7 @@
 """Options that several commands share, defined once."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,6 +10,20 @@ import click
 
 if TYPE_CHECKING:
     from mtsearch.definition import StudyDefinition
+
+
+class OfOneStudy(click.Command):
+    """A command that takes a study with `--study`, and says so to whoever names it without."""
+
+    allow_extra_args = True
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See Click."""
+        rest = super().parse_args(ctx, args)
+        if ctx.args:
+            ctx.fail(f"unexpected argument {ctx.args[0]!r}; a study is named with --study {shlex.quote(ctx.args[0])}")
+        return rest
+
 
 storage = click.option(
     "--storage",

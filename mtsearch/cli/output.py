@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from mtsearch.search.record import StudyRecord
 
 
-def read_study(name: str | None, storage: str | None) -> "StudyRecord":
-    """The study of that name; one that was not named is named on stderr."""
+def read_study(name: str | None, storage: str | None, in_full: bool = False) -> "StudyRecord":
+    """The study of that name, with importances where `in_full`; one that was not named is named on stderr."""
     from mtsearch import api
 
-    record = api.front(name, storage)
+    record = api.front_in_full(name, storage) if in_full else api.front(name, storage)
     if name is None:
         click.echo(f"study {record.name}", err=True)
     return record

@@ -57,7 +57,8 @@ class Progress:
         if self._task is not None:
             self._bar.update(self._task, completed=end.counting, best=self._best_line())
         if end.values is None:
-            self._bar.console.print(f"trial {end.trial} failed: {end.reason}", markup=False, highlight=False)
+            what = "pruned" if end.state == "pruned" else "failed" if end.counted else "was not finished"
+            self._bar.console.print(f"trial {end.trial} {what}: {end.reason}", markup=False, highlight=False)
             return
         values = "  ".join(f"{m.key} {v:.4f}" for m, v in zip(self._metrics, end.values, strict=True))
         self._say(f"trial {end.trial}  {values}  {end.seconds:.1f} s  [{end.counting}/{self.until}]")

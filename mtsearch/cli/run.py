@@ -11,11 +11,14 @@ from mtsearch.definition import DEFAULT
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Counting trials to add.  [default: 50]")
 @click.option("--until", type=click.IntRange(min=1), metavar="N", help="Counting trials to have in all.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Begin no trial after.")
+@click.option("--patience", type=click.IntRange(min=1), metavar="N",
+              help="End when N trials in a row have not moved the hypervolume.")  # fmt: skip
 @click.option("--study", "name", metavar="NAME", help="Name of the study.  [default: the definition's]")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="Seed of the study.")
-@click.option("--sampler", metavar="KIND", help="tpe or random.")
+@click.option("--sampler", metavar="KIND", help="tpe, nsga2, nsga3, gp, qmc or random.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
               help="Processes. Several are faster; one alone proposes the same configurations each time.")  # fmt: skip
+@click.option("--warm-start", metavar="STUDY", help="Begin with the front of another study in the storage.")
 @options.overrides
 @options.storage
 def command(
@@ -23,10 +26,12 @@ def command(
     trials: int | None,
     until: int | None,
     timeout: float | None,
+    patience: int | None,
     name: str | None,
     seed: int | None,
     sampler: str | None,
     workers: int,
+    warm_start: str | None,
     overrides: tuple[str, ...],
     storage: str | None,
 ) -> None:
@@ -52,9 +57,11 @@ def command(
             trials,
             until=until,
             timeout=timeout,
+            patience=patience,
             workers=workers,
+            warm_start=warm_start,
             storage=storage,
-            observer=progress.trial_ended,
+            on_trial=progress.trial_ended,
             begun=progress.begun,
         )
     print_summary(record, loaded, place, storage)

@@ -1,5 +1,6 @@
 """`mtsearch studies`."""
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,6 +41,36 @@ def upgrade(storage: str | None) -> None:
     click.echo(f"{masked(resolve_url(storage))} is up to date", err=True)
 
 
+@command.command()
+@click.argument("old")
+@click.argument("new")
+@options.storage
+def rename(old: str, new: str, storage: str | None) -> None:
+    """Give the study OLD the name NEW; `mtsearch run --study NEW` goes on with it."""
+    from mtsearch import api
+
+    api.rename(old, new, storage)
+    click.echo(f"study {old} is now {new}", err=True)
+
+
+@command.command()
+@click.argument("name")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@options.storage
+def delete(name: str, yes: bool, storage: str | None) -> None:
+    """Delete the study NAME with all its trials."""
+    from mtsearch import api
+
+    trials = api.front(name, storage).counting
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError(f"nobody here to ask whether to delete {name} ({trials} trials); say so with --yes")
+    if not yes and not click.confirm(f"delete study {name} with its {trials} trials?", err=True):
+        click.echo("nothing was deleted", err=True)
+        return
+    api.delete(name, storage)
+    click.echo(f"study {name} is deleted", err=True)
+
+
 def _brief(record: "StudyRecord") -> dict[str, Any]:
     return {
         "study": record.name,
@@ -52,12 +83,14 @@ def _brief(record: "StudyRecord") -> dict[str, Any]:
 
 
 def _full(record: "StudyRecord") -> dict[str, Any]:
-    failures = [{"trial": f.trial, "reason": f.reason, "counted": f.counted} for f in record.failures]
+    failures = [{"trial": f.trial, "kind": f.kind, "reason": f.reason, "counted": f.counted} for f in record.failures]
     return {
         "states": dict(record.states),
         "failures": failures,
         "definition": record.definition,
+        "listed": [{"trial": trial, "from": label} for trial, label in record.listed.items()],
         "passport": record.passport,
+        "runs": list(record.runs),
     }
 
 

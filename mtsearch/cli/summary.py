@@ -7,9 +7,11 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from mtsearch.cli.outcome import outcome_lines
 from mtsearch.definition import StudyDefinition
 from mtsearch.report.references import verdict
 from mtsearch.report.tables import front_table
+from mtsearch.search.listed import label
 from mtsearch.search.record import StudyRecord
 from mtsearch.search.storage import masked
 
@@ -28,8 +30,10 @@ def print_summary(record: StudyRecord, definition: StudyDefinition, place: str, 
     if definition.published:
         console.print(_published(record, definition))
     click.echo(verdict(record), err=True)
-    failed = sum(failure.counted for failure in record.failures)
-    click.echo(f"{record.counting} trials ({failed} failed), hypervolume {record.hypervolume:.4f}", err=True)
+    for line in outcome_lines(record):
+        click.echo(line, err=True)
+    if record.stopped:
+        click.echo(f"stopped early: {record.stopped}", err=True)
     click.echo(f"stored in {place}", err=True)
     click.echo(_next(record.name, storage), err=True)
 
@@ -48,10 +52,11 @@ def _published(record: StudyRecord, definition: StudyDefinition) -> Table:
     metrics = [metric for metric in record.objectives if metric.key in definition.published[0]]
     for metric in metrics:
         table.add_column(metric.axis, justify="right")
-    rows = {row.trial: row for row in record.rows}
+    rows = {record.listed.get(row.trial): row for row in record.rows}
     for number, published in enumerate(definition.published):
-        if number in rows:
-            seeds = record.repeats.get(number, [rows[number].metrics])
+        row = rows.get(label(number))
+        if row is not None:
+            seeds = record.repeats.get(row.trial, [row.metrics])
             cells = [f"{median(seed[m.key] for seed in seeds):.3f} / {published[m.key]:.3f}" for m in metrics]
-            table.add_row(str(number), *cells)
+            table.add_row(str(row.trial), *cells)
     return table

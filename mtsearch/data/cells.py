@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from mtsearch.data.interactions import Codes, Ids
-from mtsearch.definition_errors import shown
 from mtsearch.errors import MalformedData
+from mtsearch.study_file.mistakes import shown
 
 Mask = NDArray[np.bool_]
 Reals = NDArray[np.float64]

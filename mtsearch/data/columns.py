@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from mtsearch.data.table_files import TYPED, TableFile
-from mtsearch.definition_errors import nearest, short
 from mtsearch.errors import MalformedData
+from mtsearch.study_file.mistakes import nearest, short
 
 _THINGS = ("movie", "product", "book", "track", "song", "artist", "article", "game", "video", "business", "anime")
 _USUAL: Mapping[str, Sequence[str]] = {

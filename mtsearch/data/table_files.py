@@ -16,8 +16,8 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet as pq
 
-from mtsearch.definition_errors import shown
 from mtsearch.errors import MalformedData, SourceUnavailable
+from mtsearch.study_file.mistakes import shown
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".inter": "\t", ".item": "\t"}
 _JSON = (".jsonl", ".ndjson")

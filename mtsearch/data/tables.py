@@ -16,8 +16,8 @@ from mtsearch.data.columns import choose
 from mtsearch.data.interactions import Codes, Ids, Interactions
 from mtsearch.data.reading import Reading
 from mtsearch.data.table_files import SUFFIXES, TableFile, is_table, open_table, parquet_parts
-from mtsearch.definition_errors import shown
 from mtsearch.errors import MalformedData, SourceUnavailable
+from mtsearch.study_file.mistakes import shown
 
 if TYPE_CHECKING:
     from mtsearch.definition import DataSection

@@ -1,30 +1,23 @@
-"""Figures: what a view holds, drawn with Plotly. Nothing else imports it.
-
-Colours are Okabe and Ito's, which the colour-blind tell apart, in mid tones that read on white and on near black; every
-kind of point has its own symbol too. Backgrounds are transparent, so that a page decides.
-"""
+"""The Pareto front, drawn with Plotly from what its view holds."""
 
 from __future__ import annotations
 
-import html
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from mtsearch.objectives import METRICS
+from mtsearch.report.drawing import BLUE, GREEN, GREY, VERMILION, axis, layout, text
 from mtsearch.report.front_view import BaselinePoint, FrontView, front_view
 from mtsearch.report.references import Reference
-from mtsearch.report.wording import axis_title, number, plain, shortened
+from mtsearch.report.wording import axis_title, number
 
 if TYPE_CHECKING:
     from mtsearch.search.front import FrontRow
     from mtsearch.search.record import StudyRecord
 
-BLUE, VERMILION, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#808890"
 BASELINE_SYMBOLS = ("x", "square", "triangle-up", "cross", "star", "pentagon")
-SANS = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 
 
 def front_figure(record: StudyRecord) -> go.Figure:
@@ -36,38 +29,32 @@ def front_figure(record: StudyRecord) -> go.Figure:
     return figure
 
 
-def figure_json(figure: go.Figure) -> str:
-    """The figure for a `<script type="application/json">`: no text in it can end the element."""
-    text: str = figure.to_json()
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def plotly_js() -> str:
-    """The source of plotly.js, as installed with Plotly."""
-    source: str = get_plotlyjs()
-    return source
-
-
 def hover_text(row: FrontRow, view: FrontView) -> str:
     """What hovering over a trial says, in Plotly's own markup: objectives, parameters, other metrics."""
     title = f"trial {row.trial}" + (", knee" if view.knee and row.trial == view.knee.trial else "")
-    objectives = _lines({metric.label: value for metric, value in zip(view.objectives, row.values, strict=True)})
+    spreads = view.spreads.get(row.trial, (None, None))
+    objectives = _lines({
+        metric.label: number(value) if spread is None else f"{number(value)} ± {spread:.2g}"
+        for metric, value, spread in zip(view.objectives, row.values, spreads, strict=True)
+    })  # fmt: skip
     keys = [metric.key for metric in view.objectives]
     others = {_label(key): value for key, value in row.metrics.items() if key not in keys}
-    groups = [[f"<b>{_text(title)}</b>", *objectives], _lines(row.params), _lines(others)]
+    groups = [[f"<b>{text(title)}</b>", *objectives], _lines(row.params), _lines(others)]
     return "<br> <br>".join("<br>".join(group) for group in groups if group)
 
 
 def _trials(view: FrontView) -> go.Scatter:
     marker = {"symbol": "circle-open", "size": 7, "color": GREY, "opacity": 0.75}
-    return _points(view, view.dominated, name="trials", mode="markers", marker=marker)
+    bars = _bars(view, view.dominated, color="rgba(128,136,144,0.45)", thickness=1, width=0)
+    return _points(view, view.dominated, name="trials", mode="markers", marker=marker, **bars)
 
 
 def _front(view: FrontView) -> go.Scatter:
     # Horizontal first: until the next trial's first objective is accepted, the second stays what it was.
     line = {"shape": "hv", "width": 1.5, "color": BLUE}
     marker = {"symbol": "circle", "size": 10, "color": BLUE}
-    return _points(view, view.front, name="front", mode="lines+markers", line=line, marker=marker)
+    bars = _bars(view, view.front, color="rgba(0,114,178,0.6)", thickness=1.25, width=4)
+    return _points(view, view.front, name="front", mode="lines+markers", line=line, marker=marker, **bars)
 
 
 def _knee(view: FrontView) -> go.Scatter:
@@ -78,12 +65,21 @@ def _knee(view: FrontView) -> go.Scatter:
     return knee.update(hoverinfo="skip", hovertext=None)
 
 
+def _bars(view: FrontView, rows: tuple[FrontRow, ...], **style: Any) -> dict[str, Any]:
+    """One standard deviation to each side, in both objectives; nothing where no trial was repeated."""
+    if not view.spreads:
+        return {}
+    spreads = [view.spreads.get(row.trial, (0.0, 0.0)) for row in rows]
+    return {f"error_{axis}": {"array": [each[index] for each in spreads], **style} for index, axis in enumerate("xy")}
+
+
 def _points(view: FrontView, rows: tuple[FrontRow, ...], **style: Any) -> go.Scatter:
     return go.Scatter(
         x=[row.values[0] for row in rows],
         y=[row.values[1] for row in rows],
         hovertext=[hover_text(row, view) for row in rows],
         hoverinfo="text",
+        customdata=[row.trial for row in rows],
         showlegend=bool(rows),
         **style,
     )
@@ -98,7 +94,7 @@ def _baselines(view: FrontView) -> list[go.Scatter]:
 
 def _baseline(view: FrontView, point: BaselinePoint, symbol: str) -> go.Scatter:
     values = {metric.label: value for metric, value in zip(view.objectives, point.values, strict=True)}
-    name = _text(point.name, 24)
+    name = text(point.name, 24)
     return go.Scatter(
         x=[point.values[0]],
         y=[point.values[1]],
@@ -114,7 +110,7 @@ def _baseline(view: FrontView, point: BaselinePoint, symbol: str) -> go.Scatter:
 def _draw_line(figure: go.Figure, line: Reference) -> None:
     """Across the plot at the best baseline's value; its label above the plot, or inside at the better end."""
     style = {"line": {"color": GREEN, "width": 1.25, "dash": "dash"}, "layer": "below", "name": line.name}
-    label = {"text": _text(line.label), "showarrow": False, "yanchor": "bottom", "yshift": 6, "name": "line"}
+    label = {"text": text(line.label), "showarrow": False, "yanchor": "bottom", "yshift": 6, "name": "line"}
     if line.index == 0:
         figure.add_shape(type="line", xref="x", yref="paper", x0=line.value, x1=line.value, y0=0, y1=1, **style)
         figure.add_annotation(xref="x", yref="paper", x=line.value, y=1, **label)
@@ -125,34 +121,14 @@ def _draw_line(figure: go.Figure, line: Reference) -> None:
 
 def _layout(view: FrontView) -> dict[str, Any]:
     x, y = (_axis(view, index) for index in (0, 1))
-    return {
-        "template": "none",
-        "xaxis": x,
-        "yaxis": y,
-        "font": {"family": SANS, "size": 13, "color": GREY},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "hovermode": "closest",
-        "hoverlabel": {"bgcolor": "#1f2328", "bordercolor": GREY, "align": "left",
-                       "font": {"color": "#ffffff", "family": SANS, "size": 13}},
-        "legend": {"orientation": "h", "x": 0, "xanchor": "left", "yref": "container", "y": 0, "yanchor": "bottom"},
-        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": BLUE},
-        "margin": {"l": 64, "r": 16, "t": 48, "b": 120},
-    }  # fmt: skip
+    return layout(x, y, margin={"l": 64, "r": 16, "t": 48, "b": 120})
 
 
 def _axis(view: FrontView, index: int) -> dict[str, Any]:
     # NOTE: notes go into the horizontal title, the one place where no point, label or legend entry can lie.
     notes = view.notes if index == 0 else ()
-    lines = [_text(axis_title(view.objectives[index])), *(f"<i>{_text(note)}</i>" for note in notes)]
-    return {
-        "title": {"text": "<br>".join(lines), "standoff": 8, "font": {"size": 14}},
-        "range": view.ranges and list(view.ranges[index]),
-        "gridcolor": "rgba(128,136,144,0.2)",
-        "linecolor": GREY,
-        "zeroline": False,
-        "automargin": True,
-    }
+    lines = [text(axis_title(view.objectives[index])), *(f"<i>{text(note)}</i>" for note in notes)]
+    return axis("<br>".join(lines), range=view.ranges and list(view.ranges[index]))
 
 
 def _label(key: str) -> str:
@@ -160,9 +136,4 @@ def _label(key: str) -> str:
 
 
 def _lines(values: Any) -> list[str]:
-    return [f"{_text(name, 24)}: {_text(number(value), 40)}" for name, value in values.items()]
-
-
-def _text(text: str, width: int = 60) -> str:
-    """Plain text, no longer than a label may be, for Plotly, which renders a part of HTML wherever it shows text."""
-    return html.escape(shortened(plain(text), width), quote=False)
+    return [f"{text(name, 24)}: {text(number(value), 40)}" for name, value in values.items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,8 @@ class FrontView:
         ranges: per axis what is in view, low to high; None where there is nothing to show.
         outside: trials out of view.
         outside_front: those of them that are on the front.
+        spreads: standard deviation of both objectives over the seeds of a trial, by number, where it was repeated.
+        seeds: K, how many each is over; 1 where none was repeated.
     """
 
     objectives: tuple[Metric, Metric]
@@ -59,16 +61,19 @@ class FrontView:
     ranges: tuple[Range, Range] | None
     outside: int
     outside_front: int
+    spreads: Mapping[int, tuple[float, float]]
+    seeds: int
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Lines that the figure says about itself: what it lacks, or leaves out of view; none where it shows all."""
         if not self.front:
             return ("no trial has completed yet",)
+        bars = (f"bars: standard deviation over {self.seeds} seeds",) if self.spreads else ()
         if not self.outside:
-            return ()
+            return bars
         of_front = f", {self.outside_front} of the front" if self.outside_front else ""
-        return (f"{count(self.outside, 'trial')} outside the view{of_front}", "double click shows all")
+        return (*bars, f"{count(self.outside, 'trial')} outside the view{of_front}", "double click shows all")
 
 
 def front_view(record: StudyRecord) -> FrontView:
@@ -87,6 +92,8 @@ def front_view(record: StudyRecord) -> FrontView:
         ranges=ranges,
         outside=len(outside),
         outside_front=len(members.intersection(outside)),
+        spreads={row.trial: spread for row in record.rows if (spread := record.spread(row.trial))},
+        seeds=record.seeds,
     )
 
 
@@ -120,7 +127,16 @@ def _range(record: StudyRecord, index: int) -> Range:
     baselines = [record.baseline_values(name)[index] for name in record.baselines]
     bulk = [row.values[index] for row in record.rows] + baselines
     lines = [line.value for line in references(record) if line.index == index]
-    return axis_range(bulk, [row.values[index] for row in record.front] + lines)
+    return axis_range(bulk, [*_with_bars(record, index), *lines])
+
+
+def _with_bars(record: StudyRecord, index: int) -> list[float]:
+    """The front's values of an objective, and where the bars around them end."""
+    values = []
+    for row in record.front:
+        value, spread = row.values[index], (record.spread(row.trial) or (0.0, 0.0))[index]
+        values += [value - spread, value, value + spread]
+    return values
 
 
 def _padded(low: float, high: float) -> Range:

@@ -5,25 +5,18 @@ A section is a function from the record to HTML, empty where there is nothing to
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
 import json
-import os
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
-
-from mtsearch.errors import MachineError
-from mtsearch.report.figures import figure_json, front_figure, plotly_js
+from mtsearch.report.front_html import front_html
+from mtsearch.report.html_document import Source, document, write_document
 from mtsearch.report.markup import Html, card, definitions, join, row, section, table, tag
+from mtsearch.report.page_data import page_data
+from mtsearch.report.page_plots import curve_plots, front_plot, hypervolume_plot, parameter_plots, time_plot
 from mtsearch.report.references import references, verdict
-from mtsearch.report.tables import TableRow, fixed, heading, param_names, params_shown, table_rows
-from mtsearch.report.wording import axis_title, count, listing, number, plain
+from mtsearch.report.wording import axis_title, count, listing, number, plain, states
 
 if TYPE_CHECKING:
     from mtsearch.search.front import FrontRow
@@ -32,42 +25,30 @@ if TYPE_CHECKING:
 OPEN_FAILURES = 10
 """More failures than this are folded away."""
 
-STATES = {"fail": "failed"}
-"""Optuna's words, where they do not read as English."""
+
+def page(record: StudyRecord, storage: str | None = None, plotlyjs: Source = "inline") -> str:
+    """The study's page; all text that came from users or files is escaped.
+
+    Args:
+        record: of the study, with its importances where they shall be shown.
+        storage: for the commands on it, as people may see it; None: the default one.
+        plotlyjs: `inline` puts all of plotly.js into the page; `cdn` fetches it from Plotly's server.
+    """
+    body = join(part(record) for part in SECTIONS)
+    return document(plain(record.name), body, page_data(record, storage), plotlyjs)
 
 
-def page(record: StudyRecord) -> str:
-    """The study's page; all text that came from users or files is escaped."""
-    plotly, script = plotly_js(), _resource("page.js")
-    return Template(_resource("page.html")).substitute(
-        policy=html.escape(_policy(plotly, script)),
-        title=html.escape(plain(record.name)),
-        body=join(part(record) for part in SECTIONS),
-        plotly=plotly,
-        script=script,
-    )
+def write_page(record: StudyRecord, place: Path, storage: str | None = None, plotlyjs: Source = "inline") -> Path:
+    """Write the page, whole or not at all, and say where it is.
 
-
-def write_page(record: StudyRecord, folder: Path) -> Path:
-    """Write the page to `index.html` in the folder, whole or not at all.
+    Args:
+        record, storage, plotlyjs: see `page`.
+        place: the file, if its name ends in .html and it is no folder; else the folder, for an `index.html` in it.
 
     Raises:
-        MachineError: the folder cannot be made or written.
+        MachineError: the folder cannot be made or the file written.
     """
-    target = folder / "index.html"
-    aside = folder / f".index.{os.getpid()}.html"
-    text = page(record).encode("utf-8", "replace")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            aside.write_bytes(text)
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        problem = f"cannot write {target}: {error.strerror or error}"
-        raise MachineError(problem, "name a folder that can be written with -o") from error
-    return target
+    return write_document(page(record, storage, plotlyjs), place)
 
 
 def header(record: StudyRecord) -> Html:
@@ -85,18 +66,10 @@ def headlines(record: StudyRecord) -> Html:
     return tag("section", text, _knee_card(record), tag("div", *cards, class_="cards"), id="headlines")
 
 
-def front_plot(record: StudyRecord) -> Html:
-    """The figure of the front."""
-    return section("Pareto front", figure(front_figure(record), "Pareto front of all trials"), id_="front")
-
-
 def front_list(record: StudyRecord) -> Html:
     """The front beside the baselines, in numbers."""
-    rows, names = table_rows(record), param_names(record)
-    if not rows:
-        return Html()
-    headings = ["", *map(heading, record.objectives), *map(plain, names), ""]
-    return section("The front beside the baselines", table(headings, [_row(r, names) for r in rows]), id_="table")
+    listed = front_html(record)
+    return section("The front beside the baselines", listed, id_="table") if listed else listed
 
 
 def failures(record: StudyRecord) -> Html:
@@ -121,23 +94,22 @@ def passport(record: StudyRecord) -> Html:
     return tag("section", tag("details", summary, *shown), id="passport") if shown else Html()
 
 
-def figure(drawn: go.Figure, label: str) -> Html:
-    """A place for a Plotly figure, which the page's script draws."""
-    data = tag("script", Html(figure_json(drawn)), type="application/json")
-    return tag("div", tag("div", class_="plot", role="group", aria_label=label), data, class_="figure")
-
-
-SECTIONS = (header, headlines, front_plot, front_list, failures, passport)
-
-
-def _row(shown: TableRow, names: list[str]) -> Html:
-    cells = [*map(fixed, shown.values), *params_shown(shown, names), shown.note]
-    return row(plain(shown.name), cells, "baseline" if shown.is_baseline else shown.note)
+SECTIONS = (
+    header,
+    headlines,
+    front_plot,
+    front_list,
+    hypervolume_plot,
+    curve_plots,
+    parameter_plots,
+    time_plot,
+    failures,
+    passport,
+)
 
 
 def _trials_card(record: StudyRecord) -> Html:
-    states = ", ".join(f"{amount:,} {STATES.get(state, plain(state))}" for state, amount in record.states.items())
-    return card("trials that count", f"{record.counting:,}", tag("p", states))
+    return card("trials that count", f"{record.counting:,}", tag("p", states(record.states)))
 
 
 def _hypervolume_card(record: StudyRecord) -> Html:
@@ -195,15 +167,3 @@ def _flat(values: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _policy(*scripts: str) -> str:
-    """A content security policy: exactly these scripts run, and nothing is fetched, whatever a name contains."""
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
-    rest = "style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
-    return f"default-src 'none'; script-src {allowed}; {rest}"
-
-
-def _resource(name: str) -> str:
-    return resources.files("mtsearch.report").joinpath(name).read_text(encoding="utf-8")

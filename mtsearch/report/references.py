@@ -51,12 +51,14 @@ def best_name(baselines: Mapping[str, Mapping[str, float]], metric: Metric) -> s
 def verdict(record: StudyRecord) -> str:
     """One or two plain sentences: does the search beat what needs no search?"""
     if not record.front:
-        return "No trial has completed yet, so there is no front."
+        problem = "keeps the [constraints]" if record.infeasible else "has completed yet"
+        return f"No trial {problem}, so there is no front."
     if not record.baselines:
         return f"{count(len(record.front), 'trial')} on the front; no baselines are stored to compare with."
     unbeaten = [f"{plain(best.name)} in {best.metric.label} ({number(best.value)})" for best in _unbeaten(record)]
     if unbeaten:
-        return f"The front does not beat {listing(unbeaten)}: no trial is better. A longer or wider search may be."
+        advice = " A longer or wider search may be." if record.definition.get("space") else ""
+        return f"The front does not beat {listing(unbeaten)}: no trial is better.{advice}"
     return f"The front beats the best baseline of each objective. {_knee_verdict(record)}".strip()
 
 

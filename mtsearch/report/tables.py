@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 from mtsearch.objectives import METRICS, Metric
 from mtsearch.report.references import best_name, references
-from mtsearch.report.wording import better, number, plain
+from mtsearch.report.wording import number, plain
 
 if TYPE_CHECKING:
     from mtsearch.search.record import StudyRecord
@@ -27,6 +28,7 @@ class TableRow:
     Attributes:
         name: `trial 17`, or the baseline's name.
         values: the two objectives.
+        spread: their standard deviation over the seeds of a trial; None where it has one seed, and for a baseline.
         params: what was searched; empty for a baseline.
         note: what is special about it: `knee`, `best RMSE`.
         is_baseline: whether it needed no search.
@@ -34,6 +36,7 @@ class TableRow:
 
     name: str
     values: tuple[float, float]
+    spread: tuple[float, float] | None
     params: Mapping[str, Any]
     note: str
     is_baseline: bool
@@ -77,7 +80,14 @@ def table_rows(record: StudyRecord) -> list[TableRow]:
     """The front, then the baselines, as a table shows them."""
     knee = record.knee.trial if record.knee else None
     trials = [
-        TableRow(f"trial {row.trial}", row.values, row.params, "knee" if row.trial == knee else "", is_baseline=False)
+        TableRow(
+            name=f"trial {row.trial}",
+            values=row.values,
+            spread=record.spread(row.trial),
+            params=row.params,
+            note="knee" if row.trial == knee else "",
+            is_baseline=False,
+        )
         for row in record.front
     ]
     best = references(record)
@@ -85,6 +95,7 @@ def table_rows(record: StudyRecord) -> list[TableRow]:
         TableRow(
             name=name,
             values=record.baseline_values(name),
+            spread=None,
             params={},
             note=", ".join(f"best {line.metric.label}" for line in best if line.name == name),
             is_baseline=True,
@@ -95,41 +106,49 @@ def table_rows(record: StudyRecord) -> list[TableRow]:
 
 def front_table(record: StudyRecord) -> Table:
     """The front beside the baselines, for the terminal; 80 columns hold four parameters."""
-    table = _table(f"{record.name}: the front")
-    table.caption = _text("◆ knee   * best baseline of its column")
+    table = bare_table(f"{record.name}: the front")
+    table.caption = as_text(" · ".join(["◆ knee", "* best baseline of its column", *spread_legend(record)]))
     table.caption_justify = "left"
     names, rows = param_names(record), table_rows(record)
     cells = [_cells(row, names, record) for row in rows]
     table.add_column("", no_wrap=True)
     for index, title in enumerate([*map(heading, record.objectives), *map(plain, names)], start=1):
         folded = title.replace("_", "_\n")  # where a long name may break
-        # On a narrow terminal headings are folded; a number or a word never is.
-        widest = max(map(len, [*folded.split(), *(line[index] for line in cells)]))
-        table.add_column(Text(folded), justify="right", min_width=min(widest, 12), overflow="fold")
+        # On a narrow terminal headings are folded, and cells between words; a number or a word never is.
+        widest = max(map(len, [word for text in (folded, *(line[index] for line in cells)) for word in text.split()]))
+        # What has a spread behind it lines up on the left.
+        side: JustifyMethod = "left" if index <= 2 and record.seeds > 1 else "right"
+        table.add_column(Text(folded), justify=side, min_width=min(widest, 12), overflow="fold")
     for number_of, (row, line) in enumerate(zip(rows, cells, strict=True), start=1):
         last = number_of == len(record.front)
-        table.add_row(*map(_text, line), style="bold" if row.note == "knee" else None, end_section=last)
+        table.add_row(*map(as_text, line), style="bold" if row.note == "knee" else None, end_section=last)
     return table
 
 
 def _cells(row: TableRow, names: Sequence[str], record: StudyRecord) -> list[str]:
     best = {(line.name, line.index) for line in references(record)} if row.is_baseline else set()
     marks = ["*" if (row.name, index) in best else "" for index in (0, 1)]
-    values = [mark + fixed(value) for value, mark in zip(row.values, marks, strict=True)]
+    if record.seeds > 1:
+        pairs = zip(row.values, marks, spreads_shown(row), strict=True)
+        values = [f"{fixed(value)}{mark} {spread}".rstrip() for value, mark, spread in pairs]
+    else:
+        values = [mark + fixed(value) for value, mark in zip(row.values, marks, strict=True)]
     return [f"{row.name} ◆" if row.note == "knee" else row.name, *values, *params_shown(row, names)]
 
 
 def baseline_table(baselines: Mapping[str, Mapping[str, float]], objectives: Sequence[Metric]) -> Table:
     """Every metric of the baselines, the objectives first; a line per metric, with the name of the best."""
-    table = _table("Baselines: what needs no search")
+    table = bare_table("Baselines: what needs no search")
+    table.caption = as_text("↓ lower is better   ↑ higher is better")
+    table.caption_justify = "left"
     table.add_column("", no_wrap=True)
     for name in baselines:
-        table.add_column(_text(name), justify="right")
-    table.add_column("best")
+        table.add_column(as_text(name), justify="right", overflow="fold")
+    table.add_column("best", overflow="fold")
     for metric in _metrics(baselines, objectives):
         values = [_maybe_fixed(stored.get(metric.key)) for stored in baselines.values()]
-        cells = [f"{metric.axis}, {better(metric)}", *values, best_name(baselines, metric) or ""]
-        table.add_row(*map(_text, cells), style="bold" if metric in objectives else None)
+        cells = [heading(metric), *values, best_name(baselines, metric) or ""]
+        table.add_row(*map(as_text, cells), style="bold" if metric in objectives else None)
     return table
 
 
@@ -141,6 +160,16 @@ def fixed(value: float) -> str:
 def heading(metric: Metric) -> str:
     """A column's heading: the metric, its unit, and an arrow the way that is better."""
     return f"{metric.axis}\u00a0{'↓' if metric.direction == 'minimize' else '↑'}"
+
+
+def spreads_shown(row: TableRow) -> list[str]:
+    """`±0.0201` for each of the two objectives, empty where there is none."""
+    return ["", ""] if row.spread is None else [f"±{fixed(spread)}" for spread in row.spread]
+
+
+def spread_legend(record: StudyRecord) -> list[str]:
+    """What the figures behind `±` are; empty where no trial was repeated."""
+    return [f"mean ± standard deviation over {record.seeds} seeds"] if record.seeds > 1 else []
 
 
 def params_shown(row: TableRow, names: Sequence[str]) -> list[str]:
@@ -161,9 +190,10 @@ def _names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for mapping in mappings for name in mapping))
 
 
-def _table(title: str) -> Table:
+def bare_table(title: str) -> Table:
+    """A table without columns yet, as all of them look."""
     return Table(
-        title=_text(title),
+        title=as_text(title),
         box=box.SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
@@ -172,6 +202,6 @@ def _table(title: str) -> Table:
     )
 
 
-def _text(text: str) -> Text:
+def as_text(text: str) -> Text:
     """Shown as it is: a plain string would be read as Rich's markup."""
     return Text(plain(text))

@@ -1,6 +1,11 @@
 """Words and numbers as people read them, the same in tables, figures and pages."""
 
+from collections.abc import Mapping
+
 from mtsearch.objectives import Metric
+
+STATES = {"fail": "failed"}
+"""Optuna's words, where they do not read as English."""
 
 
 def number(value: object) -> str:
@@ -21,6 +26,11 @@ def shortened(text: str, width: int = 60) -> str:
 def count(amount: int, noun: str) -> str:
     """`1 trial`, `3 trials`."""
     return f"{amount} {noun}" if amount == 1 else f"{amount:,} {noun}s"
+
+
+def states(amounts: Mapping[str, int]) -> str:
+    """`48 complete, 2 failed`."""
+    return ", ".join(f"{amount:,} {STATES.get(state, plain(state))}" for state, amount in amounts.items())
 
 
 def listing(names: list[str]) -> str:

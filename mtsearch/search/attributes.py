@@ -12,24 +12,31 @@ from optuna.trial import FrozenTrial, TrialState
 DEFINITION = "mtsearch:definition"
 PASSPORT = "mtsearch:passport"
 BASELINES = "mtsearch:baselines"
+LISTED_TRIALS = "mtsearch:listed_trials"
+WARM_START = "mtsearch:warm_start"
+POPULATION = "mtsearch:population"
+RUN = "mtsearch:run:"  # and the time of its begin
 
 # of a trial
 CONFIG = "mtsearch:config"
 CURVE = "mtsearch:curve"
 METRICS = "mtsearch:metrics"
 REPEATS = "mtsearch:repeats"
+BEST_EPOCH = "mtsearch:best_epoch"
 REASON = "mtsearch:reason"
 SECONDS = "mtsearch:seconds"
 PARAMETERS = "mtsearch:parameters"
 WORKER = "mtsearch:worker"
 LISTED = "mtsearch:listed"
 RETRY_OF = "mtsearch:retry_of"
+RUNGS = "mtsearch:rungs"  # its objectives at the epochs at which a pruner judges
+PRUNED_AT = "mtsearch:pruned_at"
 
-ReasonKind = Literal["model", "interrupted", "died", "error"]
+ReasonKind = Literal["model", "interrupted", "died", "error", "pruned"]
 
 
 def reason(kind: ReasonKind, text: str) -> Mapping[str, str]:
-    """Why a trial failed: a reason of the `model` counts, the others do not."""
+    """Why a trial did not complete: of those that failed a reason of the `model` counts, the others do not."""
     return {"kind": kind, "text": text}
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mtsearch.definition_errors import nearest, short, shown
 from mtsearch.errors import PickError
 from mtsearch.objectives import Metric
 from mtsearch.search.front import FrontRow, dominates
 from mtsearch.search.record import StudyRecord
+from mtsearch.study_file.mistakes import nearest, short, shown
 
 KNEE = "knee"
 

@@ -1,5 +1,6 @@
 """Who runs the trials of a study: this process alone, or several workers (`workers.py`)."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
@@ -9,6 +10,7 @@ import optuna
 from mtsearch.data import Split
 from mtsearch.definition import StudyDefinition
 from mtsearch.search.interrupts import Interrupt
+from mtsearch.search.patience import Patience
 from mtsearch.search.runner import TrialEnd, TrialRunner, counting
 from mtsearch.trial import Trainer
 
@@ -18,6 +20,23 @@ MakeTrainer = Callable[[Split, int | None], tuple[Trainer, Mapping[str, Any]]]
 Observer = Callable[[TrialEnd], None]
 """Who is told of every trial that has ended and is stored."""
 
+_log = logging.getLogger(__name__)
+
+
+def tolerated(observer: Observer) -> Observer:
+    """The observer, its exceptions logged with their traceback and passed over.
+
+    A tracking server that is down for a minute must not end a study, whose trials are stored before anyone is told.
+    """
+
+    def observe(end: TrialEnd) -> None:
+        try:
+            observer(end)
+        except Exception:
+            _log.warning("on_trial failed at trial %d, which is stored; the study goes on", end.trial, exc_info=True)
+
+    return observe
+
 
 class Budget:
     """How many counting trials are left to run.
@@ -26,29 +45,52 @@ class Budget:
         study: whose trials count.
         trials: to add by this run, whatever others add at the same time.
         until: in place of it: to have in all.
+        patience: ends it early.
+
+    Attributes:
+        spent: trials of this run that have ended, counting or not.
     """
 
-    def __init__(self, study: optuna.Study, trials: int | None, until: int | None) -> None:
-        self._study, self._trials, self._until = study, trials, until
-        self._spent = 0
+    def __init__(
+        self, study: optuna.Study, trials: int | None, until: int | None, patience: Patience | None = None
+    ) -> None:
+        self._study, self._trials, self._until, self._patience = study, trials, until, patience
+        self._counted = 0
+        self.spent = 0
 
     @property
     def left(self) -> int:
         """Counting trials still to begin or to end."""
+        return 0 if self._patience and self._patience.over else self._unspent
+
+    @property
+    def stopped(self) -> str:
+        """Why it was not used up; empty where only time or the user's wish were in the way."""
+        return str(self._patience) if self._patience and self._patience.over and self._unspent > 0 else ""
+
+    @property
+    def _unspent(self) -> int:
         if self._until is not None:
             return max(self._until - counting(self._study), 0)
-        return (self._trials or 0) - self._spent
+        return (self._trials or 0) - self._counted
 
     def spend(self, end: TrialEnd) -> None:
         """A trial of this run has ended."""
-        self._spent += end.counted
+        self.spent += 1
+        self._counted += end.counted
 
 
-def budget_of(study: optuna.Study, definition: StudyDefinition, trials: int | None, until: int | None) -> Budget:
+def budget_of(
+    study: optuna.Study,
+    definition: StudyDefinition,
+    trials: int | None,
+    until: int | None,
+    patience: Patience | None = None,
+) -> Budget:
     """The budget of a run; of a definition without [space] never more than it lists."""
     if not definition.space:
         until = min(len(definition.trials), until or counting(study) + (trials or 0))
-    return Budget(study, None if until else trials, until)
+    return Budget(study, None if until else trials, until, patience)
 
 
 class Crew(Protocol):

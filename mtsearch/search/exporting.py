@@ -9,11 +9,11 @@ from pydantic import BaseModel, ValidationError
 
 from mtsearch.config import TrialConfig
 from mtsearch.definition import DataSection, SplitSection
-from mtsearch.definition_errors import all_mistakes
 from mtsearch.errors import StorageError
 from mtsearch.export_file import Export, Provenance
 from mtsearch.search.choosing import Choice
 from mtsearch.search.record import StudyRecord
+from mtsearch.study_file.mistakes import all_mistakes
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -53,6 +53,12 @@ def pareto_front(rows: Sequence[FrontRow], signs: tuple[float, float]) -> list[F
     return front
 
 
+def dominates(row: FrontRow, other: FrontRow, signs: tuple[float, float]) -> bool:
+    """Whether a row is no worse than another in both objectives and better in one."""
+    losses, others = _losses(row, signs), _losses(other, signs)
+    return losses != others and losses[0] <= others[0] and losses[1] <= others[1]
+
+
 def hypervolume(
     values: ArrayLike, signs: tuple[float, float], reference: tuple[float, float], ideal: tuple[float, float]
 ) -> float:
@@ -119,6 +125,11 @@ def finite_rows(trials: Sequence[FrozenTrial]) -> list[FrontRow]:
     return [_row(trial) for trial in trials if trial.state == TrialState.COMPLETE and _is_point(trial)]
 
 
+def feasible(trial: FrozenTrial) -> bool:
+    """Whether it keeps every constraint that it was told."""
+    return all(value <= 0 for value in trial.constraints.values())
+
+
 def _losses(row: FrontRow, signs: tuple[float, float]) -> tuple[float, float]:
     return signs[0] * row.values[0], signs[1] * row.values[1]
 
@@ -131,8 +142,7 @@ def _normalised(losses: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _is_point(trial: FrozenTrial) -> bool:
-    feasible = all(value <= 0 for value in trial.constraints.values())
-    return feasible and all(math.isfinite(value) for value in trial.values)
+    return feasible(trial) and all(math.isfinite(value) for value in trial.values)
 
 
 def _row(trial: FrozenTrial) -> FrontRow:

@@ -90,12 +90,6 @@ def storable(trials: Iterable[Listed]) -> list[dict[str, Any]]:
     return [asdict(trial) for trial in trials]
 
 
-def listed_at(listed: Sequence[Listed], study: optuna.Study, trial: FrozenTrial) -> Listed | None:
-    """What is listed for a trial's place in the study."""
-    index = place(study, trial)
-    return listed[index] if index < len(listed) else None
-
-
 class ListedFirst(BaseSampler):
     """Proposes what is listed at the first places of a study, and what another sampler does after them.
 
@@ -105,16 +99,21 @@ class ListedFirst(BaseSampler):
     Args:
         sampler: for all that is not listed.
         listed: by place.
+
+    Attributes:
+        label: of the trial that is being proposed, where it is listed.
     """
 
     def __init__(self, sampler: BaseSampler, listed: Sequence[Listed]) -> None:
         self._sampler, self._listed = sampler, listed
         self._params: Mapping[str, Any] = {}
+        self.label: str | None = None
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """See Optuna."""
-        listed = listed_at(self._listed, study, trial)
-        self._params = listed.params if listed else {}
+        index = place(study, trial)
+        listed = self._listed[index] if index < len(self._listed) else None
+        self._params, self.label = (listed.params, listed.label) if listed else ({}, None)
         self._sampler.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

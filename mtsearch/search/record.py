@@ -2,9 +2,10 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
+from statistics import stdev
 from typing import Any
 
 import optuna
@@ -13,7 +14,9 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch.objectives import METRICS, Metric
 from mtsearch.search import attributes
-from mtsearch.search.front import FrontRow, finite_rows, hypervolume, knee, pareto_front
+from mtsearch.search.front import FrontRow, feasible, finite_rows, hypervolume, knee, pareto_front
+from mtsearch.search.importance import importances
+from mtsearch.search.passport import runs_of
 from mtsearch.search.study import find, ours
 
 
@@ -24,6 +27,21 @@ class Failure:
     trial: int
     reason: str
     counted: bool
+    kind: attributes.ReasonKind = "model"
+
+
+@dataclass(frozen=True)
+class TrialTime:
+    """When a trial ran, and what it spent its time on.
+
+    Attributes:
+        begun, ended: local time as Optuna keeps it.
+        seconds: by phase, see `mtsearch.trial.TrialResult`; empty where it did not complete.
+    """
+
+    begun: datetime
+    ended: datetime
+    seconds: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -42,7 +60,15 @@ class StudyRecord:
         definition, passport: as stored.
         begun, ended: first start and last end of a trial, local time as Optuna keeps it; None before.
         interrupted: the user ended the run that returned it.
+        stopped: why the run that returned it ended before its budget; empty where it did not.
         repeats: metrics of each seed of a trial, by number, where it was repeated.
+        best_epochs: 1-based epoch whose metrics are the trial's, by number; an old trial without one took its last.
+        listed: where a trial that was not sampled comes from, by number.
+        infeasible: numbers of the complete trials that took more than [constraints] allow.
+        runs: passports of the runs, each with its `begun`; a run like the one before it has none.
+        curves: finished epochs of each trial, by number: `epoch`, `metrics` ..., as in `mtsearch.trial.EpochMetrics`.
+        times: of each trial that has ended, by number.
+        importances: per objective the share of each parameter; empty where they were not asked for or cannot be had.
     """
 
     name: str
@@ -58,7 +84,15 @@ class StudyRecord:
     begun: datetime | None = None
     ended: datetime | None = None
     interrupted: bool = False
+    stopped: str = ""
     repeats: Mapping[int, Sequence[Mapping[str, float]]] = field(default_factory=dict)
+    best_epochs: Mapping[int, int] = field(default_factory=dict)
+    listed: Mapping[int, str] = field(default_factory=dict)
+    infeasible: tuple[int, ...] = ()
+    runs: Sequence[Mapping[str, Any]] = ()
+    curves: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    times: Mapping[int, TrialTime] = field(default_factory=dict)
+    importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def signs(self) -> tuple[float, float]:
@@ -75,6 +109,19 @@ class StudyRecord:
         """The front's knee."""
         return knee(self.front, self.signs)
 
+    @property
+    def seeds(self) -> int:
+        """K, how many seeds a trial is the mean over; 1 where none was repeated."""
+        return max(map(len, self.repeats.values()), default=1)
+
+    def spread(self, trial: int) -> tuple[float, float] | None:
+        """Sample standard deviation of a trial's two objectives over its seeds; None where it was not repeated."""
+        seeds = self.repeats.get(trial, ())
+        if len(seeds) < 2:
+            return None
+        first, second = (stdev(seed[metric.key] for seed in seeds) for metric in self.objectives)
+        return first, second
+
     def baseline_values(self, name: str) -> tuple[float, float]:
         """The two objectives of a baseline."""
         first, second = self.objectives
@@ -83,11 +130,19 @@ class StudyRecord:
     @property
     def hypervolume(self) -> float:
         """The front's share of the box between chance and the ideal; 0 where no baselines are stored."""
+        return self.volume([row.values for row in self.front])
+
+    @property
+    def ideal(self) -> tuple[float, float]:
+        """The best values that there can be."""
+        first, second = (0.0 if metric.direction == "minimize" else 1.0 for metric in self.objectives)
+        return first, second
+
+    def volume(self, values: Sequence[tuple[float, float]]) -> float:
+        """What the hypervolume of these points is."""
         if "chance" not in self.baselines:
             return 0.0
-        ideal = tuple(0.0 if metric.direction == "minimize" else 1.0 for metric in self.objectives)
-        values = [row.values for row in self.front]
-        return hypervolume(values, self.signs, self.baseline_values("chance"), (ideal[0], ideal[1]))
+        return hypervolume(values, self.signs, self.baseline_values("chance"), self.ideal)
 
     def beaten_by(self, row: FrontRow) -> list[str]:
         """Names of the baselines that the trial is better than in both objectives."""
@@ -106,12 +161,18 @@ def read(storage: BaseStorage, name: str | None = None) -> StudyRecord:
     return of(find(storage, name))
 
 
+def read_in_full(storage: BaseStorage, name: str | None = None) -> StudyRecord:
+    """`read`, with the importance of each parameter."""
+    study = find(storage, name)
+    return replace(of(study), importances=importances(study))
+
+
 def read_all(storage: BaseStorage) -> list[StudyRecord]:
     """All studies that mtsearch made, by name."""
     return [of(study) for study in ours(storage)]
 
 
-def of(study: optuna.Study, interrupted: bool = False) -> StudyRecord:
+def of(study: optuna.Study, interrupted: bool = False, stopped: str = "") -> StudyRecord:
     """The record of a study that mtsearch made."""
     stored = study.user_attrs
     trials = study.get_trials(deepcopy=False)
@@ -125,15 +186,29 @@ def of(study: optuna.Study, interrupted: bool = False) -> StudyRecord:
         failures=tuple(_failure(trial) for trial in trials if trial.state == TrialState.FAIL),
         configs={t.number: t.user_attrs[attributes.CONFIG] for t in trials if attributes.CONFIG in t.user_attrs},
         repeats={t.number: t.user_attrs[attributes.REPEATS] for t in trials if attributes.REPEATS in t.user_attrs},
+        best_epochs={
+            t.number: t.user_attrs[attributes.BEST_EPOCH] for t in trials if attributes.BEST_EPOCH in t.user_attrs
+        },
         baselines=stored.get(attributes.BASELINES, {}),
         definition=stored[attributes.DEFINITION],
         passport=stored.get(attributes.PASSPORT, {}),
         begun=min((t.datetime_start for t in trials if t.datetime_start), default=None),
         ended=max((t.datetime_complete for t in trials if t.datetime_complete), default=None),
         interrupted=interrupted,
+        stopped=stopped,
+        listed={t.number: t.user_attrs[attributes.LISTED] for t in trials if attributes.LISTED in t.user_attrs},
+        infeasible=tuple(t.number for t in trials if t.state == TrialState.COMPLETE and not feasible(t)),
+        runs=runs_of(study),
+        curves={t.number: t.user_attrs[attributes.CURVE] for t in trials if attributes.CURVE in t.user_attrs},
+        times={
+            t.number: TrialTime(t.datetime_start, t.datetime_complete, t.user_attrs.get(attributes.SECONDS, {}))
+            for t in trials
+            if t.datetime_start and t.datetime_complete
+        },
     )
 
 
 def _failure(trial: FrozenTrial) -> Failure:
-    text = attributes.reason_of(trial).get("text", "ended from outside")
-    return Failure(trial.number, text, attributes.counts(trial))
+    reason = attributes.reason_of(trial)
+    text, kind = reason.get("text", "ended from outside"), reason.get("kind", "died")
+    return Failure(trial.number, text, attributes.counts(trial), kind)

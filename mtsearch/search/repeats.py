@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from statistics import median
 
 import numpy as np
 
@@ -37,6 +38,7 @@ def _mean_result(results: Sequence[TrialResult]) -> TrialResult:
         results[0],
         metrics=_mean([result.metrics for result in results]),
         curve=tuple(_mean_epoch(epochs) for epochs in curves),
+        best_epoch=round(median(result.best_epoch for result in results)),
         seconds={name: sum(result.seconds[name] for result in results) for name in results[0].seconds},
         repeats=tuple(result.metrics for result in results),
     )
@@ -48,6 +50,7 @@ def _mean_epoch(epochs: Sequence[EpochMetrics]) -> EpochMetrics:
         _mean([epoch.metrics for epoch in epochs]),
         _mean([epoch.losses for epoch in epochs]),
         sum(epoch.seconds for epoch in epochs),
+        _mean([epoch.weights for epoch in epochs]),
     )
 
 

@@ -1,13 +1,14 @@
 """Trials that came to nothing are tried again: same parameters, same place in the study, a bounded number of times."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from mtsearch.machine import is_gone
+from mtsearch.machine import is_gone, lives_here
 from mtsearch.search import attributes
 from mtsearch.search.interrupts import signals_blocked
 
@@ -58,6 +59,10 @@ def give_up_trials_of(
     return numbers
 
 
+# NOTE: a place never changes, and reading all trials takes 2-4 ms on SQLite, several times a trial.
+_places: MutableMapping[optuna.Study, dict[int, int]] = WeakKeyDictionary()
+
+
 def chain(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial]:
     """The attempts before this trial, latest first."""
     earlier = []
@@ -65,6 +70,22 @@ def chain(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[FrozenTrial
         trial = trials[previous]
         earlier.append(trial)
     return earlier
+
+
+def place(study: optuna.Study, trial: FrozenTrial) -> int:
+    """How many trials that are no retries came before it; a retry has the place of its first attempt."""
+    places = _places.setdefault(study, {})
+    if trial.number not in places:
+        trials = study.get_trials(deepcopy=False)
+        first = [trial, *chain(trials, trial)][-1]
+        places[trial.number] = sum(attributes.RETRY_OF not in other.user_attrs for other in trials[: first.number])
+    return places[trial.number]
+
+
+def alive_here(study: optuna.Study) -> list[FrozenTrial]:
+    """The running trials whose process lives on this machine."""
+    signed = [trial for trial in _running(study) if attributes.WORKER in trial.user_attrs]
+    return [trial for trial in signed if lives_here(trial.user_attrs[attributes.WORKER])]
 
 
 def _parameters(trial: FrozenTrial) -> dict[str, Any]:

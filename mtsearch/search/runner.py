@@ -3,7 +3,9 @@
 import math
 import os
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
@@ -14,6 +16,9 @@ from mtsearch.errors import NonFiniteMetric, TrialFailure
 from mtsearch.machine import identity
 from mtsearch.search import attributes
 from mtsearch.search.interrupts import Interrupt, signals_blocked
+from mtsearch.search.limits import constrain, excesses
+from mtsearch.search.listed import ListedFirst
+from mtsearch.search.pruning import Judge, rule_of
 from mtsearch.search.repeats import RepeatedTrainer
 from mtsearch.search.retries import give_up
 from mtsearch.search.space import Space
@@ -24,7 +29,7 @@ _CURVE_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class TrialEnd:
-    """How a trial ended.
+    """How a trial ended: plain values of its own, for whoever logs it elsewhere.
 
     Attributes:
         trial: its number, 0-based.
@@ -33,6 +38,10 @@ class TrialEnd:
         seconds: wall clock from asking to telling.
         counted: whether it used up budget.
         counting: trials of the study that have used up budget.
+        state: `complete`, `pruned` or `fail`.
+        params: what was searched, by name.
+        metrics: every validation metric, by the keys of `objectives.METRICS`; empty where it did not complete.
+        curve: its finished epochs as `{"epoch", "metrics", "losses", "seconds"}`, see `mtsearch.trial.EpochMetrics`.
     """
 
     trial: int
@@ -41,6 +50,10 @@ class TrialEnd:
     seconds: float
     counted: bool
     counting: int
+    state: str
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float] = field(repr=False)
+    curve: Sequence[Mapping[str, Any]] = field(repr=False)
 
 
 class TrialRunner:
@@ -54,6 +67,8 @@ class TrialRunner:
     def __init__(self, definition: StudyDefinition, trainer: Trainer) -> None:
         self._space = Space(definition)
         self._objectives = definition.study.objectives
+        self._limits = definition.constraints
+        self._rule = rule_of(definition.study.pruner)
         self._trainer = RepeatedTrainer(trainer, definition.study.repeats)
 
     def run(self, study: optuna.Study, interrupt: Interrupt) -> TrialEnd:
@@ -62,11 +77,19 @@ class TrialRunner:
         with signals_blocked():
             trial = study.ask()
             trial.set_user_attr(attributes.WORKER, identity(os.getpid()))
-        curve = _CurveWriter(trial, interrupt)
+        judge = Judge(study, trial, self._rule, self._objectives)
+        curve = _CurveWriter(trial, interrupt, judge)
         try:
+            if isinstance(study.sampler, ListedFirst) and study.sampler.label is not None:
+                trial.set_user_attr(attributes.LISTED, study.sampler.label)
             config = self._space.sample(trial)
             trial.set_user_attr(attributes.CONFIG, config.model_dump())
-            self._tell(study, trial, self._trainer.train(config, curve))
+            training = time.perf_counter()
+            result = self._trainer.train(config, curve)
+            if judge.reason and result.stopped:
+                _prune(study, trial, result, judge.reason)
+            else:
+                self._tell(study, trial, result, time.perf_counter() - training)
         except TrialFailure as failure:
             curve.flush()
             with signals_blocked():
@@ -78,7 +101,7 @@ class TrialRunner:
             raise
         return end_of(study, trial.number, time.perf_counter() - begun)
 
-    def _tell(self, study: optuna.Study, trial: optuna.Trial, result: TrialResult) -> None:
+    def _tell(self, study: optuna.Study, trial: optuna.Trial, result: TrialResult, seconds: float) -> None:
         trial.set_user_attr(attributes.CURVE, [asdict(epoch) for epoch in result.curve])
         if result.stopped:
             give_up(study, trial.number, "interrupted", f"interrupted after epoch {len(result.curve)}")
@@ -90,19 +113,21 @@ class TrialRunner:
         trial.set_user_attr(attributes.METRICS, dict(result.metrics))
         trial.set_user_attr(attributes.SECONDS, dict(result.seconds))
         trial.set_user_attr(attributes.PARAMETERS, result.parameters)
+        trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch)
+        constrain(trial, excesses(self._limits, result.parameters, result.seconds.get("train", seconds)))
         if result.repeats:
             trial.set_user_attr(attributes.REPEATS, [dict(metrics) for metrics in result.repeats])
         study.tell(trial, values)
 
 
 class _CurveWriter:
-    """Keeps the learning curve as it comes, and ends the trial where an interrupt asks for it.
+    """Keeps the learning curve as it comes, and ends the trial where the pruner or an interrupt asks for it.
 
     NOTE: a write costs 4-16 ms on SQLite, so that curves of short epochs are written every 2 s and at the end.
     """
 
-    def __init__(self, trial: optuna.Trial, interrupt: Interrupt) -> None:
-        self._trial, self._interrupt = trial, interrupt
+    def __init__(self, trial: optuna.Trial, interrupt: Interrupt, judge: Judge) -> None:
+        self._trial, self._interrupt, self._judge = trial, interrupt, judge
         self._epochs: list[dict[str, Any]] = []
         self._written = time.monotonic()
 
@@ -112,7 +137,7 @@ class _CurveWriter:
         self._epochs.append(asdict(epoch))
         if time.monotonic() - self._written > _CURVE_SECONDS:
             self.flush()
-        return not self._interrupt.requested
+        return not (self._judge.stops(epoch) or self._interrupt.requested)
 
     def flush(self) -> None:
         """Write what has come so far."""
@@ -120,12 +145,34 @@ class _CurveWriter:
         self._written = time.monotonic()
 
 
+def _prune(study: optuna.Study, trial: optuna.Trial, result: TrialResult, reason: str) -> None:
+    with signals_blocked():
+        trial.set_user_attr(attributes.CURVE, [asdict(epoch) for epoch in result.curve])
+        trial.set_user_attr(attributes.SECONDS, dict(result.seconds))
+        trial.set_user_attr(attributes.PRUNED_AT, len(result.curve))
+        trial.set_user_attr(attributes.REASON, attributes.reason("pruned", reason))
+        study.tell(trial, state=TrialState.PRUNED)
+
+
 def end_of(study: optuna.Study, number: int, seconds: float) -> TrialEnd:
     """How a trial that is over ended, as the storage has it."""
-    stored = study.get_trials(deepcopy=False)[number]
+    trials = study.get_trials(deepcopy=False)
+    stored = trials[number]
     values = (stored.values[0], stored.values[1]) if stored.values else None
-    text = attributes.reason_of(stored).get("text", "")
-    return TrialEnd(number, values, text, seconds, attributes.counts(stored), counting(study))
+    # Copied: what a reader of it changes must not change what Optuna keeps in memory.
+    own = deepcopy(stored.user_attrs)
+    return TrialEnd(
+        trial=number,
+        values=values,
+        reason=attributes.reason_of(stored).get("text", ""),
+        seconds=seconds,
+        counted=attributes.counts(stored),
+        counting=sum(map(attributes.counts, trials)),
+        state=stored.state.name.lower(),
+        params=dict(stored.params),
+        metrics=own.get(attributes.METRICS, {}),
+        curve=own.get(attributes.CURVE, ()),
+    )
 
 
 def counting(study: optuna.Study) -> int:

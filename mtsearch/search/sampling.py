@@ -125,9 +125,11 @@ class SeededSampler(BaseSampler):
 
 def _is_there(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, Any]) -> bool:
     """Whether another trial, of which this one is no retry, has these parameters."""
+    if not params:
+        return False
     trials = study.get_trials(deepcopy=False)
     own = {trial.number, *(earlier.number for earlier in chain(trials, trial))}
-    return bool(params) and any(params.items() <= other.params.items() for other in trials if other.number not in own)
+    return any(params.items() <= other.params.items() for other in trials if other.number not in own)
 
 
 class _Point(QMCSampler):

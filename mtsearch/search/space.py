@@ -7,7 +7,7 @@ import optuna
 
 from mtsearch.config import TrialConfig
 from mtsearch.definition import Choices, Parameter, Scalar, StudyDefinition
-from mtsearch.searchable import FIELDS, config_of, default_of, kind_of
+from mtsearch.study_file.searchable import FIELDS, config_of, default_of, kind_of
 
 
 class Space:

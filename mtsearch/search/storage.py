@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from mtsearch.errors import StorageError
+from mtsearch.errors import StorageError, StudyNotFound
 from mtsearch.search.storage_url import (
     MOUNTS,
     masked,
@@ -34,9 +34,11 @@ __all__ = [
     "open_outdated",
     "open_reader",
     "open_writer",
+    "reading",
     "resolve_url",
     "sqlite_path",
     "storage_errors",
+    "writing",
 ]
 
 BUSY_SECONDS = 60
@@ -140,6 +142,28 @@ def open_outdated(url: str) -> RDBStorage:
         return RDBStorage(url, _engine_options(url), skip_compatibility_check=True, skip_table_creation=True)
 
 
+@contextmanager
+def reading(url: str) -> Iterator[RDBStorage]:
+    """`open_reader` and `storage_errors`; the connections are closed after it."""
+    with storage_errors(url):
+        storage = open_reader(url)
+        try:
+            yield storage
+        finally:
+            storage.engine.dispose()
+
+
+@contextmanager
+def writing(url: str) -> Iterator[RDBStorage]:
+    """`open_writer` of what is there, `storage_errors`, and `checkpoint` after it."""
+    with storage_errors(url):
+        storage = open_writer(url)
+        try:
+            yield storage
+        finally:
+            checkpoint(storage)
+
+
 def checkpoint(storage: BaseStorage) -> None:
     """Close this process's connections and bring SQLite's write-ahead log into the database file.
 
@@ -239,14 +263,14 @@ def _has_tables(url: str, options: dict[str, Any]) -> bool:
 
 def _require_tables(url: str, options: dict[str, Any]) -> None:
     if not _has_tables(url, options):
-        raise StorageError(f"{masked(url)} holds no studies", "`mtsearch run` makes the first")
+        raise StudyNotFound(f"{masked(url)} holds no studies", "`mtsearch run` makes the first")
 
 
 def _require_file(path: Path) -> None:
     if path.is_dir():
         raise StorageError(f"{path} is a folder", "name a file in it with --storage")
     if not path.exists():
-        raise StorageError(f"no database at {path}", "`mtsearch run` makes one")
+        raise StudyNotFound(f"no database at {path}", "`mtsearch run` makes one")
 
 
 def _prepare_file(path: Path, create: bool) -> None:

@@ -1,9 +1,8 @@
 """Studies in a storage: begun, continued, found."""
 
-import logging
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -14,15 +13,15 @@ from optuna.storages import BaseStorage
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import StudyMismatch, StudyNotFound
 from mtsearch.objectives import METRICS
-from mtsearch.search.attributes import BASELINES, DEFINITION, LISTED, PASSPORT
-from mtsearch.search.passport import differences
+from mtsearch.search.attributes import BASELINES, DEFINITION, LISTED_TRIALS, PASSPORT, POPULATION, WARM_START
+from mtsearch.search.listed import ListedFirst, WarmStart, listed_trials, storable, stored_listed
+from mtsearch.search.passport import record_run
+from mtsearch.search.resume import require_same_data, require_same_definition
 from mtsearch.search.retries import give_up_the_dead
 from mtsearch.search.sampling import make_sampler
-from mtsearch.search.space import Space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-_logger = logging.getLogger("mtsearch")
 _DESCRIBE_SECONDS = 10
 
 
@@ -31,10 +30,14 @@ def begin_or_continue(
     definition: StudyDefinition,
     passport: Mapping[str, Any],
     baselines: Mapping[str, Mapping[str, float]],
+    warm_start: WarmStart | None = None,
+    *,
+    trials: int,
 ) -> optuna.Study:
-    """The definition's study: a new one with its listed trials queued, or the one that is there.
+    """The definition's study: a new one that knows what it runs first, or the one that is there.
 
-    Whatever was running when its process died is given up and queued again.
+    Whatever was running when its process died is given up and queued again. `trials`, how many are asked for, gives a
+    new study of a genetic sampler its population, which it keeps.
 
     Raises:
         StudyMismatch: a study of that name has another definition, or other data or another split, or is not ours.
@@ -43,15 +46,17 @@ def begin_or_continue(
     directions = [METRICS[key].direction for key in definition.study.objectives]
     try:
         optuna.create_study(study_name=name, storage=storage, directions=directions)
-        study, created = join(storage, definition), True
+        created = True
     except DuplicatedStudyError:
-        study, created = join(storage, definition), False
+        created = False
+    study = optuna.load_study(study_name=name, storage=storage)
     if created or not _is_described(study):
-        _describe(study, definition, passport, baselines)
-    _require_same(study, definition, passport)
-    _queue_listed(study, Space(definition).listed)
+        _describe(study, definition, passport, baselines, warm_start, trials)
+    require_same_definition(study, definition, warm_start.study if warm_start else None)
+    require_same_data(study, passport)
+    record_run(study, passport)
     give_up_the_dead(study)
-    return study
+    return join(storage, definition)
 
 
 def _is_described(study: optuna.Study) -> bool:
@@ -73,8 +78,9 @@ def _is_described(study: optuna.Study) -> bool:
 
 def join(storage: BaseStorage, definition: StudyDefinition) -> optuna.Study:
     """The definition's study, which exists, with its sampler."""
-    sampler = make_sampler(definition.study.sampler, definition.study.seed)
-    return optuna.load_study(study_name=definition.study.name, storage=storage, sampler=sampler)
+    study = optuna.load_study(study_name=definition.study.name, storage=storage)
+    study.sampler = ListedFirst(make_sampler(definition), stored_listed(study))
+    return study
 
 
 def ours(storage: BaseStorage) -> list[optuna.Study]:
@@ -112,6 +118,8 @@ def _describe(
     definition: StudyDefinition,
     passport: Mapping[str, Any],
     baselines: Mapping[str, Mapping[str, float]],
+    warm_start: WarmStart | None,
+    trials: int,
 ) -> None:
     """Write what makes it ours, the definition last: a study that has one has the rest."""
     with warnings.catch_warnings():
@@ -119,31 +127,10 @@ def _describe(
         study.set_metric_names(list(definition.study.objectives))
     study.set_user_attr(PASSPORT, dict(passport))
     study.set_user_attr(BASELINES, {name: dict(metrics) for name, metrics in baselines.items()})
+    study.set_user_attr(LISTED_TRIALS, storable(listed_trials(definition, warm_start)))
+    if warm_start:
+        study.set_user_attr(WARM_START, warm_start.study)
+    population = definition.study.sampler.population(trials)
+    if population is not None:
+        study.set_user_attr(POPULATION, population)
     study.set_user_attr(DEFINITION, definition.resolved())
-
-
-def _queue_listed(study: optuna.Study, listed: Sequence[Mapping[str, Any]]) -> None:
-    """Queue the listed trials that are not there yet, each under its index."""
-    present = {trial.user_attrs.get(LISTED) for trial in study.get_trials(deepcopy=False)}
-    for index, params in enumerate(listed):
-        if index not in present:
-            study.enqueue_trial(dict(params), user_attrs={LISTED: index})
-
-
-def _require_same(study: optuna.Study, definition: StudyDefinition, passport: Mapping[str, Any]) -> None:
-    stored: Mapping[str, Any] = study.user_attrs[PASSPORT]
-    found = list(differences(_comparable(study.user_attrs[DEFINITION]), _comparable(definition.resolved())))
-    for part in ("data", "split"):
-        found += [f"{part} {line}" for line in differences(stored[part], passport[part])]
-    if found:
-        raise StudyMismatch(
-            f"study {study.study_name!r} was begun with another definition or other data ({'; '.join(found)})",
-            "give the new one a name with --study NAME, or undo the difference",
-        )
-    for line in differences(stored, passport):
-        _logger.warning("this run differs from the one that began the study: %s", line)
-
-
-def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
-    """What the numbers depend on: the same data may be had from several places, as their fingerprint tells."""
-    return {key: value for key, value in definition.items() if key not in ("data", "published")}

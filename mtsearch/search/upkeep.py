@@ -9,11 +9,11 @@ from sqlalchemy import column, select, table, update
 from sqlalchemy.engine import Connection
 
 from mtsearch.definition import StudySection
-from mtsearch.definition_errors import shown
 from mtsearch.errors import DefinitionError, StorageError
 from mtsearch.search.attributes import DEFINITION, WORKER
 from mtsearch.search.retries import alive_here
 from mtsearch.search.study import find
+from mtsearch.study_file.mistakes import shown
 
 # Optuna's tables, the columns that its migrations have never touched.
 _STUDIES = table("studies", column("study_id"), column("study_name"))

@@ -230,7 +230,7 @@ def _work(job: Job, parent: Connection) -> None:
 
 
 def _serve(job: Job, parent: Connection) -> None:
-    split = make_split(load(job.definition.data), job.definition.split)
+    split = make_split(load(job.definition.data, job.definition.split), job.definition.split)
     trainer, description = job.make_trainer(split, job.threads)
     parent.send(description)
     runner = TrialRunner(job.definition, trainer)

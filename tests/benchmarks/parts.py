@@ -78,7 +78,8 @@ def replay(trainer: JointTrainer, split: Split) -> tuple[list[float], dict[str, 
 
 def initial_weights(split: Split) -> dict[str, Any]:
     """What mtsearch starts `CHECKED` with, by the rival's layers in order."""
-    # NOTE: not Device.default(), which sets threads: a rival runs with those that TensorFlow takes by itself. Two inter-op
+    # NOTE: not Device.default(), which sets threads: a rival runs with those that TensorFlow takes by itself. Two
+    # inter-op
     # threads in place of one make the published model take up to twice the time on 2 cores.
     compiled = JointTrainer(split, Device("/CPU:0", 0, "as TensorFlow starts"))._model_of(CHECKED)
     compiled.reset(CHECKED)

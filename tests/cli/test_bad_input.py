@@ -33,7 +33,7 @@ def one_line(err: str) -> str:
         (["run", "gone.toml"], "gone.toml: no such file"),
         (["run", "ml-100k", "--set", "space.learning_rte.low=1"], "space.learning_rte"),
         (["run", "ml-100k", "--set", "study.sede=1"], "did you mean 'seed'?"),
-        (["run", "ml-100k", "--sampler", "cmaes"], "'tpe' or 'random'"),
+        (["run", "ml-100k", "--sampler", "cmaes"], "'cmaes' searches for one objective"),
         (["run", "--storage", "nosql://x"], "nosql://x"),
         (["run", "--set", "data.source=movielens/100"], "movielens/100k"),
         (["front"], "no database at"),

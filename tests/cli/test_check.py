@@ -9,8 +9,8 @@ import pytest
 
 from mtsearch.config import TrialConfig
 from mtsearch.definition import StudyDefinition
-from mtsearch.definition_file import shipped
-from mtsearch.estimate import seconds_of_a_trial, trial_seconds
+from mtsearch.study_file.estimate import seconds_of_a_trial, trial_seconds
+from mtsearch.study_file.reading import shipped
 
 from .conftest import Command
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 
 from mtsearch.objectives import METRICS
 from mtsearch.search.front import FrontRow
-from mtsearch.search.record import Failure, StudyRecord
+from mtsearch.search.record import Failure, StudyRecord, TrialTime
 
 BASELINES = {
     "chance": {"rmse": 1.129, "top_100": 0.060, "mae": 0.944},
@@ -46,16 +46,60 @@ def record(
     return replace(plain, **changes)
 
 
-def realistic(seed: int = 0) -> StudyRecord:
-    """50 complete trials of a two-loss model, the last with an RMSE of 500, and two failures."""
+def realistic(seed: int = 0, trials: int = 50) -> StudyRecord:
+    """Complete trials of a two-loss model, the last with an RMSE of 500, and two failures."""
     random = np.random.default_rng(seed)
-    rows = [_sampled(number, random) for number in range(49)]
+    rows = [_sampled(number, random) for number in range(trials - 1)]
     failed = (
-        Failure(50, "non-finite loss at epoch 2, step 14; lower learning_rate", counted=True),
-        Failure(51, "ended from outside", counted=False),
+        Failure(trials, "non-finite loss at epoch 2, step 14; lower learning_rate", counted=True),
+        Failure(trials + 1, "ended from outside", counted=False),
     )
-    states = {"complete": 50, "fail": 2}
-    return record([*rows, row(49, 500.0, 0.07)], failures=failed, states=states, counting=51)
+    states = {"complete": trials, "fail": 2}
+    return record([*rows, row(trials - 1, 500.0, 0.07)], failures=failed, states=states, counting=trials + 1)
+
+
+def with_history(study: StudyRecord, epochs: int = 10) -> StudyRecord:
+    """The same with learning curves, times, importances and a space: 10 s from begin to begin, 8 to 10 s each."""
+    begun = datetime(2025, 3, 1, 9, 30)
+    curves = {each.trial: [_epoch(each, epoch) for epoch in range(1, epochs + 1)] for each in study.rows}
+    times = {
+        each.trial: TrialTime(
+            begun + timedelta(seconds=10 * each.trial),
+            begun + timedelta(seconds=10 * each.trial + 8 + each.trial % 3),
+            {"prepare": 1.0 + each.trial % 2, "train": 5.0, "evaluate": 1.0},
+        )
+        for each in study.rows
+    }
+    space = {
+        "loss_ratio": {"low": -2.0, "high": 2.0},
+        "embedding_size": {"choices": [16, 32, 64, 128]},
+        "learning_rate": {"low": 0.01, "high": 1.0, "log": True},
+    }
+    shares = {"loss_ratio": 0.6, "learning_rate": 0.3, "embedding_size": 0.1}
+    return replace(
+        study,
+        curves=curves,
+        times=times,
+        importances={metric.key: shares for metric in study.objectives},
+        definition={**study.definition, "space": space},
+    )
+
+
+def _epoch(row: FrontRow, epoch: int) -> dict[str, Any]:
+    return {"epoch": epoch, "metrics": {"rmse": row.values[0] + 0.3 / epoch, "top_100": row.values[1] - 0.05 / epoch}}
+
+
+def repeated(seeds: int = 3) -> StudyRecord:
+    """The realistic study, each trial the mean over seeds whose objectives lie around its own."""
+    study, random = realistic(), np.random.default_rng(1)
+    metrics = {
+        each.trial: [
+            {"rmse": each.values[0] + rmse, "top_100": each.values[1] + top}
+            for rmse, top in zip(random.normal(0, 0.012, seeds), random.normal(0, 0.006, seeds), strict=True)
+        ]
+        for each in study.rows
+    }
+    return replace(study, repeats=metrics)
 
 
 def _sampled(number: int, random: np.random.Generator) -> FrontRow:

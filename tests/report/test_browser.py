@@ -12,7 +12,7 @@ import pytest
 
 from mtsearch.report.page import write_page
 from mtsearch.search.record import StudyRecord
-from tests.report.records import hostile, realistic, record
+from tests.report.records import hostile, realistic, record, repeated, with_history
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -76,6 +76,92 @@ def hover(page: "Page", trace: str, index: int) -> str:
     return page.text_content(".hoverlayer") or ""
 
 
+def scroll_through(page: "Page") -> None:
+    """Figures are drawn when they come into view."""
+    for place in page.locator(".figure").all():
+        place.scroll_into_view_if_needed()
+        place.locator(".main-svg").first.wait_for()
+
+
+def test_every_figure_is_drawn_when_it_comes_into_view(browser: "Browser", tmp_path: Path) -> None:
+    with opened(browser, with_history(realistic()), tmp_path) as page:
+        figures = page.locator(".figure").count()
+        assert figures == 13
+        assert page.locator(".figure .plot.js-plotly-plot").count() < figures
+        scroll_through(page)
+        assert page.locator(".figure .plot.js-plotly-plot").count() == figures
+        titles = page.evaluate(
+            "[...document.querySelectorAll('.figure .plot')].map(each => each.layout.xaxis.title.text).join()"
+        )
+        assert "complete trials, in the order of their ends" in titles
+        assert "wall clock (seconds)" in page.inner_text("#time")
+
+
+def test_choosing_a_parameter_colours_the_front(browser: "Browser", tmp_path: Path) -> None:
+    study = with_history(realistic())
+    front = "document.querySelector('.plot').data.find(each => each.name === 'front')"
+    with opened(browser, study, tmp_path) as page:
+        before = page.locator(".scatterlayer .trace").nth(1).locator(".point").first.get_attribute("style")
+        page.select_option("#colour", label="learning_rate")
+        page.wait_for_selector(".plot .colorbar, .plot .infolayer .cbtitle")
+        shown = page.evaluate(f"[{front}.customdata, {front}.marker.color]")
+        learning_rates = {row.trial: row.params["learning_rate"] for row in study.rows}
+        assert [10**value for value in shown[1]] == pytest.approx([learning_rates[t] for t in shown[0]], rel=1e-4)
+        assert "learning_rate" in (page.text_content(".plot .infolayer >> nth=0") or "")
+        assert before != page.locator(".scatterlayer .trace").nth(1).locator(".point").first.get_attribute("style")
+        page.select_option("#colour", label="embedding_size")
+        ticks = page.evaluate(f"{front}.marker.colorbar.ticktext")
+        assert ticks == ["16", "32", "64", "128"]
+        page.select_option("#colour", value="")
+        assert page.evaluate(f"{front}.marker.color") == "#0072B2"
+        assert page.locator(".plot .infolayer .cbtitle").count() == 0
+
+
+def test_a_click_shows_curve_and_command_which_can_be_copied(browser: "Browser", tmp_path: Path) -> None:
+    study = with_history(realistic())
+    with opened(browser, study, tmp_path) as page:
+        assert page.inner_text("#trial-name").startswith("trial 43, knee: ")  # where nothing was clicked yet
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        hover(page, "front", 0)
+        page.mouse.down()
+        page.mouse.up()
+        chosen = study.front[0]
+        page.wait_for_selector(f"#trial[data-trial='{chosen.trial}']")
+        assert page.inner_text("#trial-name").startswith(f"trial {chosen.trial}: RMSE {chosen.values[0]:.4g} and ")
+        assert f"embedding_size {chosen.params['embedding_size']}" in page.inner_text("#trial-params")
+        curve = page.evaluate("[...document.querySelectorAll('#trial-curves .plot')].map(each => each.data[0].y)")
+        stored = [[e["metrics"][m.key] for e in study.curves[chosen.trial]] for m in study.objectives]
+        assert curve == [pytest.approx(values, rel=1e-4) for values in stored]
+        page.click("#copy")
+        page.wait_for_function("document.querySelector('#copy').textContent === 'Copied'")
+        command = f"mtsearch export --study ml-100k --pick trial:{chosen.trial} -o best.toml"
+        assert page.evaluate("navigator.clipboard.readText()") == command
+
+
+def test_a_finger_chooses_a_trial_too(browser: "Browser", tmp_path: Path) -> None:
+    study = with_history(realistic())
+    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    with opened(browser, study, tmp_path, **phone) as page:
+        page.locator(".scatterlayer .trace").nth(1).locator(".point").nth(1).tap(force=True)
+        page.wait_for_selector(f"#trial[data-trial='{study.front[1].trial}']")
+
+
+def test_a_thousand_trials_open_and_answer(browser: "Browser", tmp_path: Path) -> None:
+    study = with_history(realistic(trials=1000))
+    with opened(browser, study, tmp_path) as page:
+        assert f"trial {study.front[0].trial}" in hover(page, "front", 0)
+        scroll_through(page)
+
+
+def test_without_plotly_the_page_says_so(browser: "Browser", tmp_path: Path) -> None:
+    page = browser.new_page()
+    page.route("https://**", lambda route: route.abort())
+    page.goto(write_page(realistic(), tmp_path, plotlyjs="cdn").as_uri())
+    assert "plotly.js could not be loaded" in page.inner_text(".trouble-note")
+    assert "trial 43" in page.inner_text("#table")
+    page.close()
+
+
 def test_the_plot_is_drawn_without_a_complaint(browser: "Browser", tmp_path: Path) -> None:
     study = realistic()
     with opened(browser, study, tmp_path) as page:
@@ -98,6 +184,25 @@ def test_hovering_names_the_trial_and_its_parameters(browser: "Browser", tmp_pat
         assert "biases, baseline" in hover(page, "biases", 0)
 
 
+def test_bars_over_seeds_are_drawn_inside_the_plot(browser: "Browser", tmp_path: Path) -> None:
+    study = repeated()
+    with opened(browser, study, tmp_path) as page:
+        front = page.locator(".scatterlayer .trace").nth(1)
+        assert front.locator(".errorbar .xerror").count() == front.locator(".errorbar .yerror").count()
+        assert front.locator(".errorbar .xerror").count() == len(study.front)
+        assert "bars: standard deviation over 3 seeds" in page.inner_text(".plot")
+        frame = page.locator(".plot .nsewdrag").bounding_box()
+        assert frame is not None
+        for bar in front.locator(".errorbar path").all():
+            box = bar.bounding_box()
+            assert box is not None
+            assert frame["x"] <= box["x"]
+            assert box["x"] + box["width"] <= frame["x"] + frame["width"]
+            assert frame["y"] <= box["y"]
+            assert box["y"] + box["height"] <= frame["y"] + frame["height"]
+        assert "± " in hover(page, "front", 0)
+
+
 def test_double_click_shows_all(browser: "Browser", tmp_path: Path) -> None:
     with opened(browser, realistic(), tmp_path) as page:
         page.locator(".plot .nsewdrag").dblclick()
@@ -115,12 +220,17 @@ def test_hostile_text_is_inert(browser: "Browser", tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("study", [realistic(), hostile(), record()], ids=["realistic", "hostile", "empty"])
+@pytest.mark.parametrize(
+    "study",
+    [with_history(realistic()), with_history(hostile()), record(), repeated()],
+    ids=["realistic", "hostile", "empty", "repeated"],
+)
 def test_a_phone_needs_no_sideways_scrolling(
     browser: "Browser", tmp_path: Path, study: StudyRecord, scheme: str
 ) -> None:
     phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
     with opened(browser, study, tmp_path, color_scheme=scheme, **phone) as page:
+        scroll_through(page)
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         assert page.locator(".plot .main-svg").first.bounding_box()["width"] <= 390  # type: ignore[index]
 

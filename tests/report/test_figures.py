@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from mtsearch.report.figures import figure_json, front_figure, hover_text
+from mtsearch.report.figures import front_figure, hover_text
 from mtsearch.report.front_view import front_view
 from mtsearch.search.record import StudyRecord
-from tests.report.records import HOSTILE, hostile, realistic, record, row
+from tests.report.records import HOSTILE, hostile, realistic, record, repeated, row
 
 
 def drawn(study: StudyRecord) -> dict[str, Any]:
-    figure: dict[str, Any] = json.loads(figure_json(front_figure(study)))
+    figure: dict[str, Any] = json.loads(front_figure(study).to_json())
     return figure
 
 
@@ -68,18 +68,27 @@ def test_hover_names_trial_objectives_parameters_and_other_metrics() -> None:
     ]  # fmt: skip
 
 
+def test_bars_are_the_spreads_in_both_objectives() -> None:
+    study = repeated()
+    view, by_name = front_view(study), traces(study)
+    for name, rows in {"front": view.front, "trials": view.dominated}.items():
+        ends = zip(by_name[name]["error_x"]["array"], by_name[name]["error_y"]["array"], strict=True)
+        assert list(ends) == [study.spread(each.trial) for each in rows]
+    assert not [key for name in ("knee", "biases") for key in by_name[name] if key.startswith("error")]
+    assert "error_x" not in traces(realistic())["front"]
+
+
+def test_hover_says_the_spread() -> None:
+    study = record([row(0, 1.1, 0.2)], repeats={0: [{"rmse": each, "top_100": 0.2} for each in (1.0, 1.1, 1.2)]})
+    assert "RMSE: 1.1 ± 0.1<br>top-100 accuracy: 0.2 ± 0" in hover_text(study.rows[0], front_view(study))
+
+
 def test_hostile_text_is_escaped_wherever_plotly_shows_text() -> None:
     allowed = re.compile(r"</?(b|i)>|<br>")
     shown = [allowed.sub("", text) for text in texts(drawn(hostile()))]
     assert any("&lt;img src=x onerror=alert(1)&gt; &amp; " in text for text in shown)
     # `name` of a shape is an identifier that is never shown.
     assert not [text for text in shown if "<" in text and text != HOSTILE]
-
-
-def test_json_cannot_end_its_script_element() -> None:
-    text = figure_json(front_figure(hostile()))
-    assert not set("<>&") & set(text)
-    assert "\\u003c" in text
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtsearch.report.front_view import FrontView, axis_range, front_view
-from tests.report.records import BASELINES, realistic, record, row
+from tests.report.records import BASELINES, realistic, record, repeated, row
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
 
@@ -32,6 +32,31 @@ def test_an_outlier_does_not_stretch_the_view_and_is_counted() -> None:
     assert width(view, 0) < 0.5
     assert (view.outside, view.outside_front) == (1, 0)
     assert view.notes == ("1 trial outside the view", "double click shows all")
+
+
+def test_bars_of_the_front_are_in_view_and_said() -> None:
+    study = repeated()
+    view = front_view(study)
+    assert view.ranges is not None
+    assert view.notes[0] == "bars: standard deviation over 3 seeds"
+    assert len(view.spreads) == len(study.rows)
+    for point in view.front:
+        for value, spread, (low, high) in zip(point.values, view.spreads[point.trial], view.ranges, strict=True):
+            assert spread > 0
+            assert low < value - spread < value + spread < high
+
+
+def test_a_bar_widens_the_view() -> None:
+    seeds = [{"rmse": 0.95 + shift, "top_100": 0.25} for shift in (-0.2, 0.2)]
+    before, after = (front_view(record([row(0, 0.95, 0.25)], repeats=each)) for each in ({}, {0: seeds}))
+    assert before.spreads == {}
+    assert after.spreads[0] == pytest.approx((0.2 * 2**0.5, 0.0))  # two seeds: |a - b| / sqrt(2)
+    assert width(after, 0) > width(before, 0)
+
+
+def test_one_seed_has_no_spread() -> None:
+    view = front_view(record([row(0, 0.95, 0.25)], repeats={0: [{"rmse": 0.95, "top_100": 0.25}]}))
+    assert (view.spreads, view.notes) == ({}, ())
 
 
 def test_without_outliers_everything_is_in_view_and_nothing_is_said() -> None:

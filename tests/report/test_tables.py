@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtsearch.report.tables import baseline_table, front_csv, front_rows, front_table, table_rows
-from tests.report.records import BASELINES, HOSTILE, hostile, realistic, record, row
+from tests.report.records import BASELINES, HOSTILE, hostile, realistic, record, repeated, row
 
 
 def printed(table: Table, width: int = 400) -> list[str]:
@@ -70,6 +71,37 @@ def test_front_table_fits_eighty_columns() -> None:
     assert any("biases" in line and "*0.9420" in line for line in lines)
 
 
+def test_spread_over_seeds_stands_behind_its_mean() -> None:
+    seeds = [{"rmse": rmse, "top_100": 0.2} for rmse in (1.0, 1.1, 1.2)]  # deviations -0.1, 0, 0.1: 0.02 / 2
+    study = record([row(0, 1.1, 0.2, size=64), row(1, 1.2, 0.3, size=32)], repeats={0: seeds})
+    lines = printed(front_table(study))
+    assert next(line for line in lines if "trial 0" in line).split() == [
+        "trial", "0", "◆", "1.1000", "±0.1000", "0.2000", "±0.0000", "64",
+    ]  # fmt: skip
+    assert "±" not in next(line for line in lines if "trial 1" in line)
+    assert "0.9420*" in next(line for line in lines if "biases" in line)
+    assert " ".join(" ".join(lines).split()).endswith("mean ± standard deviation over 3 seeds")
+    assert "±" not in "".join(printed(front_table(realistic())))
+
+
+def test_spread_keeps_json_and_csv_as_they_are() -> None:
+    assert front_rows(repeated()) == front_rows(realistic())
+    assert front_csv(repeated()) == front_csv(realistic())
+
+
+def test_front_table_with_spreads_fits_eighty_columns() -> None:
+    study = repeated()
+    wider = replace(study, rows=tuple(replace(each, params={**each.params, "epochs": 10}) for each in study.rows))
+    lines = printed(front_table(wider), width=80)
+    at = next(number for number, line in enumerate(lines) if "trial 43" in line)
+    assert lines[at].split()[3:5] == ["0.9952", "0.2701"]
+    assert [each.spread for each in table_rows(study) if each.name == "trial 43"] == [study.spread(43)]
+    assert [word for word in " ".join(lines[at : at + 2]).split() if word.startswith("±")] == [
+        f"±{value:.4f}" for value in study.spread(43) or ()
+    ]
+    assert all(len(line) <= 80 for line in lines)
+
+
 def test_rich_markup_and_terminal_escapes_are_text() -> None:
     lines = "\n".join(printed(front_table(hostile())))
     assert lines.count("[red]x[/red]") == lines.count(HOSTILE) > 10
@@ -85,8 +117,9 @@ def test_front_table_of_small_studies(rows: tuple[()]) -> None:
 
 def test_baseline_table_has_each_metric_with_its_best() -> None:
     objectives = record().objectives
-    lines = [line for line in printed(baseline_table(BASELINES, objectives)) if " is better " in line]
-    best = {line.split(",")[0].strip(): line.split()[-1] for line in lines}
+    lines = [line for line in printed(baseline_table(BASELINES, objectives), width=80) if "↓ " in line or "↑ " in line]
+    best = {re.split("[↓↑]", line)[0].strip(): line.split()[-1] for line in lines}
+    assert not [line for line in lines if "…" in line]
     assert best["RMSE (stars)"] == "biases"
     assert best["top-100 accuracy"] == "popularity"
     assert best["MAE (stars)"] == "biases"

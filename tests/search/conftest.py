@@ -44,9 +44,14 @@ def new_postgres(postgres_server: Any) -> Callable[[], str]:
 @pytest.fixture
 def data(tmp_path: Path) -> str:
     """A small ml-100k folder: 40 users, 30 items."""
+    return small_data(tmp_path)
+
+
+def small_data(folder: Path) -> str:
+    """Make it in this folder."""
     rows = [f"{u}\t{i}\t{1 + (u * i) % 5}\t{880000000 + u}" for u in range(1, 41) for i in range(1, 31) if (u + i) % 3]
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "u.data").write_text("\n".join(rows) + "\n")
+    (folder / "data").mkdir()
+    (folder / "data" / "u.data").write_text("\n".join(rows) + "\n")
     items = [f"{i}|Film {i} (1990)|01-Jan-1990||http://x|" + "|".join("0" * 19) for i in range(1, 31)]
-    (tmp_path / "data" / "u.item").write_text("\n".join(items) + "\n", encoding="latin-1")
-    return str(tmp_path / "data")
+    (folder / "data" / "u.item").write_text("\n".join(items) + "\n", encoding="latin-1")
+    return str(folder / "data")

@@ -8,7 +8,7 @@ from typing import Any
 from wsgiref.util import setup_testing_defaults
 
 import optuna
-import optuna_dashboard  # type: ignore[import-untyped] # it has no py.typed
+import optuna_dashboard
 import pytest
 
 from mtsearch.config import TrialConfig

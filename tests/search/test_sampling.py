@@ -13,11 +13,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch import StudyDefinition, api
 from mtsearch.errors import DefinitionError
-from mtsearch.sampler_options import OPTIONS, Sampler
 from mtsearch.search.sampling import make_sampler
 from mtsearch.search.space import Space
 from mtsearch.search.storage import open_writer, resolve_url
 from mtsearch.search.study import join
+from mtsearch.study_file.sampler import OPTIONS, Sampler
 
 from .test_run import SPACE, define, go, send_at, trials_of
 from .trainers import FormulaTrainer, slow_formula

@@ -29,7 +29,7 @@ def pid_of(trial: optuna.trial.FrozenTrial) -> int:
 
 def test_exactly_the_trials_asked_for_by_several_processes(data: str, tmp_path: Path) -> None:
     ends: list[TrialEnd] = []
-    record = go(data, tmp_path / "a.db", 20, observer=ends.append)
+    record = go(data, tmp_path / "a.db", 20, on_trial=ends.append)
     trials = trials_of(tmp_path / "a.db")
     assert record.counting == len(trials) == len(ends) == 20
     assert [end.counting for end in ends] == sorted(end.counting for end in ends)
@@ -48,7 +48,7 @@ def test_killed_worker_is_replaced_and_its_trial_tried_again(data: str, tmp_path
             killed.append(running[0].number)
             os.kill(pid_of(running[0]), signal.SIGKILL)
 
-    record = go(data, tmp_path / "a.db", 15, observer=kill_once)
+    record = go(data, tmp_path / "a.db", 15, on_trial=kill_once)
     trials = trials_of(tmp_path / "a.db")
     assert record.counting == 15
     assert not [t for t in trials if t.state == TrialState.RUNNING]
@@ -78,7 +78,7 @@ def signalled_at(trial: int, signals: list[int]) -> Callable[[TrialEnd], None]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_to_the_whole_group_ends_every_workers_trial(data: str, tmp_path: Path, number: int) -> None:
-    record = go(data, tmp_path / "a.db", 10_000, observer=signalled_at(4, [number]))
+    record = go(data, tmp_path / "a.db", 10_000, on_trial=signalled_at(4, [number]))
     assert record.interrupted
     assert "running" not in record.states
     assert 0 < record.counting < 10_000
@@ -86,7 +86,7 @@ def test_signal_to_the_whole_group_ends_every_workers_trial(data: str, tmp_path:
 
 def test_second_interrupt_leaves_no_trial_running(data: str, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        go(data, tmp_path / "a.db", 10_000, observer=signalled_at(4, [signal.SIGINT, signal.SIGINT]))
+        go(data, tmp_path / "a.db", 10_000, on_trial=signalled_at(4, [signal.SIGINT, signal.SIGINT]))
     states = {trial.state for trial in trials_of(tmp_path / "a.db")}
     assert TrialState.RUNNING not in states
     assert go(data, tmp_path / "a.db", 2).counting >= 6

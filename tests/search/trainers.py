@@ -73,3 +73,18 @@ def murderous(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mappi
         time.sleep(0.05)
 
     return FormulaTrainer(kill), {"device": "formula", "threads": threads}
+
+
+def quick_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
+    """The same, 0.02 s an epoch."""
+    return FormulaTrainer(lambda _config, _epoch: time.sleep(0.02)), {"device": "formula", "threads": threads}
+
+
+class _Constant(FormulaTrainer):
+    def train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool]) -> TrialResult:
+        return super().train(config.model_copy(update={"learning_rate": 0.1, "retrieval_weight": 0.1}), on_epoch)
+
+
+def constant_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
+    """Every trial as good as every other, 0.05 s an epoch."""
+    return _Constant(lambda _config, _epoch: time.sleep(0.05)), {"device": "formula", "threads": threads}

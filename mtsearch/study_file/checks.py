@@ -6,10 +6,10 @@ from itertools import combinations, islice
 
 from pydantic import ValidationError
 
-from mtsearch import loss_ratio
-from mtsearch.definition_errors import config_error, shown
-from mtsearch.parameters import Choices, Parameter, Scalar
-from mtsearch.searchable import check_value, config_of, default_of, kind_of
+from mtsearch.study_file import loss_ratio
+from mtsearch.study_file.mistakes import config_error, shown
+from mtsearch.study_file.parameters import Choices, Parameter, Scalar
+from mtsearch.study_file.searchable import check_value, config_of, default_of, kind_of
 
 MOST_COMBINATIONS = 10_000
 """Of two extremes that are tried, 0.2 s; a dozen ranges and a few choices make fewer than 1,000."""

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mtsearch.definition_errors import nearest, shown
-from mtsearch.parameters import Section
+from mtsearch.study_file.mistakes import nearest, shown
+from mtsearch.study_file.parameters import Section
 
 _RUNGS: Mapping[str, Any] = {"grace": 1, "reduction": 3}
 OPTIONS: Mapping[str, Mapping[str, Any]] = {

@@ -6,8 +6,8 @@ from typing import Any, Literal
 from pydantic.fields import FieldInfo
 
 from mtsearch.config import TrialConfig
-from mtsearch.loss_ratio import NAME, WEIGHTS, LossRatio, weights
-from mtsearch.parameters import Scalar
+from mtsearch.study_file.loss_ratio import NAME, WEIGHTS, LossRatio, weights
+from mtsearch.study_file.parameters import Scalar
 
 
 def _fields() -> dict[str, FieldInfo]:

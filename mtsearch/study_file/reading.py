@@ -7,9 +7,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from mtsearch.data_paths import anchor
-from mtsearch.definition_errors import nearest, short, shown
 from mtsearch.errors import DefinitionError
+from mtsearch.study_file.mistakes import nearest, short, shown
+from mtsearch.study_file.paths import anchor
 
 
 def shipped() -> dict[str, Path]:

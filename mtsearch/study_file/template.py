@@ -7,9 +7,9 @@ from typing import Any
 import tomli_w
 
 from mtsearch.definition import DEFAULT, StudyDefinition
-from mtsearch.definition_schema import parameter_schema, shipped_schema, study_schema
-from mtsearch.loss_ratio import NAME, WEIGHTS
-from mtsearch.searchable import FIELDS
+from mtsearch.study_file.loss_ratio import NAME, WEIGHTS
+from mtsearch.study_file.schema import parameter_schema, shipped_schema, study_schema
+from mtsearch.study_file.searchable import FIELDS
 
 _WIDTH = 116
 

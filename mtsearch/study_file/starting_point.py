@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from mtsearch import loss_ratio
-from mtsearch.parameters import Choices, Parameter, Scalar
-from mtsearch.searchable import default_of, kind_of
+from mtsearch.study_file import loss_ratio
+from mtsearch.study_file.parameters import Choices, Parameter, Scalar
+from mtsearch.study_file.searchable import default_of, kind_of
 
 Values = dict[str, Scalar]
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-from mtsearch.definition_errors import shown
+from mtsearch.study_file.mistakes import shown
 
 Number = Annotated[int | float, Field(allow_inf_nan=False)]
 Scalar = bool | int | float | str

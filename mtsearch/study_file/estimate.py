@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from mtsearch.config import TrialConfig
 from mtsearch.definition import StudyDefinition
-from mtsearch.parameters import Scalar
-from mtsearch.searchable import config_of
+from mtsearch.study_file.parameters import Scalar
+from mtsearch.study_file.searchable import config_of
 
 OPERATIONS_PER_SECOND = 2.2e11
 LEAST_SECONDS = 0.2

@@ -1,4 +1,4 @@
-"""The JSON Schema of study files, for editors: `python -m mtsearch.definition_schema > mtsearch/study.schema.json`."""
+"""The JSON Schema of study files, for editors: `python -m mtsearch.study_file.schema > mtsearch/study.schema.json`."""
 
 import json
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ from pydantic import BaseModel
 
 from mtsearch.config import TrialConfig
 from mtsearch.definition import StudyDefinition
-from mtsearch.descriptions import fields_of, summary_of
-from mtsearch.loss_ratio import LossRatio
 from mtsearch.objectives import METRICS
-from mtsearch.parameters import Choices, Range
-from mtsearch.searchable import FIELDS, kind_of
+from mtsearch.study_file.descriptions import fields_of, summary_of
+from mtsearch.study_file.loss_ratio import LossRatio
+from mtsearch.study_file.parameters import Choices, Range
+from mtsearch.study_file.searchable import FIELDS, kind_of
 
 Schema = dict[str, Any]
 

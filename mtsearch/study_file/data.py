@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from mtsearch.data_paths import PATHS, anchored
-from mtsearch.parameters import NOT_STRICT, Number, Section
+from mtsearch.study_file.parameters import NOT_STRICT, Number, Section
+from mtsearch.study_file.paths import PATHS, anchored
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from mtsearch.definition_errors import nearest, shown
 from mtsearch.errors import DefinitionError
-from mtsearch.parameters import Section
+from mtsearch.study_file.mistakes import nearest, shown
+from mtsearch.study_file.parameters import Section
 
 _GENETIC: Mapping[str, Any] = {"population_size": None, "mutation_prob": None, "crossover_prob": 0.9}
 OPTIONS: Mapping[str, Mapping[str, Any]] = {

@@ -1,0 +1,119 @@
+"""What optuna-dashboard shows of a study: our note in Markdown and our figures, small enough for its database."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import plotly.graph_objects as go
+
+from mtsearch.report.commands import command
+from mtsearch.report.figures import front_figure
+from mtsearch.report.graphs import curve_figure, hypervolume_figure
+from mtsearch.report.references import verdict
+from mtsearch.report.wording import axis_title, count, number, plain, shortened
+from mtsearch.search.publishing import Publication
+
+if TYPE_CHECKING:
+    from mtsearch.search.front import FrontRow
+    from mtsearch.search.record import StudyRecord
+
+MOST_TRIALS = 200
+"""Dominated trials of the front's figure, the latest ones: every 2 KB are a transaction of their own."""
+
+MOST_EPOCHS = 1000
+"""Of all curves of a figure together."""
+
+_PUNCTUATION = str.maketrans({char: f"\\{char}" for char in string.punctuation})
+
+
+def publication(record: StudyRecord, storage: str | None = None) -> Publication:
+    """The note and the figures of a study as it stands.
+
+    Args:
+        record: of the study.
+        storage: for the commands in the note, as people may see it; None: the default one.
+    """
+    drawn: dict[str, tuple[str, go.Figure | None]] = {
+        "front-with-baselines": ("Front and baselines", front_figure(_reduced(record))),
+        "hypervolume": ("Hypervolume over trials", hypervolume_figure(record)),
+    }
+    for index, metric in enumerate(record.objectives):
+        title = f"Learning curves: {metric.label}"
+        drawn[f"curves-{metric.key}"] = (title, curve_figure(record, index, MOST_EPOCHS))
+    figures = {name: _framed(figure, title) for name, (title, figure) in drawn.items() if figure}
+    return Publication(note(record, storage), figures)
+
+
+def note(record: StudyRecord, storage: str | None = None) -> str:
+    """What the study is, its best points, the baselines, and what to type next; text of others is never markup."""
+    aims = " and ".join(_escaped(axis_title(metric)) for metric in record.objectives)
+    lines = [
+        f"# {_escaped(record.name)}",
+        f"Searches for {aims}: {count(record.counting, 'trial')} so far.",
+        _escaped(verdict(record)),
+        f"Hypervolume {number(record.hypervolume)} of the box between chance and the ideal.",
+    ]
+    parts = ["\n\n".join(lines), _best(record), _baselines(record), _next(record, storage)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _best(record: StudyRecord) -> str:
+    if not record.front:
+        return ""
+    named = [(f"best {metric.label}", row)
+             for metric, row in zip(record.objectives, (record.front[0], record.front[-1]), strict=True)]  # fmt: skip
+    points = [*([("knee", record.knee)] if record.knee else []), *named]
+    heads = ["", "trial", *(metric.axis for metric in record.objectives), "parameters"]
+    return _table("Best points", heads, [_point(what, row) for what, row in points])
+
+
+def _point(what: str, row: FrontRow) -> list[str]:
+    params = ", ".join(f"{plain(name)} {number(value)}" for name, value in row.params.items())
+    return [what, str(row.trial), *map(number, row.values), shortened(params, 400)]
+
+
+def _baselines(record: StudyRecord) -> str:
+    rows = [[name, *map(number, record.baseline_values(name))] for name in record.baselines]
+    return _table("Baselines", ["", *(metric.axis for metric in record.objectives)], rows) if rows else ""
+
+
+def _next(record: StudyRecord, storage: str | None) -> str:
+    commands = [
+        command("front", record.name, storage),
+        command("plot", record.name, storage),
+        command("export", record.name, storage, "--pick", "knee", "-o", "best.toml"),
+    ]
+    # Tildes, since a name may hold backticks; indented by nothing that a line of ours could begin with.
+    return "\n".join(["## Next", "", "~~~~", *map(plain, commands), "~~~~"])
+
+
+def _table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["-"] * len(heads), *rows]
+    cells = [[cell if index == 1 else _escaped(cell) for cell in line] for index, line in enumerate(lines)]
+    return "\n".join([f"## {title}", "", *(f"| {' | '.join(line)} |" for line in cells)])
+
+
+def _escaped(text: str) -> str:
+    """One line of plain text as Markdown: every mark that could mean something has a backslash."""
+    return plain(text).translate(_PUNCTUATION)
+
+
+def _reduced(record: StudyRecord) -> StudyRecord:
+    """With the front and the latest of the other trials, without what only fills their labels."""
+    front = {row.trial for row in record.front}
+    latest = {row.trial for row in [row for row in record.rows if row.trial not in front][-MOST_TRIALS:]}
+    rows = [
+        replace(row, metrics={}, params=row.params if row.trial in front else {})
+        for row in record.rows
+        if row.trial in front | latest
+    ]
+    return replace(record, rows=tuple(rows))
+
+
+def _framed(figure: go.Figure, title: str) -> go.Figure:
+    """The dashboard puts figures on paper of its own and gives them neither a size nor a title."""
+    heading = {"text": title, "x": 0.01, "xanchor": "left", "yref": "container", "y": 0.98, "yanchor": "top"}
+    return figure.update_layout(height=500, title=heading, margin_t=84)

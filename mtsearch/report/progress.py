@@ -1,0 +1,117 @@
+"""How a study went on: hypervolume over its trials and over the clock, and learning curves, as plain data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from mtsearch.search.front import pareto_front
+
+if TYPE_CHECKING:
+    from mtsearch.search.front import FrontRow
+    from mtsearch.search.record import StudyRecord
+
+CURVE_POINTS = 20_000
+"""Epochs that all curves of a page share; longer ones are thinned."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """The study after one more of its trials.
+
+    Attributes:
+        trial: its number.
+        volume: hypervolume of the trials so far.
+        minutes: so long at least one trial had run by then; None where times are not stored.
+    """
+
+    trial: int
+    volume: float
+    minutes: float | None
+
+
+def hypervolume_steps(record: StudyRecord) -> list[Step]:
+    """The hypervolume after each trial of `record.rows`, in the order of their ends; empty without baselines."""
+    if "chance" not in record.baselines:
+        return []
+    busy, steps, volume = busy_minutes(record), [], 0.0
+    front: list[FrontRow] = []
+    for row in sorted(record.rows, key=lambda row: _end(record, row.trial)):
+        members = pareto_front([*front, row], record.signs)
+        if members != front:
+            front = members
+            volume = record.volume([each.values for each in front])
+        steps.append(Step(row.trial, volume, busy.get(row.trial)))
+    return steps
+
+
+def busy_minutes(record: StudyRecord) -> dict[int, float]:
+    """By trial, how long at least one trial had run by its end: pauses between runs are left out."""
+    moments = [(time.begun, 1, -1) for time in record.times.values()]
+    moments += [(time.ended, -1, trial) for trial, time in record.times.items()]
+    minutes: dict[int, float] = {}
+    total, running, before = 0.0, 0, datetime.min
+    for moment, change, trial in sorted(moments, key=lambda each: (each[0], -each[1])):
+        if running > 0:
+            total += (moment - before).total_seconds() / 60
+        running, before = running + change, moment
+        if change < 0:
+            minutes[trial] = total
+    return minutes
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One trial's epochs.
+
+    Attributes:
+        epochs: 1-based, those that are shown.
+        values: of the two objectives, an entry per epoch; None where it is not finite.
+    """
+
+    epochs: tuple[int, ...]
+    values: tuple[tuple[float | None, ...], tuple[float | None, ...]]
+
+
+def curves(record: StudyRecord, points: int = CURVE_POINTS) -> dict[int, Curve]:
+    """The learning curves by trial, thinned to so many epochs in all (five a curve are always kept)."""
+    stored = {trial: epochs for trial, epochs in record.curves.items() if epochs}
+    most = max(5, points // max(1, len(stored)))
+    return {trial: _curve(record, _thinned(epochs, most)) for trial, epochs in stored.items()}
+
+
+def on_front(record: StudyRecord) -> set[int]:
+    """The numbers of the front's trials."""
+    return {row.trial for row in record.front}
+
+
+def duration(record: StudyRecord, trial: int) -> float | None:
+    """Seconds from a trial's begin to its end; None where they are not stored."""
+    time = record.times.get(trial)
+    return (time.ended - time.begun).total_seconds() if time else None
+
+
+def _end(record: StudyRecord, trial: int) -> tuple[datetime, int]:
+    time = record.times.get(trial)
+    return (time.ended if time else datetime.min, trial)
+
+
+def _curve(record: StudyRecord, epochs: Sequence[Mapping[str, Any]]) -> Curve:
+    first, second = (
+        tuple(_finite(epoch.get("metrics", {}).get(metric.key)) for epoch in epochs) for metric in record.objectives
+    )
+    return Curve(tuple(int(epoch["epoch"]) for epoch in epochs), (first, second))
+
+
+def _thinned(epochs: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:
+    """At most so many, the first and the last among them."""
+    if len(epochs) <= most:
+        return list(epochs)
+    return [epochs[round(place * (len(epochs) - 1) / (most - 1))] for place in range(most)]
+
+
+def _finite(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None

@@ -1,0 +1,127 @@
+"""Studies side by side: one measure, an oracle for dominance, and what must not be compared."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtsearch.errors import StudyMismatch
+from mtsearch.report.comparison import comparison, comparison_json
+from mtsearch.report.comparison_page import comparison_page, fronts_figure, progress_figure, write_comparison
+from mtsearch.report.comparison_table import comparison_lines, difference_lines
+from mtsearch.report.drawing import plotly_js
+from tests.report.records import BASELINES, HOSTILE, hostile, realistic, record, row, with_history
+from tests.report.test_page import Outline
+
+PASSPORT = {"data": {"fingerprint": "5f3c"}, "split": {"fingerprint": "77aa"}, "python": "3.11.7"}
+
+
+def study(name: str, *points: tuple[float, float], **changes: Any) -> Any:
+    rows = [row(number, *point) for number, point in enumerate(points)]
+    return record(rows, name=name, **{"passport": PASSPORT, **changes})
+
+
+def test_all_are_measured_by_the_baselines_of_the_first() -> None:
+    first = study("a", (0.95, 0.2))
+    other = study("b", (0.95, 0.2), baselines={"chance": {"rmse": 2.0, "top_100": 0.0}})
+    compared = comparison([first, other])
+    assert compared.same_data
+    assert compared.warning == ""
+    assert [each.record.hypervolume for each in compared.studies] == [first.hypervolume] * 2
+    assert compared.studies[1].progress[-1].volume == first.hypervolume
+
+
+@pytest.mark.parametrize("part", ["data", "split"])
+def test_other_rows_are_measured_by_their_own_and_said(part: str) -> None:
+    passport = {**PASSPORT, part: {"fingerprint": "other"}}
+    other = study("b", (0.95, 0.2), passport=passport, baselines={"chance": {"rmse": 2.0, "top_100": 0.0}})
+    compared = comparison([study("a", (0.95, 0.2)), other])
+    assert compared.studies[1].record.hypervolume == other.hypervolume
+    assert compared.warning.startswith("b: other data or another split than a; each hypervolume is measured against ")
+    assert compared.dominated(0, 1) is None
+
+
+def test_dominated_members_of_the_front() -> None:
+    compared = comparison([realistic(0), realistic(3), record(name="c")])
+    for index, other in ((0, 1), (1, 0)):
+        mine, theirs = compared.studies[index].record.front, compared.studies[other].record.front
+        counted = 0
+        for m in mine:
+            better = [
+                t for t in theirs
+                if t.values[0] <= m.values[0] and t.values[1] >= m.values[1] and t.values != m.values
+            ]  # fmt: skip
+            counted += bool(better)
+        assert 0 < counted < len(mine)
+        assert compared.dominated(index, other) == counted
+    assert compared.dominated(0, 2) == compared.dominated(2, 0) == 0
+
+
+def test_equal_points_do_not_dominate_each_other() -> None:
+    compared = comparison([study("a", (0.95, 0.2)), study("b", (0.95, 0.2))])
+    assert (compared.dominated(0, 1), compared.dominated(1, 0)) == (0, 0)
+
+
+def test_differences_of_definition_and_passport() -> None:
+    first = study("a", definition={"study": {"name": "a", "seed": 1}, "fixed": {"epochs": 3}})
+    other = study("b", definition={"study": {"name": "b", "seed": 2}}, passport={**PASSPORT, "python": "3.13.0"})
+    assert list(difference_lines(comparison([first, other]))) == [
+        "b, definition: study.seed: 1 -> 2",
+        "b, definition: fixed: {'epochs': 3} -> nothing",
+        "b, passport: python: 3.11.7 -> 3.13.0",
+    ]
+
+
+def test_other_objectives_are_refused() -> None:
+    other = replace(study("b"), objectives=record(objectives=("mae", "top_100")).objectives)
+    with pytest.raises(StudyMismatch, match="a optimises rmse and top_100, b mae and top_100; compare studies of the"):
+        comparison([study("a"), other])
+
+
+def test_lines_of_the_table() -> None:
+    compared = comparison([study("a", (0.95, 0.2), (0.97, 0.3)), study("b", (0.94, 0.2))])
+    lines = {title.replace("\u00a0", " "): cells for title, cells in comparison_lines(compared)}
+    assert lines["best RMSE (stars) ↓"] == ["0.9500", "0.9400"]
+    assert lines["best top-100 accuracy ↑"] == ["0.3000", "0.2000"]
+    assert lines["dominated by b"] == ["1", ""]
+    assert lines["on the front"] == ["2", "1"]
+    assert lines["minutes of trials"] == ["", ""]
+
+
+def test_json_is_plain_and_whole() -> None:
+    shown = comparison_json(comparison([with_history(realistic()), with_history(realistic(3))]))
+    first = json.loads(json.dumps(shown, allow_nan=False))["studies"][0]
+    assert first["progress"][-1]["hypervolume"] == first["hypervolume"]
+    assert first["progress"][-1]["minutes"] == pytest.approx((8 * 50 + 49) / 60)
+    assert set(first["best"]) == {"rmse", "top_100"}
+    assert len(first["front"]) == 12
+
+
+def test_studies_without_trials_or_baselines() -> None:
+    compared = comparison([study("a"), study("b", baselines={})])
+    assert comparison_json(compared)["studies"][0]["best"] == {}
+    assert "Hypervolume over" not in comparison_page(compared).replace(plotly_js(), "")
+
+
+def test_figures_hold_every_front_and_its_progress() -> None:
+    compared = comparison([with_history(realistic()), with_history(replace(realistic(3), name="wide"))])
+    fronts = json.loads(fronts_figure(compared).to_json())["data"]
+    assert [trace["name"] for trace in fronts] == ["ml-100k", "wide", "baselines"]
+    assert len({trace["marker"]["symbol"] for trace in fronts}) == 3
+    for trace, each in zip(fronts, compared.studies, strict=False):
+        assert list(zip(trace["x"], trace["y"], strict=True)) == [r.values for r in each.record.front]
+    assert len(fronts[2]["x"]) == len(BASELINES)
+    for over, last in (("trials", 50), ("minutes", pytest.approx((8 * 50 + 49) / 60, rel=1e-4))):
+        traces = json.loads(progress_figure(compared, over).to_json())["data"]
+        assert [trace["x"][-1] for trace in traces] == [last, last]
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    compared = comparison([with_history(hostile()), with_history(realistic())])
+    file = write_comparison(compared, tmp_path / "c.html")
+    parsed = Outline(file.read_text(encoding="utf-8").replace(plotly_js(), ""))
+    assert "img" not in {name for name, _ in parsed.elements}
+    assert HOSTILE in parsed.text
+    assert len([1 for name, each in parsed.elements if name == "script" and "type" not in each]) == 2

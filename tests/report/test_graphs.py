@@ -1,0 +1,114 @@
+"""The figures beside the front hold the study's numbers, and no text in them is markup."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from mtsearch.report.graphs import (
+    curve_figure,
+    hypervolume_figure,
+    importance_figure,
+    parallel_figure,
+    parameter_figures,
+    time_figure,
+)
+from mtsearch.report.parameters_view import dimensions
+from mtsearch.search.record import StudyRecord
+from tests.report.records import HOSTILE, hostile, realistic, record, row, with_history
+from tests.report.test_figures import texts
+
+STUDY = with_history(realistic())
+
+
+def drawn(figure: Any) -> dict[str, Any]:
+    assert figure is not None
+    result: dict[str, Any] = json.loads(figure.to_json())
+    return result
+
+
+def every_figure(study: StudyRecord) -> list[Any]:
+    made = [
+        hypervolume_figure(study),
+        curve_figure(study, 0),
+        curve_figure(study, 1),
+        parallel_figure(study),
+        importance_figure(study),
+        time_figure(study),
+        *(figure for _, figure in parameter_figures(study)),
+    ]
+    return [figure for figure in made if figure is not None]
+
+
+def test_hypervolume_ends_at_the_studys() -> None:
+    line, baselines = drawn(hypervolume_figure(STUDY))["data"]
+    assert line["y"][-1] == pytest.approx(STUDY.hypervolume, rel=1e-4)
+    assert baselines["y"][0] == pytest.approx(STUDY.volume([(0.942, 0.183), (1.129, 0.295)]))
+
+
+def test_each_epoch_of_each_trial_is_on_the_curves_once() -> None:
+    data = drawn(curve_figure(STUDY, 1))["data"]
+    assert [trace["name"] for trace in data] == ["other trials", "front", "knee"]
+    points = [(t, x) for trace in data for t, x in zip(trace["customdata"], trace["x"], strict=True) if t is not None]
+    assert sorted(points) == [(trial, epoch) for trial in range(50) for epoch in range(1, 11)]
+    assert data[2]["y"][9] == pytest.approx(STUDY.curves[43][9]["metrics"]["top_100"], rel=1e-4)
+
+
+def test_parallel_lines_lie_where_the_values_do() -> None:
+    knee = drawn(parallel_figure(STUDY))["data"][-1]
+    assert knee["customdata"][0] == 43
+    chosen = STUDY.rows[43].params
+    logged = [each.place(43) for each in dimensions(STUDY)]
+    assert knee["y"][:3] == pytest.approx(logged, abs=1e-3)
+    sizes = [16, 32, 64, 128]
+    assert logged[1] == sizes.index(chosen["embedding_size"]) / 3  # a choice: equal distances
+    ends = [min(r.params["learning_rate"] for r in STUDY.rows), max(r.params["learning_rate"] for r in STUDY.rows)]
+    geometric = replace(STUDY.rows[0], trial=99, params={**chosen, "learning_rate": (ends[0] * ends[1]) ** 0.5})
+    with_middle = dimensions(replace(STUDY, rows=(*STUDY.rows, geometric)))
+    assert with_middle[2].place(99) == pytest.approx(0.5)
+
+
+def test_parameters_have_their_scales() -> None:
+    axes = {label: drawn(figure)["layout"]["xaxis"] for label, figure in parameter_figures(STUDY)}
+    assert len(axes) == 6
+    assert axes["RMSE over learning_rate"]["type"] == "log"
+    assert axes["RMSE over embedding_size"]["categoryarray"] == ["16", "32", "64", "128"]
+    assert "type" not in axes["top-100 accuracy over loss_ratio"]
+
+
+def test_phases_and_the_rest_add_up_to_the_time() -> None:
+    bars = {trace["name"]: trace["y"] for trace in drawn(time_figure(STUDY))["data"]}
+    assert set(bars) == {"prepare", "train", "evaluate", "rest: waiting, storing"}
+    assert [sum(parts) for parts in zip(*bars.values(), strict=True)] == [8 + trial % 3 for trial in range(50)]
+
+
+def test_importance_is_in_per_cent() -> None:
+    data = drawn(importance_figure(STUDY))["data"]
+    assert dict(zip(data[0]["y"], data[0]["x"], strict=True)) == {
+        "loss_ratio": 60, "learning_rate": 30, "embedding_size": 10
+    }  # fmt: skip
+
+
+def test_hostile_text_is_escaped_in_every_figure() -> None:
+    varied = [replace(each, params={**each.params, HOSTILE: f"{HOSTILE}{each.trial % 2}"}) for each in hostile().rows]
+    study = with_history(replace(hostile(), rows=tuple(varied)))
+    study = replace(study, importances={"rmse": {HOSTILE: 1.0}})
+    figures = [drawn(figure) for figure in every_figure(study)]
+    shown = [text for figure in figures for text in texts(figure)]
+    assert len(figures) == 14
+    assert any("&lt;img src=x" in text for text in shown)
+    assert not [text for text in shown if "<img" in text or "<script" in text]
+
+
+@pytest.mark.parametrize(
+    "study",
+    [record(), record(baselines={}), record([row(0, 1.0, 0.1)]), record([row(n, 1.0, 0.1, a=True) for n in range(4)])],
+    ids=["no trials", "nothing", "one", "all equal"],
+)
+def test_what_cannot_be_drawn_is_left_out(study: StudyRecord) -> None:
+    for made in (study, with_history(study)):
+        for figure in every_figure(made):
+            drawn(figure)
+    assert parallel_figure(study) is None
+    assert parameter_figures(study) == []
