@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["Export", "Retrained", "StudyDefinition", "StudyRecord", "TrialConfig", "TrialEnd", "baselines", "export",
-           "front", "prepare", "retrain", "run", "studies"]  # fmt: skip
+           "front", "prepare", "report_on", "retrain", "run",
+           "studies"]  # fmt: skip
 
 if TYPE_CHECKING:
-    from mtsearch.api import baselines, export, front, prepare, run, studies
+    from mtsearch.api import baselines, export, front, prepare, report_on, run, studies
     from mtsearch.config import TrialConfig
     from mtsearch.definition import StudyDefinition
     from mtsearch.export_file import Export
@@ -23,7 +24,7 @@ _HOMES = {
     "TrialConfig": "mtsearch.config",
     "TrialEnd": "mtsearch.search.runner",
     "retrain": "mtsearch.retraining",
-} | dict.fromkeys(("baselines", "export", "front", "prepare", "run", "studies"), "mtsearch.api")
+} | dict.fromkeys(("baselines", "export", "front", "prepare", "report_on", "run", "studies"), "mtsearch.api")
 
 
 def __getattr__(name: str) -> Any:

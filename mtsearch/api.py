@@ -12,18 +12,21 @@ from mtsearch.definition import StudyDefinition
 from mtsearch.errors import DefinitionError
 from mtsearch.evaluation import baselines as evaluate_baselines
 from mtsearch.export_file import Export
-from mtsearch.machine import usable_cores
 from mtsearch.report.comparison import Comparison, comparison
 from mtsearch.report.notebook import ShownStudy, shown
+from mtsearch.report.on_test import FrontOnTest, front_on_test
+from mtsearch.retraining.judging import Begun, Listener, MakeJudge, Watcher, joint_judge, judge_front
 from mtsearch.search import record, upkeep
 from mtsearch.search.choosing import KNEE, choose
 from mtsearch.search.crew import Alone, Crew, MakeTrainer, Observer, budget_of, tolerated
 from mtsearch.search.exporting import export_of
 from mtsearch.search.interrupts import graceful
+from mtsearch.search.judgements import Judgements
 from mtsearch.search.passport import make_passport
 from mtsearch.search.patience import Patience
-from mtsearch.search.plan import plan
+from mtsearch.search.plan import plan, stored_definition
 from mtsearch.search.runner import counting
+from mtsearch.search.seats import Seat, Workers, seats
 from mtsearch.search.storage import (
     checkpoint,
     open_outdated,
@@ -33,9 +36,10 @@ from mtsearch.search.storage import (
     storage_errors,
     writing,
 )
-from mtsearch.search.study import begin_or_continue
+from mtsearch.search.study import begin_or_continue, find
 from mtsearch.search.views import drop_views, ensure_views
 from mtsearch.search.workers import Job, WorkerPool
+from mtsearch.study_file.reading import change
 from mtsearch.study_file.sampler import require_packages
 from mtsearch.trial import Trainer
 
@@ -75,7 +79,7 @@ def run(
     until: int | None = None,
     timeout: float | None = None,
     patience: int | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     warm_start: str | None = None,
     storage: str | None = None,
     on_trial: Observer = lambda _: None,
@@ -90,7 +94,8 @@ def run(
         until: in place of `trials`: how many counting trials the study shall have in all.
         timeout: seconds after which no further trial begins.
         patience: ends when so many counting trials of the study in a row have not moved its hypervolume.
-        workers: processes; 1 is this one, and alone proposes the same configurations each time.
+        workers: processes; 1 is this one, and alone proposes the same configurations each time. `auto`: one per visible
+            GPU, else one per core as far as the memory reaches.
         warm_start: another study of the storage, whose front is run first when this one is begun.
         storage: URL or path; by default `studies/mtsearch.db` under the current folder.
         on_trial: called in this process with the `TrialEnd` of every trial that has ended, when it is stored; an
@@ -121,17 +126,18 @@ def run(
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     trials = _trials_asked_for(definition, trials, until)
     for name, value in (("workers", workers), ("patience", patience)):
-        if value is not None and value < 1:
+        if value is not None and value != "auto" and value < 1:
             raise DefinitionError(f"{name} = {value}", "one or more")
     url = resolve_url(storage)
     definition, warm = plan(url, definition, warm_start)
     if definition.space:
         require_packages(definition.study.sampler)
     interactions, split = prepare(definition)
+    places = seats(workers)
     with storage_errors(url), graceful() as interrupt:
-        with _crew(definition, url, split, workers, make_trainer) as crew:
+        with _crew(definition, url, split, places, make_trainer) as crew:
             writer = open_writer(url, create=True)  # while workers import TensorFlow
-            passport = make_passport(interactions, split, {**crew.description(), "workers": workers})
+            passport = make_passport(interactions, split, {**crew.description(), "workers": len(places)})
             references = evaluate_baselines(split, split.validation)
             study = begin_or_continue(
                 writer, definition, passport, references, warm, trials=until or trials or DEFAULT_TRIALS
@@ -170,15 +176,31 @@ def _trials_asked_for(definition: StudyDefinition, trials: int | None, until: in
     return trials or (DEFAULT_TRIALS if definition.space else listed)
 
 
+def begun_as(
+    study: str, storage: str | None = None, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> StudyDefinition | None:
+    """The definition that a study was begun with, for a machine without the file; None where there is no such study.
+
+    Args:
+        study: its name.
+        storage: URL or path.
+        overrides, values: see `StudyDefinition.load`.
+    """
+    raw = stored_definition(resolve_url(storage), study)
+    if raw is None:
+        return None
+    change(raw, overrides, values or {})
+    return StudyDefinition.from_mapping(raw, origin=f"study {study}")
+
+
 @contextmanager
 def _crew(
-    definition: StudyDefinition, url: str, split: Split, workers: int, make_trainer: MakeTrainer
+    definition: StudyDefinition, url: str, split: Split, places: Sequence[Seat], make_trainer: MakeTrainer
 ) -> Iterator[Crew]:
-    if workers == 1:
+    if len(places) == 1:
         yield Alone(definition, split, make_trainer)
         return
-    threads = max(1, usable_cores() // workers)
-    with WorkerPool(Job(definition, url, make_trainer, threads), workers) as pool:
+    with WorkerPool(Job(definition, url, make_trainer), places) as pool:
         yield pool
 
 
@@ -220,6 +242,47 @@ def export(study: str | None = None, storage: str | None = None, pick: str = KNE
     """
     stored = front(study, storage)
     return export_of(stored, choose(stored, pick))
+
+
+def report_on(
+    study: str | None = None,
+    storage: str | None = None,
+    *,
+    seeds: int = 5,
+    make_trainer: MakeJudge = joint_judge,
+    begun: Begun = lambda _done, _all: None,
+    on_epoch: Watcher = lambda _trial, _seed, _share: None,
+    on_judged: Listener = lambda _trial, _seed, _judged: None,
+) -> FrontOnTest:
+    """`mtsearch report`: train the members of a front on training and validation rows, and judge them on test.
+
+    Each training is kept in the study when it is judged, so that an interrupted report goes on, and a second one
+    trains nothing that is there. (`mtsearch.report` is the package that draws.)
+
+    Args:
+        study: its name; without one, the study written last.
+        storage: URL or path.
+        seeds: trainings of each member, with its own seed and the ones after it.
+        make_trainer, begun, on_epoch, on_judged: see `mtsearch.retraining.judging`.
+
+    Raises:
+        PickError: nothing is on the front.
+        MtsearchError: see `mtsearch.errors`.
+    """
+    if seeds < 1:
+        raise DefinitionError(f"seeds = {seeds}", "one or more")
+    with writing(resolve_url(storage)) as writer:
+        found = find(writer, study)
+        judge_front(
+            record.of(found),
+            seeds,
+            Judgements(found),
+            make_trainer=make_trainer,
+            begun=begun,
+            on_epoch=on_epoch,
+            on_judged=on_judged,
+        )
+        return front_on_test(record.of(found), seeds)
 
 
 def studies(storage: str | None = None) -> list[ShownStudy]:

@@ -92,6 +92,10 @@ class TrialConfig(BaseModel):
             raise ValueError("rating_weight and retrieval_weight are both 0: nothing would be learnt")
         return self
 
+    def seeds(self, amount: int) -> tuple[int, ...]:
+        """Its own seed and the ones after it, for that many trainings of it."""
+        return tuple((self.seed + number) % 2**31 for number in range(amount))
+
     @property
     def hidden_widths(self) -> tuple[int, ...]:
         """Widths of the rating layers, from the embeddings on."""

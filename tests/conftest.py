@@ -1,11 +1,17 @@
 """What every test shares: which tests run, and a header that says on what."""
 
+import logging
 import os
 import platform
 import sqlite3
+from collections.abc import Iterator
 from importlib.metadata import version
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("mtsearch", deadline=None)  # no test is about time
+settings.load_profile("mtsearch")
 
 TEST_ALL = bool(os.environ.get("MTSEARCH_TEST_ALL"))
 
@@ -35,3 +41,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  
         report.outcome = "failed"
         report.longrepr = f"skipped where nothing may be: {report.longrepr}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def _log_handlers_restored() -> Iterator[None]:
+    """A command that runs in this process sets a handler that would speak in the tests after it."""
+    logger = logging.getLogger("mtsearch")
+    before = list(logger.handlers)
+    yield
+    logger.handlers = before

@@ -17,6 +17,7 @@ COMMANDS = {
     "plot": "Write one page with the front and what led to it.",
     "dashboard": "Browse the studies in optuna-dashboard.",
     "compare": "Show what sets two studies or more apart.",
+    "report": "Judge the front on test, over several seeds.",
     "export": "Choose a trial and write its configuration.",
     "retrain": "Train an exported configuration again and write a model.",
     "recommend": "Recommend items with a trained model.",

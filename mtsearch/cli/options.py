@@ -2,9 +2,8 @@
 
 import logging
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -23,6 +22,17 @@ class OfOneStudy(click.Command):
         if ctx.args:
             ctx.fail(f"unexpected argument {ctx.args[0]!r}; a study is named with --study {shlex.quote(ctx.args[0])}")
         return rest
+
+
+class CountOrAuto(click.IntRange):
+    """One or more, or `auto`."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See Click."""
+        return value if value == "auto" else super().convert(value, param, ctx)
 
 
 storage = click.option(
@@ -50,15 +60,32 @@ def load_definition(
     """The definition with `--set` and then the options that stand for values of its [study] table; None: not given."""
     from mtsearch.definition import StudyDefinition
 
-    given = {f"study.{key}": value for key, value in (study or {}).items() if value is not None}
-    return StudyDefinition.load(source, overrides, given)
+    return StudyDefinition.load(source, overrides, _given(study or {}))
+
+
+def stored_definition(
+    name: str, storage: str | None, overrides: Sequence[str], study: Mapping[str, str | int | None]
+) -> "StudyDefinition | None":
+    """`load_definition` of what a study in the storage was begun with; None where there is no such study."""
+    from mtsearch import api
+
+    return api.begun_as(name, storage, overrides, _given(study))
+
+
+def _given(study: Mapping[str, str | int | None]) -> dict[str, str | int]:
+    return {f"study.{key}": value for key, value in study.items() if value is not None}
 
 
 def show_messages() -> None:
     """Send what the library has to say to stderr, one plain line each."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("mtsearch")
-    logger.handlers = [handler]
+    logger.handlers = [_ToStderr()]
     logger.setLevel(logging.INFO)
     logger.propagate = False
+
+
+class _ToStderr(logging.Handler):
+    """Writes to what stderr is at the time; a `StreamHandler` would keep what it was when the command began."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)

@@ -1,13 +1,18 @@
 """`mtsearch run`."""
 
+from typing import TYPE_CHECKING
+
 import click
 
 from mtsearch.cli import options
 from mtsearch.definition import DEFAULT
 
+if TYPE_CHECKING:
+    from mtsearch.search.seats import Workers
+
 
 @click.command()
-@click.argument("definition", default=DEFAULT)
+@click.argument("definition", required=False)
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Counting trials to add.  [default: 50]")
 @click.option("--until", type=click.IntRange(min=1), metavar="N", help="Counting trials to have in all.")
 @click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Begin no trial after.")
@@ -16,13 +21,14 @@ from mtsearch.definition import DEFAULT
 @click.option("--study", "name", metavar="NAME", help="Name of the study.  [default: the definition's]")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="Seed of the study.")
 @click.option("--sampler", metavar="KIND", help="tpe, nsga2, nsga3, gp, qmc or random.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
-              help="Processes. Several are faster; one alone proposes the same configurations each time.")  # fmt: skip
+@click.option("--workers", type=options.CountOrAuto(), default=1, show_default=True, metavar="N|auto",
+              help="Processes. Several are faster; one alone proposes the same configurations each time. "
+              "auto: one per GPU, else per core.")  # fmt: skip
 @click.option("--warm-start", metavar="STUDY", help="Begin with the front of another study in the storage.")
 @options.overrides
 @options.storage
 def command(
-    definition: str,
+    definition: str | None,
     trials: int | None,
     until: int | None,
     timeout: float | None,
@@ -30,19 +36,23 @@ def command(
     name: str | None,
     seed: int | None,
     sampler: str | None,
-    workers: int,
+    workers: "Workers",
     warm_start: str | None,
     overrides: tuple[str, ...],
     storage: str | None,
 ) -> None:
-    """Run trials of DEFINITION: the path of a TOML file or the name of a shipped one.
+    """Run trials of DEFINITION: the path of a TOML file or the name of a shipped one.  [default: ml-100k]
+
+    Without it, --study NAME of a study in the storage goes on with that one, from any machine that reaches the storage.
 
     Goes on with the study where it exists. Ctrl-C ends the running trial and keeps what was finished.
     """
     if trials is not None and until is not None:
         raise click.UsageError("--trials and --until exclude each other")
-    loaded = options.load_definition(definition, overrides, {"name": name, "seed": seed, "sampler.kind": sampler})
     options.show_messages()
+    values = {"name": name, "seed": seed, "sampler.kind": sampler}
+    loaded = None if definition or name is None else options.stored_definition(name, storage, overrides, values)
+    loaded = loaded or options.load_definition(definition or DEFAULT, overrides, values)
 
     from mtsearch import api
     from mtsearch.cli.progress import Progress

@@ -1,7 +1,7 @@
 """What several seeds say together: their mean, and how far it may be off."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Self
@@ -32,6 +32,11 @@ class Interval:
         mean = fmean(values)
         half = student_t(len(values) - 1) * stdev(values) / math.sqrt(len(values))
         return cls(mean, mean - half, mean + half, tuple(values))
+
+
+def intervals(metrics: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
+    """The metrics of each seed, one seed or more, as one interval per metric."""
+    return {key: Interval.of([each[key] for each in metrics]) for key in metrics[0]}
 
 
 def student_t(degrees: int) -> float:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mtsearch.report.front_html import front_html
 from mtsearch.report.html_document import Source, document, write_document
 from mtsearch.report.markup import Html, card, definitions, join, row, section, table, tag
+from mtsearch.report.on_test_view import on_test
 from mtsearch.report.page_data import page_data
 from mtsearch.report.page_plots import curve_plots, front_plot, hypervolume_plot, parameter_plots, time_plot
 from mtsearch.report.references import references, verdict
@@ -99,6 +100,7 @@ SECTIONS = (
     headlines,
     front_plot,
     front_list,
+    on_test,
     hypervolume_plot,
     curve_plots,
     parameter_plots,

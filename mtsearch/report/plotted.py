@@ -6,6 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
+from mtsearch.report.on_test import front_on_test, on_test_json
 from mtsearch.report.progress import curves, duration, hypervolume_steps, on_front
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def plotted(record: StudyRecord) -> dict[str, Any]:
-    """Everything on the page as plain values for JSON; curves as epochs and the two objectives."""
+    """Everything on the page as plain values for JSON; curves as epochs, `report` as `mtsearch report` prints it."""
     keys = [metric.key for metric in record.objectives]
     return {
         "study": record.name,
@@ -29,6 +30,7 @@ def plotted(record: StudyRecord) -> dict[str, Any]:
             {"trial": trial, "epochs": list(curve.epochs), **dict(zip(keys, map(list, curve.values), strict=True))}
             for trial, curve in curves(record).items()
         ],
+        "report": on_test_json(front_on_test(record)) if record.judged else None,
         "failures": [{"trial": each.trial, "reason": each.reason, "counted": each.counted} for each in record.failures],
     }
 

@@ -1,6 +1,6 @@
 """Words and numbers as people read them, the same in tables, figures and pages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mtsearch.objectives import Metric
 
@@ -11,6 +11,11 @@ STATES = {"fail": "failed"}
 def number(value: object) -> str:
     """A value to four significant digits; whole numbers, words and switches as they are."""
     return f"{value:.4g}" if isinstance(value, float) else plain(str(value))
+
+
+def amount(value: float, metric: Metric) -> str:
+    """A value with its unit, `0.921 stars`."""
+    return f"{number(value)} {metric.unit}".rstrip()
 
 
 def plain(text: str) -> str:
@@ -26,6 +31,11 @@ def shortened(text: str, width: int = 60) -> str:
 def count(amount: int, noun: str) -> str:
     """`1 trial`, `3 trials`."""
     return f"{amount} {noun}" if amount == 1 else f"{amount:,} {noun}s"
+
+
+def trials(numbers: Sequence[int]) -> str:
+    """`trial 3`, `trials 3, 5 and 8`."""
+    return f"{'trial' if len(numbers) == 1 else 'trials'} {listing([str(number) for number in numbers])}"
 
 
 def states(amounts: Mapping[str, int]) -> str:

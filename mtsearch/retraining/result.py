@@ -1,6 +1,6 @@
 """What a retraining came to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -58,11 +58,6 @@ class Retrained:
     def repeats_the_trial(self) -> bool:
         """Whether the validation metrics are a second measurement of what the export says of its trial."""
         return bool(self.validation) and len(self.seeds) == self.export.provenance.repeats
-
-
-def intervals(metrics: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
-    """The metrics of each seed as one interval per metric."""
-    return {key: Interval.of([each[key] for each in metrics]) for key in metrics[0]}
 
 
 def metrics_json(result: Retrained) -> dict[str, Any]:

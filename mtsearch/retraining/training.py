@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mtsearch.config import TrialConfig
 from mtsearch.data import Interactions, Split, load, make_split, undivided
 from mtsearch.errors import DefinitionError, ExportError
 from mtsearch.evaluation import baselines
+from mtsearch.evaluation.interval import intervals
 from mtsearch.export_file import Export
 from mtsearch.retraining.folder import writable_place, write_folder
-from mtsearch.retraining.result import On, Retrained, intervals
-from mtsearch.trial import EpochMetrics
+from mtsearch.retraining.result import On, Retrained
+from mtsearch.trial import EpochMetrics, Trainer, TrialResult
 
 if TYPE_CHECKING:
     from mtsearch.recsys import JointTrainer
@@ -53,9 +56,9 @@ def retrain(
         raise DefinitionError(f"seeds = {seeds} with on = all", "one seed: no rows are left to judge the others on")
     export = export if isinstance(export, Export) else Export.load(export)
     target = writable_place(Path(folder))
-    interactions, split = _of_export(export)
+    interactions, split = data_of(export)
     rows = _rows_for(on, interactions, split)
-    trainer = _trainer(rows, export.provenance.threads, validate=on == "train")
+    trainer = joint_trainer(rows, export.provenance.threads, validate=on == "train")
     result = _train(export, trainer, split, seeds, on, on_epoch)
     result = replace(result, folder=target)
     write_folder(result, trainer.save)
@@ -68,20 +71,45 @@ def retrained_epochs(export: Export) -> int:
     return min(export.provenance.best_epoch, epochs) if export.config.patience else epochs
 
 
-def _of_export(export: Export) -> tuple[Interactions, Split]:
-    """The ratings and their split, refused where they are not those that the export's trial had."""
+def train_seed(
+    trainer: Trainer,
+    config: TrialConfig,
+    seed: int,
+    epochs: int,
+    on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
+) -> TrialResult:
+    """Train a configuration with a seed in place of its own, for exactly so many of its epochs.
+
+    Raises:
+        TrialFailure: see `mtsearch.trial.Trainer`.
+    """
+
+    def watch(epoch: EpochMetrics) -> bool:
+        on_epoch(epoch)
+        return epoch.epoch < epochs
+
+    # The schedule of the learning rate keeps its length: what stops the training is the watcher.
+    return trainer.train(config.model_copy(update={"seed": seed, "patience": 0}), watch)
+
+
+def data_of(export: Export) -> tuple[Interactions, Split]:
+    """The ratings of an export and their split.
+
+    Raises:
+        ExportError: they are not those that its trial had.
+    """
     provenance = export.provenance
     interactions = load(export.data, export.split)
     if interactions.fingerprint != provenance.data_fingerprint:
         raise ExportError(
-            f"the ratings of {export.data.source} are not those of the export: "
+            f"the ratings of {export.data.source} are not those of study {provenance.study}: "
             f"{_other(provenance.data_fingerprint, interactions.fingerprint)}",
             "give those that the study had, or search on these",
         )
     split = make_split(interactions, export.split)
     if split.fingerprint != provenance.split_fingerprint:
         raise ExportError(
-            f"[split] holds out other rows than the export's trial did, or its catalogue has changed: "
+            f"[split] holds out other rows than study {provenance.study} did, or its catalogue has changed: "
             f"{_other(provenance.split_fingerprint, split.fingerprint)}",
             "undo the change, or search with this split",
         )
@@ -98,7 +126,8 @@ def _rows_for(on: On, interactions: Interactions, split: Split) -> Split:
     return split if on == "train" else split.final()
 
 
-def _trainer(split: Split, threads: int | None, *, validate: bool) -> JointTrainer:
+def joint_trainer(split: Split, threads: int | None, *, validate: bool) -> JointTrainer:
+    """The joint model on the best device; with `validate` it is judged after every epoch."""
     from mtsearch.recsys import Device, JointTrainer  # TensorFlow takes seconds to import
 
     return JointTrainer(split, Device.default(threads), validate=validate)
@@ -106,14 +135,11 @@ def _trainer(split: Split, threads: int | None, *, validate: bool) -> JointTrain
 
 def _train(export: Export, trainer: JointTrainer, split: Split, seeds: int, on: On, on_epoch: Watcher) -> Retrained:
     """Every seed trained and judged; the trainer is left with the model of the first, which is why that is the last."""
-    config, rows, epochs = export.config, trainer.split, retrained_epochs(export)
+    rows, numbers, epochs = trainer.split, export.config.seeds(seeds), retrained_epochs(export)
     test: list[Mapping[str, float]] = []
     validation: list[Mapping[str, float]] = []
-    numbers = tuple((config.seed + number) % 2**31 for number in range(seeds))
     for seed in reversed(numbers):
-        # The schedule of the learning rate keeps its length: what stops the training is the watcher.
-        seeded = config.model_copy(update={"seed": seed, "patience": 0})
-        result = trainer.train(seeded, _until(epochs, seed, on_epoch))
+        result = train_seed(trainer, export.config, seed, epochs, partial(on_epoch, seed))
         if on != "all":
             test.insert(0, trainer.evaluate(split.test))
         if result.metrics:
@@ -136,11 +162,3 @@ def _train(export: Export, trainer: JointTrainer, split: Split, seeds: int, on: 
         baselines=baselines(rows, split.test) if test else {},
         curve=result.curve,
     )
-
-
-def _until(epochs: int, seed: int, on_epoch: Watcher) -> Callable[[EpochMetrics], bool]:
-    def watch(epoch: EpochMetrics) -> bool:
-        on_epoch(seed, epoch)
-        return epoch.epoch < epochs
-
-    return watch

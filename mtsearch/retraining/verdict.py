@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from mtsearch.objectives import METRICS, Metric
-from mtsearch.report.references import best_name
-from mtsearch.report.wording import number, plain
+from mtsearch.report.references import against_best
 from mtsearch.retraining.result import Retrained
 
 
@@ -17,20 +16,9 @@ def verdict(result: Retrained) -> Iterator[str]:
     """A line per objective, and one on how far the trial was repeated."""
     for metric in objectives_of(result):
         if metric.key in result.test:
-            yield _against_the_best(result, metric)
+            yield against_best(metric, result.test[metric.key].mean, result.baselines)
     if result.repeats_the_trial:
         yield _repeated(result)
-
-
-def _against_the_best(result: Retrained, metric: Metric) -> str:
-    value = result.test[metric.key].mean
-    reached = f"test {metric.label} {_amount(value, metric)}"
-    name = best_name(result.baselines, metric)
-    if name is None:
-        return reached
-    reference = result.baselines[name][metric.key]
-    beats = metric.sign * value < metric.sign * reference
-    return f"{reached}: {'beats' if beats else 'does not beat'} {plain(name)} ({_amount(reference, metric)})"
 
 
 def _repeated(result: Retrained) -> str:
@@ -41,7 +29,3 @@ def _repeated(result: Retrained) -> str:
     key = apart[0]
     change = f"{trial[key]:.6g} -> {result.validation[key].mean:.6g}" if key in trial else "not recorded there"
     return f"validation metrics: {len(apart)} of {len(result.validation)} differ from the trial's ({key}: {change})"
-
-
-def _amount(value: float, metric: Metric) -> str:
-    return f"{number(value)} {metric.unit}".rstrip()

@@ -16,6 +16,7 @@ LISTED_TRIALS = "mtsearch:listed_trials"
 WARM_START = "mtsearch:warm_start"
 POPULATION = "mtsearch:population"
 RUN = "mtsearch:run:"  # and the time of its begin
+REPORT = "mtsearch:report:"  # and TRIAL:SEED of a training judged on test, or `baselines`
 
 # of a trial
 CONFIG = "mtsearch:config"
@@ -27,6 +28,7 @@ REASON = "mtsearch:reason"
 SECONDS = "mtsearch:seconds"
 PARAMETERS = "mtsearch:parameters"
 WORKER = "mtsearch:worker"
+ALIVE = "mtsearch:alive"  # a count that moves while it runs, see `liveness`
 LISTED = "mtsearch:listed"
 RETRY_OF = "mtsearch:retry_of"
 RUNGS = "mtsearch:rungs"  # its objectives at the epochs at which a pruner judges

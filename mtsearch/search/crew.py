@@ -2,14 +2,17 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import optuna
+from optuna.trial import TrialState
 
 from mtsearch.data import Split
 from mtsearch.definition import StudyDefinition
+from mtsearch.search.attributes import WORKER
 from mtsearch.search.interrupts import Interrupt
+from mtsearch.search.liveness import watching
 from mtsearch.search.patience import Patience
 from mtsearch.search.runner import TrialEnd, TrialRunner, counting
 from mtsearch.trial import Trainer
@@ -19,6 +22,8 @@ MakeTrainer = Callable[[Split, int | None], tuple[Trainer, Mapping[str, Any]]]
 
 Observer = Callable[[TrialEnd], None]
 """Who is told of every trial that has ended and is stored."""
+
+POLL_SECONDS = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -48,13 +53,15 @@ class Budget:
         patience: ends it early.
 
     Attributes:
+        until: as given.
         spent: trials of this run that have ended, counting or not.
     """
 
     def __init__(
         self, study: optuna.Study, trials: int | None, until: int | None, patience: Patience | None = None
     ) -> None:
-        self._study, self._trials, self._until, self._patience = study, trials, until, patience
+        self._study, self._trials, self._patience = study, trials, patience
+        self.until = until
         self._counted = 0
         self.spent = 0
 
@@ -63,6 +70,18 @@ class Budget:
         """Counting trials still to begin or to end."""
         return 0 if self._patience and self._patience.over else self._unspent
 
+    def free(self, mine: Sequence[Mapping[str, Any]] = ()) -> int:
+        """Trials that may run now: with `until` the running ones of others have their places too.
+
+        Args:
+            mine: the workers of this run.
+        """
+        if self.until is None:
+            return self.left
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        others = sum(trial.user_attrs.get(WORKER) not in mine for trial in running)
+        return self.left - others
+
     @property
     def stopped(self) -> str:
         """Why it was not used up; empty where only time or the user's wish were in the way."""
@@ -70,8 +89,8 @@ class Budget:
 
     @property
     def _unspent(self) -> int:
-        if self._until is not None:
-            return max(self._until - counting(self._study), 0)
+        if self.until is not None:
+            return max(self.until - counting(self._study), 0)
         return (self._trials or 0) - self._counted
 
     def spend(self, end: TrialEnd) -> None:
@@ -129,7 +148,11 @@ class Alone:
         self, study: optuna.Study, budget: Budget, deadline: float, observer: Observer, interrupt: Interrupt
     ) -> None:
         """See `Crew`."""
-        while not interrupt.requested and time.monotonic() < deadline and budget.left > 0:
-            end = self._runner.run(study, interrupt)
-            budget.spend(end)
-            observer(end)
+        with watching(study):
+            while not interrupt.requested and time.monotonic() < deadline and budget.left > 0:
+                if budget.free() <= 0:  # others run the last ones, and may fail to
+                    time.sleep(POLL_SECONDS)
+                    continue
+                end = self._runner.run(study, interrupt, budget.until)
+                budget.spend(end)
+                observer(end)

@@ -13,7 +13,7 @@ from mtsearch.definition import StudyDefinition
 from mtsearch.errors import DefinitionError, StudyMismatch
 from mtsearch.search.attributes import LISTED_TRIALS
 from mtsearch.search.front import FrontRow
-from mtsearch.search.retries import place
+from mtsearch.search.retries import place, sign
 from mtsearch.search.space import Space
 
 
@@ -110,7 +110,8 @@ class ListedFirst(BaseSampler):
         self.label: str | None = None
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """See Optuna."""
+        """See Optuna: the first that hears of a trial, and so signs it; a proposal may take seconds."""
+        sign(study, trial)
         index = place(study, trial)
         listed = self._listed[index] if index < len(self._listed) else None
         self._params, self.label = (listed.params, listed.label) if listed else ({}, None)

@@ -1,14 +1,26 @@
 """What a run will do, known before ratings are loaded and anything is written."""
 
-from optuna.storages import RDBStorage
+from contextlib import suppress
+from typing import Any
+
+from optuna.storages import BaseStorage
 
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import StudyNotFound
 from mtsearch.search import record
+from mtsearch.search.attributes import DEFINITION
 from mtsearch.search.listed import WarmStart, warm_start_from
 from mtsearch.search.resume import as_begun, require_same_definition
 from mtsearch.search.storage import reading
-from mtsearch.search.study import ours
+from mtsearch.search.study import find, ours
+
+
+def stored_definition(url: str, name: str) -> dict[str, Any] | None:
+    """What a study in the storage was begun with, as a mapping to build from; None where there is no such study."""
+    with suppress(StudyNotFound), reading(url) as storage:
+        definition: dict[str, Any] = find(storage, name).user_attrs[DEFINITION]
+        return definition
+    return None
 
 
 def plan(url: str, definition: StudyDefinition, warm_start: str | None) -> tuple[StudyDefinition, WarmStart | None]:
@@ -33,7 +45,7 @@ def plan(url: str, definition: StudyDefinition, warm_start: str | None) -> tuple
 
 
 def _plan(
-    storage: RDBStorage, definition: StudyDefinition, warm_start: str | None
+    storage: BaseStorage, definition: StudyDefinition, warm_start: str | None
 ) -> tuple[StudyDefinition, WarmStart | None]:
     begun = [study for study in ours(storage) if study.study_name == definition.study.name]
     if begun:

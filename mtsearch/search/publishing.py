@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 
 from mtsearch.errors import StudyNotFound
 from mtsearch.search import record
-from mtsearch.search.storage import open_writer, storage_errors
+from mtsearch.search.storage import close, open_writer, storage_errors
 from mtsearch.search.study import find
 
 MARK = "*Written by mtsearch; what stands below this line is written again.*"
@@ -53,7 +53,7 @@ class Shown:
         StudyNotFound: there is none that mtsearch made.
     """
 
-    def __init__(self, reader: RDBStorage, name: str | None) -> None:
+    def __init__(self, reader: BaseStorage, name: str | None) -> None:
         self.storage = optuna.storages.get_storage(reader)
         self.name = find(self.storage, name).study_name
         self.number = self.storage.get_study_id_from_name(self.name)
@@ -129,11 +129,11 @@ def _save_note(study: optuna.Study, text: str) -> None:
 
 
 @contextmanager
-def _short_writing(url: str) -> Iterator[RDBStorage]:
+def _short_writing(url: str) -> Iterator[BaseStorage]:
     """NOTE: without a checkpoint, which can hold SQLite's write lock for as long as somebody reads."""
     with storage_errors(url):
         writer = open_writer(url)
         try:
             yield writer
         finally:
-            writer.engine.dispose()
+            close(writer)

@@ -16,6 +16,7 @@ from mtsearch.objectives import METRICS, Metric
 from mtsearch.search import attributes
 from mtsearch.search.front import FrontRow, feasible, finite_rows, hypervolume, knee, pareto_front
 from mtsearch.search.importance import importances
+from mtsearch.search.judgements import Judged, baselines_on_test, judged_of
 from mtsearch.search.passport import runs_of
 from mtsearch.search.study import find, ours
 
@@ -68,6 +69,8 @@ class StudyRecord:
         runs: passports of the runs, each with its `begun`; a run like the one before it has none.
         curves: finished epochs of each trial, by number: `epoch`, `metrics` ..., as in `mtsearch.trial.EpochMetrics`.
         times: of each trial that has ended, by number.
+        judged: by number, what trainings of it on training and validation rows reached on test, by seed.
+        test_baselines: `baselines`, on the test rows; empty before a report.
         importances: per objective the share of each parameter; empty where they were not asked for or cannot be had.
     """
 
@@ -92,6 +95,8 @@ class StudyRecord:
     runs: Sequence[Mapping[str, Any]] = ()
     curves: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     times: Mapping[int, TrialTime] = field(default_factory=dict)
+    judged: Mapping[int, Mapping[int, Judged]] = field(default_factory=dict)
+    test_baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
@@ -205,6 +210,8 @@ def of(study: optuna.Study, interrupted: bool = False, stopped: str = "") -> Stu
             for t in trials
             if t.datetime_start and t.datetime_complete
         },
+        judged=judged_of(stored),
+        test_baselines=baselines_on_test(stored),
     )
 
 

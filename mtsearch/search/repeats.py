@@ -24,9 +24,8 @@ class RepeatedTrainer:
     def train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool]) -> TrialResult:
         """See `mtsearch.trial.Trainer`; `on_epoch` hears of every seed's epochs, and may stop at any of them."""
         results: list[TrialResult] = []
-        for number in range(self._repeats):
-            seeded = config.model_copy(update={"seed": (config.seed + number) % 2**31})
-            results.append(self._trainer.train(seeded, on_epoch))
+        for seed in config.seeds(self._repeats):
+            results.append(self._trainer.train(config.model_copy(update={"seed": seed}), on_epoch))
             if results[-1].stopped:
                 return results[-1]
         return results[0] if len(results) == 1 else _mean_result(results)

@@ -1,26 +1,27 @@
 """One trial: ask, train, tell."""
 
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import NonFiniteMetric, TrialFailure
-from mtsearch.machine import identity
 from mtsearch.search import attributes
 from mtsearch.search.interrupts import Interrupt, signals_blocked
 from mtsearch.search.limits import constrain, excesses
 from mtsearch.search.listed import ListedFirst
+from mtsearch.search.liveness import Heart
 from mtsearch.search.pruning import Judge, rule_of
 from mtsearch.search.repeats import RepeatedTrainer
-from mtsearch.search.retries import give_up
+from mtsearch.search.retries import give_up, withdraw_duplicate
 from mtsearch.search.space import Space
 from mtsearch.trial import EpochMetrics, Trainer, TrialResult
 
@@ -71,35 +72,51 @@ class TrialRunner:
         self._rule = rule_of(definition.study.pruner)
         self._trainer = RepeatedTrainer(trainer, definition.study.repeats)
 
-    def run(self, study: optuna.Study, interrupt: Interrupt) -> TrialEnd:
-        """Run one trial to its end, whatever that is; an interrupt is seen after each epoch."""
+    def run(self, study: optuna.Study, interrupt: Interrupt, until: int | None = None) -> TrialEnd:
+        """Run one trial to its end, whatever that is; an interrupt is seen after each epoch.
+
+        A trial that others give up meanwhile is dropped: its retry is theirs to run.
+
+        Args:
+            study: asks for the trial.
+            interrupt: ends it early.
+            until: how many counting trials the study may have; one beyond is not begun.
+        """
         begun = time.perf_counter()
-        with signals_blocked():
-            trial = study.ask()
-            trial.set_user_attr(attributes.WORKER, identity(os.getpid()))
-        judge = Judge(study, trial, self._rule, self._objectives)
-        curve = _CurveWriter(trial, interrupt, judge)
-        try:
-            if isinstance(study.sampler, ListedFirst) and study.sampler.label is not None:
-                trial.set_user_attr(attributes.LISTED, study.sampler.label)
-            config = self._space.sample(trial)
-            trial.set_user_attr(attributes.CONFIG, config.model_dump())
-            training = time.perf_counter()
-            result = self._trainer.train(config, curve)
-            if judge.reason and result.stopped:
-                _prune(study, trial, result, judge.reason)
+        trial = _ask(study)
+        with suppress(UpdateFinishedTrialError):
+            if until is not None and _is_one_too_many(study, trial.number, until):
+                give_up(study, trial.number, "interrupted", f"the last of {until} trials runs elsewhere")
             else:
-                self._tell(study, trial, result, time.perf_counter() - training)
-        except TrialFailure as failure:
-            curve.flush()
-            with signals_blocked():
-                trial.set_user_attr(attributes.REASON, attributes.reason("model", str(failure)))
-                study.tell(trial, state=TrialState.FAIL)
-        except BaseException as error:
-            kind: attributes.ReasonKind = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
-            give_up(study, trial.number, kind, f"{type(error).__name__}: {error}")
-            raise
+                self._run(study, trial, interrupt)
         return end_of(study, trial.number, time.perf_counter() - begun)
+
+    def _run(self, study: optuna.Study, trial: optuna.Trial, interrupt: Interrupt) -> None:
+        judge = Judge(study, trial, self._rule, self._objectives)
+        with Heart(trial) as heart:
+            curve = _CurveWriter(trial, interrupt, judge, heart)
+            try:
+                if isinstance(study.sampler, ListedFirst) and study.sampler.label is not None:
+                    trial.set_user_attr(attributes.LISTED, study.sampler.label)
+                config = self._space.sample(trial)
+                trial.set_user_attr(attributes.CONFIG, config.model_dump())
+                training = time.perf_counter()
+                result = self._trainer.train(config, curve)
+                if judge.reason and result.stopped:
+                    _prune(study, trial, result, judge.reason)
+                else:
+                    self._tell(study, trial, result, time.perf_counter() - training)
+            except TrialFailure as failure:
+                curve.flush()
+                with signals_blocked():
+                    trial.set_user_attr(attributes.REASON, attributes.reason("model", str(failure)))
+                    _end(study, trial, state=TrialState.FAIL)
+            except UpdateFinishedTrialError:
+                raise
+            except BaseException as error:
+                kind: attributes.ReasonKind = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
+                give_up(study, trial.number, kind, f"{type(error).__name__}: {error}")
+                raise
 
     def _tell(self, study: optuna.Study, trial: optuna.Trial, result: TrialResult, seconds: float) -> None:
         trial.set_user_attr(attributes.CURVE, [asdict(epoch) for epoch in result.curve])
@@ -117,7 +134,7 @@ class TrialRunner:
         constrain(trial, excesses(self._limits, result.parameters, result.seconds.get("train", seconds)))
         if result.repeats:
             trial.set_user_attr(attributes.REPEATS, [dict(metrics) for metrics in result.repeats])
-        study.tell(trial, values)
+        _end(study, trial, values)
 
 
 class _CurveWriter:
@@ -126,8 +143,8 @@ class _CurveWriter:
     NOTE: a write costs 4-16 ms on SQLite, so that curves of short epochs are written every 2 s and at the end.
     """
 
-    def __init__(self, trial: optuna.Trial, interrupt: Interrupt, judge: Judge) -> None:
-        self._trial, self._interrupt, self._judge = trial, interrupt, judge
+    def __init__(self, trial: optuna.Trial, interrupt: Interrupt, judge: Judge, heart: Heart) -> None:
+        self._trial, self._interrupt, self._judge, self._heart = trial, interrupt, judge, heart
         self._epochs: list[dict[str, Any]] = []
         self._written = time.monotonic()
 
@@ -137,12 +154,40 @@ class _CurveWriter:
         self._epochs.append(asdict(epoch))
         if time.monotonic() - self._written > _CURVE_SECONDS:
             self.flush()
-        return not (self._judge.stops(epoch) or self._interrupt.requested)
+        return not (self._judge.stops(epoch) or self._interrupt.requested or self._heart.taken)
 
     def flush(self) -> None:
         """Write what has come so far."""
         self._trial.set_user_attr(attributes.CURVE, self._epochs)
         self._written = time.monotonic()
+
+
+def _ask(study: optuna.Study) -> optuna.Trial:
+    """A trial of this process; what was queued twice, or given up before it was signed, is left behind."""
+    while True:
+        with suppress(UpdateFinishedTrialError), signals_blocked():
+            trial = study.ask()
+            if attributes.RETRY_OF not in trial.user_attrs or not withdraw_duplicate(study, trial.number):
+                return trial
+
+
+def _is_one_too_many(study: optuna.Study, number: int, until: int) -> bool:
+    """Whether others count or run that had this trial's place before it.
+
+    NOTE: several runs may each begin the last trial at once. All see each other's by then, and the storage's numbers
+    say which was first; those of the queue were numbered long ago, and so give way to all that run.
+    """
+    trials = study.get_trials(deepcopy=False)
+    last = len(trials) if attributes.RETRY_OF in trials[number].user_attrs else number
+    running = sum(trial.state == TrialState.RUNNING and trial.number != number for trial in trials[:last])
+    return sum(map(attributes.counts, trials)) + running >= until
+
+
+def _end(
+    study: optuna.Study, trial: optuna.Trial, values: Sequence[float] | None = None, state: TrialState | None = None
+) -> None:
+    """Tell the study; nothing where the trial was given up meanwhile."""
+    study.tell(trial, values, state, skip_if_finished=True)
 
 
 def _prune(study: optuna.Study, trial: optuna.Trial, result: TrialResult, reason: str) -> None:
@@ -151,7 +196,7 @@ def _prune(study: optuna.Study, trial: optuna.Trial, result: TrialResult, reason
         trial.set_user_attr(attributes.SECONDS, dict(result.seconds))
         trial.set_user_attr(attributes.PRUNED_AT, len(result.curve))
         trial.set_user_attr(attributes.REASON, attributes.reason("pruned", reason))
-        study.tell(trial, state=TrialState.PRUNED)
+        _end(study, trial, state=TrialState.PRUNED)
 
 
 def end_of(study: optuna.Study, number: int, seconds: float) -> TrialEnd:
@@ -164,7 +209,8 @@ def end_of(study: optuna.Study, number: int, seconds: float) -> TrialEnd:
     return TrialEnd(
         trial=number,
         values=values,
-        reason=attributes.reason_of(stored).get("text", ""),
+        # Somebody may have been about to give it up, and too late.
+        reason="" if stored.state == TrialState.COMPLETE else attributes.reason_of(stored).get("text", ""),
         seconds=seconds,
         counted=attributes.counts(stored),
         counting=sum(map(attributes.counts, trials)),

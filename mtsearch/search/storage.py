@@ -4,6 +4,7 @@ import random
 import re
 import sqlite3
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -11,18 +12,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from sqlalchemy import create_engine, event, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from mtsearch.errors import StorageError, StudyNotFound
+from mtsearch.search.outages import cause, storage_exceptions
 from mtsearch.search.storage_url import (
     MOUNTS,
     masked,
     network_file_system,
+    proxy_address,
     resolve_url,
     sqlite_path,
     without_secrets,
@@ -30,6 +33,7 @@ from mtsearch.search.storage_url import (
 
 __all__ = [
     "checkpoint",
+    "close",
     "masked",
     "open_outdated",
     "open_reader",
@@ -62,18 +66,19 @@ _CAUSES = [
     (r"unable to open database", "{storage} cannot be opened", "check that its folder exists and is writable"),
     (r"password|Access denied|role \"\S*\" does not exist", "{storage} refuses the user or the password",
      "check both in the URL or in ~/.pgpass"),
-    (r"server closed|terminating connection|connection is closed|connection already closed|lost|gone away|SSL SYSCALL",
+    (r"server closed|terminating connection|connection is closed|connection already closed|lost|gone away|SSL SYSCALL|"
+     r"UNAVAILABLE",
      "the connection to {storage} was lost", "check the server and run again; finished trials are kept"),
     (r"database \"\S*\" does not exist|Unknown database", "no database at {storage}", "make it with `createdb NAME`"),
     (r"translate host name|resolve host|Name or service", "the host of {storage} is unknown", "check its name"),
     (r"refused|timeout|timed out|No such file|Can't connect|unreachable",
      "{storage} does not answer", "check that the server runs, and its host and port"),
     (r"permission denied", "{storage} does not permit this to the user", "grant it the rights"),
-    (r"Can't load plugin", "{storage} is of an unknown kind", "use sqlite:///PATH or postgresql://USER@HOST/NAME"),
+    (r"Can't load plugin", "{storage} is of an unknown kind", "use sqlite:///PATH, postgresql://USER@HOST/NAME or grpc://HOST:PORT"),
 ]  # fmt: skip
 
 
-def open_writer(url: str, create: bool = False, *, mounts: Path = MOUNTS) -> RDBStorage:
+def open_writer(url: str, create: bool = False, *, mounts: Path = MOUNTS) -> BaseStorage:
     """Open a storage for a process that runs trials.
 
     SQLite is switched to WAL with synchronous=NORMAL, and every transaction takes the write lock at its start
@@ -88,6 +93,8 @@ def open_writer(url: str, create: bool = False, *, mounts: Path = MOUNTS) -> RDB
         StorageError: it cannot be reached or written, is not there, or belongs to another version of Optuna.
     """
     with _opening(url):
+        if (proxy := proxy_address(url)) is not None:
+            return _proxy(*proxy)
         path = sqlite_path(url)
         if path is not None:
             _refuse_network(path, mounts)
@@ -96,13 +103,13 @@ def open_writer(url: str, create: bool = False, *, mounts: Path = MOUNTS) -> RDB
             try:
                 return _writer(url, path, create)
             except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
-                lost_race = create and _CREATION_RACE.search(_cause(error))
+                lost_race = create and _CREATION_RACE.search(cause(error))
                 if not lost_race or time.monotonic() > deadline:
                     raise
                 time.sleep(random.uniform(0.05, 0.25))
 
 
-def open_reader(url: str) -> RDBStorage:
+def open_reader(url: str) -> BaseStorage:
     """Open a storage for looking at it: nothing is created, migrated, locked or written.
 
     A file in a folder that this user cannot write is read as it stands (SQLite's `immutable`).
@@ -114,6 +121,8 @@ def open_reader(url: str) -> RDBStorage:
         StorageError: it cannot be reached, holds no studies, or belongs to another version of Optuna.
     """
     with _opening(url):
+        if (proxy := proxy_address(url)) is not None:
+            return _proxy(*proxy)
         path = sqlite_path(url)
         options = _engine_options(url)
         if path is not None:
@@ -135,6 +144,8 @@ def open_outdated(url: str) -> RDBStorage:
         StorageError: it cannot be reached or is not there.
     """
     with _opening(url):
+        if proxy_address(url) is not None:
+            raise StorageError(f"{masked(url)} is a proxy", "upgrade the database behind it")
         path = sqlite_path(url)
         if path is not None:
             _require_file(path)
@@ -143,18 +154,18 @@ def open_outdated(url: str) -> RDBStorage:
 
 
 @contextmanager
-def reading(url: str) -> Iterator[RDBStorage]:
+def reading(url: str) -> Iterator[BaseStorage]:
     """`open_reader` and `storage_errors`; the connections are closed after it."""
     with storage_errors(url):
         storage = open_reader(url)
         try:
             yield storage
         finally:
-            storage.engine.dispose()
+            close(storage)
 
 
 @contextmanager
-def writing(url: str) -> Iterator[RDBStorage]:
+def writing(url: str) -> Iterator[BaseStorage]:
     """`open_writer` of what is there, `storage_errors`, and `checkpoint` after it."""
     with storage_errors(url):
         storage = open_writer(url)
@@ -170,9 +181,9 @@ def checkpoint(storage: BaseStorage) -> None:
     The file alone is then the whole study. Harmless on other storages and while other processes use the database (the
     last one does it); the storage can be used again.
     """
+    close(storage)
     if not isinstance(storage, RDBStorage):
         return
-    storage.engine.dispose()
     path = sqlite_path(storage.url)
     if path is not None and path.exists():
         # NOTE: the storage's own connection would begin a transaction, in which no checkpoint can run.
@@ -185,12 +196,27 @@ def storage_errors(url: str) -> Iterator[None]:
     """Turn what drivers, SQLAlchemy and Optuna raise about a storage into a StorageError with its remedy."""
     try:
         yield
-    except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
-        cause, storage = _cause(error), masked(url)
+    except storage_exceptions() as error:
+        words, storage = cause(error), masked(url)
         for pattern, problem, remedy in _CAUSES:
-            if re.search(pattern, cause):
+            if re.search(pattern, words):
                 raise StorageError(problem.format(storage=storage), remedy.format(storage=storage)) from error
-        raise StorageError(f"{storage}: {without_secrets(cause, url)}") from error
+        raise StorageError(f"{storage}: {without_secrets(words, url)}") from error
+
+
+def close(storage: BaseStorage) -> None:
+    """Give connections back; they are made anew where the storage is used again."""
+    if isinstance(storage, RDBStorage):
+        storage.engine.dispose()
+
+
+def _proxy(host: str, port: int) -> BaseStorage:
+    """Optuna's gRPC client. A proxy reads and writes alike, and has neither files nor views."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        proxy = GrpcStorageProxy(host=host, port=port)
+    proxy.wait_server_ready(timeout=CONNECT_SECONDS)
+    return proxy
 
 
 @contextmanager
@@ -200,8 +226,13 @@ def _opening(url: str) -> Iterator[None]:
         with storage_errors(url):
             yield
     except ImportError as error:
-        remedy = "pip install 'mtsearch[postgres]'" if url.startswith("postgres") else "install it"
+        extra = next((extra for extra in ("postgres", "grpc") if url.startswith(extra)), None)
+        remedy = f"pip install 'mtsearch[{extra}]'" if extra else "install it"
         raise StorageError(f"{masked(url)} needs a driver: {error}", remedy) from error
+    except ConnectionError as error:  # of the proxy's client
+        raise StorageError(
+            f"{masked(url)} does not answer", "check that the server runs, and its host and port"
+        ) from error
     except OSError as error:
         problem = f"{masked(url)} cannot be opened: {error.strerror or error}"
         raise StorageError(problem, "name a writable place with --storage") from error
@@ -209,13 +240,6 @@ def _opening(url: str) -> Iterator[None]:
         older = "storage upgrade" in str(error)
         remedy = "run `mtsearch studies upgrade`" if older else "upgrade mtsearch and Optuna"
         raise StorageError(f"{masked(url)} was written by another version of Optuna", remedy) from error
-
-
-def _cause(error: BaseException) -> str:
-    """The driver's own words; SQLAlchemy's would add the statement with its parameters."""
-    while isinstance(error, StorageInternalError) and error.__cause__ is not None:
-        error = error.__cause__
-    return str(error.orig if isinstance(error, DBAPIError) else error)
 
 
 def _writer(url: str, path: Path | None, create: bool) -> RDBStorage:

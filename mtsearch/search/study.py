@@ -15,9 +15,10 @@ from mtsearch.errors import StudyMismatch, StudyNotFound
 from mtsearch.objectives import METRICS
 from mtsearch.search.attributes import BASELINES, DEFINITION, LISTED_TRIALS, PASSPORT, POPULATION, WARM_START
 from mtsearch.search.listed import ListedFirst, WarmStart, listed_trials, storable, stored_listed
+from mtsearch.search.outages import Outlasting
 from mtsearch.search.passport import record_run
 from mtsearch.search.resume import require_same_data, require_same_definition
-from mtsearch.search.retries import give_up_the_dead
+from mtsearch.search.retries import give_up_the_dead, queue_the_lost
 from mtsearch.search.sampling import make_sampler
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -42,20 +43,21 @@ def begin_or_continue(
     Raises:
         StudyMismatch: a study of that name has another definition, or other data or another split, or is not ours.
     """
-    name = definition.study.name
+    name, lasting = definition.study.name, Outlasting.of(storage)
     directions = [METRICS[key].direction for key in definition.study.objectives]
     try:
-        optuna.create_study(study_name=name, storage=storage, directions=directions)
+        optuna.create_study(study_name=name, storage=lasting, directions=directions)
         created = True
     except DuplicatedStudyError:
         created = False
-    study = optuna.load_study(study_name=name, storage=storage)
+    study = optuna.load_study(study_name=name, storage=lasting)
     if created or not _is_described(study):
         _describe(study, definition, passport, baselines, warm_start, trials)
     require_same_definition(study, definition, warm_start.study if warm_start else None)
     require_same_data(study, passport)
     record_run(study, passport)
     give_up_the_dead(study)
+    queue_the_lost(study)
     return join(storage, definition)
 
 
@@ -77,8 +79,8 @@ def _is_described(study: optuna.Study) -> bool:
 
 
 def join(storage: BaseStorage, definition: StudyDefinition) -> optuna.Study:
-    """The definition's study, which exists, with its sampler."""
-    study = optuna.load_study(study_name=definition.study.name, storage=storage)
+    """The definition's study, which exists, with its sampler; what is done with it outlasts an outage."""
+    study = optuna.load_study(study_name=definition.study.name, storage=Outlasting.of(storage))
     study.sampler = ListedFirst(make_sampler(definition), stored_listed(study))
     return study
 

@@ -3,7 +3,7 @@
 import json
 
 import optuna
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from pydantic import ValidationError
 from sqlalchemy import column, select, table, update
 from sqlalchemy.engine import Connection
@@ -20,7 +20,7 @@ _STUDIES = table("studies", column("study_id"), column("study_name"))
 _ATTRIBUTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
 
 
-def rename(storage: RDBStorage, old: str, new: str) -> None:
+def rename(storage: BaseStorage, old: str, new: str) -> None:
     """Give a study another name, in its stored definition too, so that a run under the new name goes on with it.
 
     NOTE: Optuna has no such operation, and a copy would have other times, take the RUNNING trials along and leave two
@@ -34,6 +34,8 @@ def rename(storage: RDBStorage, old: str, new: str) -> None:
     _check_name(new)
     study = find(storage, old)
     _refuse_while_running(study, "renamed")
+    if not isinstance(storage, RDBStorage):
+        raise StorageError("a proxy cannot rename studies", "name the database behind it with --storage")
     with storage.engine.begin() as connection:
         if _id_of(connection, new) is not None:
             raise StorageError(f"a study {new!r} is in the storage already", "choose another name")
@@ -45,7 +47,7 @@ def rename(storage: RDBStorage, old: str, new: str) -> None:
         connection.execute(update(_ATTRIBUTES).where(stored).values(value_json=json.dumps(definition)))
 
 
-def delete(storage: RDBStorage, name: str) -> None:
+def delete(storage: BaseStorage, name: str) -> None:
     """Delete a study with all its trials.
 
     Raises:

@@ -1,11 +1,12 @@
 """Several processes on one study: the parent owns the budget, a worker gets one ticket per trial."""
 
 import multiprocessing
+import os
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Self
@@ -16,16 +17,19 @@ from mtsearch.data import load, make_split
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import MachineError, MtsearchError
 from mtsearch.machine import identity
-from mtsearch.search.crew import Budget, MakeTrainer, Observer
+from mtsearch.search.crew import POLL_SECONDS, Budget, MakeTrainer, Observer
 from mtsearch.search.interrupts import Interrupt, signals_blocked
+from mtsearch.search.liveness import Watch
+from mtsearch.search.outages import outlast
 from mtsearch.search.retries import give_up_the_dead, give_up_trials_of
 from mtsearch.search.runner import TrialEnd, TrialRunner, counting, end_of
+from mtsearch.search.seats import Seat
 from mtsearch.search.storage import open_writer, storage_errors
 from mtsearch.search.study import join
 
-_TICKET, _STOP, _END = "ticket", "stop", "end"
+_STOP, _END = "stop", "end"
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 _IDLE_DEATHS = 5
-_POLL_SECONDS = 0.5
 _GOODBYE_SECONDS = 1.0
 
 
@@ -37,13 +41,18 @@ class Job:
         definition: of the study, which exists by the time of the first ticket.
         url: of the storage.
         make_trainer: a function of a module.
-        threads: of the worker's trainer.
     """
 
     definition: StudyDefinition
-    url: str
+    url: str = field(repr=False)  # it may hold a password
     make_trainer: MakeTrainer
-    threads: int
+
+
+@dataclass(frozen=True)
+class _Ticket:
+    """Allows one trial; see `TrialRunner.run`."""
+
+    until: int | None
 
 
 class WorkerPool:
@@ -51,15 +60,15 @@ class WorkerPool:
 
     Args:
         job: of each.
-        size: how many.
+        seats: of each.
     """
 
-    def __init__(self, job: Job, size: int) -> None:
+    def __init__(self, job: Job, seats: Sequence[Seat]) -> None:
         self._job = job
         self._idle_deaths = 0
         self._stopping = False
         # NOTE: spawned, never forked: TensorFlow's threads do not survive a fork.
-        self._workers = [_Worker(job) for _ in range(size)]
+        self._workers = [_Worker(job, seat) for seat in seats]
 
     def __enter__(self) -> Self:
         return self
@@ -80,11 +89,13 @@ class WorkerPool:
         self, study: optuna.Study, budget: Budget, deadline: float, observer: Observer, interrupt: Interrupt
     ) -> None:
         """See `Crew.run`."""
+        watch = Watch(study)
         try:
             while self._go_on(study, budget, interrupt.requested or time.monotonic() > deadline):
                 if interrupt.requested:
                     self._stopping = True
                     self._stop_trials()
+                self._replace_stuck(watch)
                 for end in self._listen(study):
                     budget.spend(end)
                     observer(replace(end, counting=counting(study)))
@@ -96,11 +107,20 @@ class WorkerPool:
             raise
 
     def _go_on(self, study: optuna.Study, budget: Budget, last_ones: bool) -> bool:
-        """Hand out the tickets that are left; False where none is left and nobody works."""
-        tickets = 0 if last_ones else budget.left - len(self._busy())
+        """Hand out the tickets that are left; False where none will be and nobody works."""
+        if last_ones:
+            return bool(self._busy())
+        tickets = budget.free([worker.identity for worker in self._workers]) - len(self._busy())
         for worker in self._idle()[: max(tickets, 0)]:
-            worker.begin_trial()
-        return tickets > 0 or bool(self._busy())
+            worker.begin_trial(_Ticket(budget.until))
+        return bool(self._busy()) or budget.left > 0  # others may run the last ones, and fail to
+
+    def _replace_stuck(self, watch: Watch) -> None:
+        """End the workers whose trial was given up because it showed no sign of life."""
+        stuck = list(watch.look().values())
+        for worker in self._workers:
+            if worker.identity in stuck:
+                worker.kill()
 
     def _idle(self) -> list["_Worker"]:
         return [worker for worker in self._workers if worker.ready and not worker.busy]
@@ -116,7 +136,7 @@ class WorkerPool:
         """Take in what workers say, or that they are gone; returns the trials that have ended."""
         channels: dict[Any, _Worker] = {worker.pipe: worker for worker in self._workers}
         ends: list[TrialEnd] = []
-        for channel in wait(list(channels), timeout=_POLL_SECONDS):
+        for channel in wait(list(channels), timeout=POLL_SECONDS):
             worker = channels[channel]
             try:
                 message = worker.receive()
@@ -136,8 +156,9 @@ class WorkerPool:
         worker.end()
         ends = []
         if study is not None:
-            given_up = give_up_trials_of(study, worker.identity, "died", "its worker died")
-            ends = [end_of(study, number, 0.0) for number in given_up]
+            # Besides the one that it ran: one that ended before the worker could say so, or was given up by others.
+            numbers = give_up_trials_of(study, worker.identity, "died", "its worker died")
+            ends = [end_of(study, number, 0.0) for number in numbers if number not in worker.told]
         self._workers.remove(worker)
         if self._stopping:
             return ends
@@ -146,27 +167,33 @@ class WorkerPool:
                 f"{self._idle_deaths} workers died without a trial to run",
                 "look for what kills them (memory?), or run with --workers 1",
             )
-        self._workers.append(_Worker(self._job))
+        self._workers.append(_Worker(self._job, worker.seat))
         return ends
 
 
 class _Worker:
     """The parent's end of one worker."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, seat: Seat) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        with signals_blocked():  # inherited: a signal to the whole group is for the parent alone to act on
-            self._process = context.Process(target=_work, args=(job, theirs), name="mtsearch worker", daemon=True)
+        self.seat = seat
+        self._process = context.Process(
+            target=_work, args=(job, seat.threads, theirs), name="mtsearch worker", daemon=True
+        )
+        # Inherited: a signal to the whole group is for the parent alone to act on, and TensorFlow, whenever it is
+        # imported, sees its GPU alone.
+        with signals_blocked(), _devices(seat.gpu):
             self._process.start()
         theirs.close()
         self.identity = identity(self._process.pid or 0)
         self.ready = self.busy = self._stopped = False
+        self.told: set[int] = set()
         self.description: Mapping[str, Any] = {}
 
-    def begin_trial(self) -> None:
+    def begin_trial(self, ticket: _Ticket) -> None:
         self.busy, self._stopped = True, False
-        self._send(_TICKET)
+        self._send(ticket)
 
     def stop_trial(self) -> None:
         if not self._stopped:
@@ -177,12 +204,17 @@ class _Worker:
         message = self.pipe.recv()
         if isinstance(message, TrialEnd):
             self.busy = False
+            self.told.add(message.trial)
         elif isinstance(message, Mapping):
             self.ready, self.description = True, message
         return message
 
     def dismiss(self) -> None:
         self._send(_END)
+
+    def kill(self) -> None:
+        """End it at once, which `receive` will tell."""
+        self._process.kill()
 
     def end(self) -> None:
         """Wait a moment for an idle worker to go by itself; it has nothing left to do."""
@@ -194,7 +226,7 @@ class _Worker:
         self.busy = False
         self.pipe.close()
 
-    def _send(self, message: str) -> None:
+    def _send(self, message: _Ticket | str) -> None:
         with suppress(OSError):  # it is gone, which `receive` will tell
             self.pipe.send(message)
 
@@ -210,37 +242,57 @@ class _ParentsWish:
     def requested(self) -> bool:
         try:
             while not self._requested and self._pipe.poll():
-                self._requested = self._pipe.recv() != _TICKET
+                self._requested = not isinstance(self._pipe.recv(), _Ticket)
         except (EOFError, OSError):  # the parent is gone
             self._requested = True
         return self._requested
 
 
-def _work(job: Job, parent: Connection) -> None:
+@contextmanager
+def _devices(gpu: str | None) -> Iterator[None]:
+    """Within it, a process that begins sees this GPU alone; None: what this one sees."""
+    before = os.environ.get(_VISIBLE)
+    if gpu is not None:
+        os.environ[_VISIBLE] = gpu
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[_VISIBLE] = before
+        elif gpu is not None:
+            del os.environ[_VISIBLE]
+
+
+def _work(job: Job, threads: int, parent: Connection) -> None:
     """A worker's life: make the trainer, say so, run a trial for each ticket until the parent ends it or is gone."""
     try:
         with storage_errors(job.url):
-            _serve(job, parent)
+            _serve(job, threads, parent)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent is gone, and nothing is left to do
     except MtsearchError as error:
-        parent.send(error)
+        _tell(parent, error)
     except Exception:
-        parent.send(RuntimeError(f"a worker failed:\n{traceback.format_exc()}"))
+        _tell(parent, RuntimeError(f"a worker failed:\n{traceback.format_exc()}"))
 
 
-def _serve(job: Job, parent: Connection) -> None:
+def _serve(job: Job, threads: int, parent: Connection) -> None:
     split = make_split(load(job.definition.data, job.definition.split), job.definition.split)
-    trainer, description = job.make_trainer(split, job.threads)
+    trainer, description = job.make_trainer(split, threads)
     parent.send(description)
     runner = TrialRunner(job.definition, trainer)
     study: optuna.Study | None = None
-    for _ticket in _tickets(parent):
-        study = study or join(open_writer(job.url), job.definition)
-        parent.send(runner.run(study, _ParentsWish(parent)))
+    for ticket in _tickets(parent):
+        study = study or outlast(lambda: join(open_writer(job.url), job.definition))
+        parent.send(runner.run(study, _ParentsWish(parent), ticket.until))
 
 
-def _tickets(parent: Connection) -> Iterator[str]:
+def _tickets(parent: Connection) -> Iterator[_Ticket]:
     while (message := parent.recv()) != _END:
-        if message == _TICKET:
+        if isinstance(message, _Ticket):
             yield message
+
+
+def _tell(parent: Connection, error: Exception) -> None:
+    with suppress(OSError):  # it is gone
+        parent.send(error)

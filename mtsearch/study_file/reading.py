@@ -32,11 +32,20 @@ def read(name: str, overrides: Sequence[str], values: Mapping[str, Any]) -> tupl
     raw = _parse(path)
     if path not in shipped().values():
         anchor(raw, path.parent)
+    change(raw, overrides, values)
+    return path, raw
+
+
+def change(raw: dict[str, Any], overrides: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Apply `overrides` and then `values` in place.
+
+    Raises:
+        DefinitionError: one of them cannot be.
+    """
     for override in overrides:
         _override(raw, override)
     for key, value in values.items():
         _assign(raw, key.split("."), value, key)
-    return path, raw
 
 
 def _find(name: str) -> Path:

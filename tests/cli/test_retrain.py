@@ -160,7 +160,7 @@ def test_a_repeated_trial_is_repeated_by_as_many_seeds(tmp_path: Path) -> None:
         ("format = 1", "format = 2", "newer mtsearch"),
         ("seed = 42  # of initial", "sede = 42  # of initial", "did you mean 'seed'?"),
         ("test = 0.2", "test = 0.3", "[split] holds out other rows"),
-        ("data_fingerprint = \"", "data_fingerprint = \"0", "are not those of the export"),
+        ("data_fingerprint = \"", "data_fingerprint = \"0", "are not those of study small"),
     ],
 )  # fmt: skip
 def test_damaged_exports(mtsearch: Command, export: Path, tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -179,7 +179,7 @@ def test_other_data(mtsearch: Command, made: Path, export: Path, tmp_path: Path)
     assert ratings.read_text() != (made / "data" / "u.data").read_text()
     result = mtsearch("retrain", "best.toml", "-o", "m")
     assert result.status == 1
-    assert "are not those of the export" in one_line(result.err)
+    assert "are not those of study small" in one_line(result.err)
     assert not (tmp_path / "m").exists()
 
 

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ from mtsearch.search.runner import TrialEnd
 from mtsearch.search.storage import writing
 from mtsearch.trial import EpochMetrics
 
+from .killing import is_at_work, kill_one
 from .test_run import SPACE, define, go, send_at, trials_of
-from .test_workers import pid_of
 from .trainers import FormulaTrainer, metrics_of, quick_formula
 
 EPOCHS = 10
@@ -185,11 +184,12 @@ def test_several_workers_of_whom_two_are_killed(data: str, tmp_path: Path) -> No
     killed: list[int] = []
 
     def kill_two(end: TrialEnd) -> None:
-        running = [t for t in trials_of(tmp_path / "a.db") if t.state == TrialState.RUNNING]
-        reached = [t for t in running if attributes.RUNGS in t.user_attrs]
-        if end.counting > 5 and len(killed) < 2 and reached:
-            killed.append(reached[0].number)
-            os.kill(pid_of(reached[0]), signal.SIGKILL)
+        if end.counting > 5 and len(killed) < 2:
+            number = kill_one(lambda: trials_of(tmp_path / "a.db"), chosen=has_reached_a_rung)
+            killed.extend([] if number is None else [number])
+
+    def has_reached_a_rung(trial: FrozenTrial) -> bool:
+        return is_at_work(trial) and attributes.RUNGS in trial.user_attrs
 
     definition = pruned_study(data, {"kind": "halving"})
     path = str(tmp_path / "a.db")

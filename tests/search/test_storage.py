@@ -47,12 +47,16 @@ def _close() -> Iterator[None]:
 
 
 def open_writer(url: str, create: bool = False, mounts: Path = MOUNTS) -> RDBStorage:
-    _opened.append(subject.open_writer(url, create, mounts=mounts))
+    storage = subject.open_writer(url, create, mounts=mounts)
+    assert isinstance(storage, RDBStorage)
+    _opened.append(storage)
     return _opened[-1]
 
 
 def open_reader(url: str) -> RDBStorage:
-    _opened.append(subject.open_reader(url))
+    storage = subject.open_reader(url)
+    assert isinstance(storage, RDBStorage)
+    _opened.append(storage)
     return _opened[-1]
 
 

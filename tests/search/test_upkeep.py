@@ -6,6 +6,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 
 from mtsearch import StudyDefinition, api
 from mtsearch.errors import DefinitionError, StorageError, StudyMismatch, StudyNotFound
@@ -108,6 +109,7 @@ def test_a_rename_that_breaks_off_changes_nothing(data: str, tmp_path: Path) -> 
     path = tmp_path / "a.db"
     go(define(data), path, 1)
     writer = open_writer(resolve_url(str(path)))
+    assert isinstance(writer, RDBStorage)
     with writer.engine.begin() as connection:
         connection.exec_driver_sql(
             "CREATE TRIGGER no BEFORE UPDATE ON study_user_attributes BEGIN SELECT RAISE(ABORT, 'no'); END"

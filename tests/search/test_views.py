@@ -263,6 +263,7 @@ class TestSQLite(Contract):
     def storage(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RDBStorage]:
         storage = open_writer(resolve_url(str(tmp_path_factory.mktemp("views") / "x.db")), create=True)
         ensure_views(storage)
+        assert isinstance(storage, RDBStorage)
         yield storage
         storage.engine.dispose()
 
@@ -314,6 +315,7 @@ class TestPostgreSQL(Contract):
     def storage(self, new_postgres: Callable[[], str]) -> Iterator[RDBStorage]:
         storage = open_writer(resolve_url(new_postgres()), create=True)
         ensure_views(storage)
+        assert isinstance(storage, RDBStorage)
         yield storage
         storage.engine.dispose()
 
@@ -321,10 +323,12 @@ class TestPostgreSQL(Contract):
 def test_seen_by_a_reader(tmp_path: Path) -> None:
     url = resolve_url(str(tmp_path / "x.db"))
     writer = open_writer(url, create=True)
+    assert isinstance(writer, RDBStorage)
     ensure_views(writer)
     study = new_study(writer)
     study.add_trial(create_trial(values=[1, math.inf]))
     reader = open_reader(url)
+    assert isinstance(reader, RDBStorage)
     assert query(reader, "SELECT trial, objective_2 FROM pareto_front") == [(0, math.inf)]
     reader.engine.dispose()
     writer.engine.dispose()

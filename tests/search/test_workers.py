@@ -15,8 +15,9 @@ from mtsearch import api
 from mtsearch.search.record import StudyRecord
 from mtsearch.search.runner import TrialEnd
 
+from .killing import kill_one
 from .test_run import SPACE, define, trials_of
-from .trainers import buggy, murderous, slow_formula
+from .trainers import buggy, murderous, slow_formula, unheard_formula
 
 
 def go(data: str, path: Path, trials: int, **kwargs: Any) -> StudyRecord:
@@ -43,10 +44,8 @@ def test_killed_worker_is_replaced_and_its_trial_tried_again(data: str, tmp_path
     killed: list[int] = []
 
     def kill_once(_end: TrialEnd) -> None:
-        running = [t for t in trials_of(tmp_path / "a.db") if t.state == TrialState.RUNNING]
-        if not killed and running and "mtsearch:worker" in running[0].user_attrs and running[0].params:
-            killed.append(running[0].number)
-            os.kill(pid_of(running[0]), signal.SIGKILL)
+        if not killed and (number := kill_one(lambda: trials_of(tmp_path / "a.db"))) is not None:
+            killed.append(number)
 
     record = go(data, tmp_path / "a.db", 15, on_trial=kill_once)
     trials = trials_of(tmp_path / "a.db")
@@ -58,6 +57,17 @@ def test_killed_worker_is_replaced_and_its_trial_tried_again(data: str, tmp_path
     (again,) = [t for t in trials if t.user_attrs.get("mtsearch:retry_of") == dead.number]
     assert again.state == TrialState.COMPLETE
     assert {**again.params, **dead.params} == again.params
+
+
+def test_a_trial_stored_by_a_worker_that_died_before_saying_so_counts(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTSEARCH_TEST_NOTES", str(tmp_path / "died"))
+    ends: list[TrialEnd] = []
+    record = go(data, tmp_path / "a.db", 8, make_trainer=unheard_formula, on_trial=ends.append)
+    assert (tmp_path / "died").exists()
+    assert record.states == {"complete": 8}
+    assert sorted(end.trial for end in ends) == list(range(8))
 
 
 def signalled_at(trial: int, signals: list[int]) -> Callable[[TrialEnd], None]:

@@ -4,12 +4,17 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+
+import optuna
 
 from mtsearch.config import TrialConfig
 from mtsearch.data import Split
 from mtsearch.errors import NonFiniteLoss
 from mtsearch.objectives import METRICS
+from mtsearch.search import liveness, runner
 from mtsearch.trial import EpochMetrics, TrialResult
 
 DIVERGES_ABOVE = 0.9
@@ -88,3 +93,35 @@ class _Constant(FormulaTrainer):
 def constant_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
     """Every trial as good as every other, 0.05 s an epoch."""
     return _Constant(lambda _config, _epoch: time.sleep(0.05)), {"device": "formula", "threads": threads}
+
+
+def brisk_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
+    """The slow formula in a worker that shows a sign of life every 0.2 s."""
+    liveness.BEAT_SECONDS = 0.2
+    return slow_formula(_split, threads)
+
+
+def seeing_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
+    """The slow formula, which notes the GPUs that its process was begun with."""
+
+    def note(_config: TrialConfig, _epoch: int) -> None:
+        environment = Path("/proc/self/environ").read_bytes().decode().split("\0")  # as it was when the process began
+        seen = [entry for entry in environment if entry.startswith("CUDA_VISIBLE_DEVICES=")]
+        Path(os.environ["MTSEARCH_TEST_NOTES"], str(os.getpid())).write_text("".join(seen))
+        time.sleep(0.1)
+
+    return FormulaTrainer(note), {"device": "formula", "threads": threads}
+
+
+def unheard_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
+    """The first of all workers to store a trial dies before it can say so."""
+    original = runner.end_of
+
+    def die_once(study: optuna.Study, number: int, seconds: float) -> runner.TrialEnd:
+        with suppress(FileExistsError):
+            Path(os.environ["MTSEARCH_TEST_NOTES"]).touch(exist_ok=False)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(study, number, seconds)
+
+    runner.end_of = die_once
+    return slow_formula(_split, threads)

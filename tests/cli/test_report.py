@@ -1,0 +1,102 @@
+"""`mtsearch report`: real trainings on small data, judged on test, kept, interrupted, and shown."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ..search.conftest import small_data
+from .conftest import Command
+from .test_bad_input import one_line
+from .test_retrain import DEFINITION, call
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a study of four trials; read only."""
+    folder = tmp_path_factory.mktemp("made")
+    source = small_data(folder)
+    (folder / "small.toml").write_text(DEFINITION.format(source=source, patience=0, repeats=1))
+    result = call(folder, "run", "small.toml", "--trials", "4")
+    assert result.status == 0, result.err
+    return folder
+
+
+@pytest.fixture
+def studied(made: Path, tmp_path: Path) -> Path:
+    """A copy of its database, in the test's own folder."""
+    shutil.copytree(made / "studies", tmp_path / "studies")
+    return tmp_path
+
+
+def test_is_what_retrain_measures(studied: Path) -> None:
+    """Every bit of every seed, of a model that was trained after others in the same process."""
+    result = call(studied, "report", "--seeds", "2", "--format", "json")
+    assert result.status == 0, result.err
+    document = json.loads(result.out)
+    front = json.loads(call(studied, "front", "--format", "json").out)
+    assert [member["trial"] for member in document["front"]] == [each["trial"] for each in front]
+    assert [member["validation"] for member in document["front"]] == [each["metrics"] for each in front]
+    last = document["front"][-1]
+    for args in (
+        ["export", "--pick", f"trial:{last['trial']}", "-o", "x.toml"],
+        ["retrain", "x.toml", "-o", "m", "--seeds", "2"],
+    ):
+        done = call(studied, *args)
+        assert done.status == 0, done.err
+    metrics = json.loads((studied / "m" / "metrics.json").read_text(encoding="utf-8"))
+    assert last["test"] == metrics["test"]
+    assert last["seeds"] == metrics["seeds"]
+    assert document["baselines"] == metrics["baselines"]
+    lines = [line for line in result.err.splitlines() if line.startswith("trial ")]
+    assert len(lines) == 2 * len(front)
+    assert lines[-1].endswith(f"[{2 * len(front)}/{2 * len(front)}]")
+    shown = call(studied, "report", "--seeds", "2")
+    assert "RMSE (stars)" in shown.out and "biases" in shown.out and "±" in shown.out
+    assert "Optimism of RMSE" in shown.err
+    assert f"{2 * len(front)} of {2 * len(front)} trainings done" in shown.err
+    assert call(studied, "plot", "-o", "p.html").status == 0
+    assert "The front on test" in (studied / "p.html").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_keeps_what_is_judged(studied: Path) -> None:
+    command = [sys.executable, "-m", "mtsearch", "report", "--seeds", "300"]
+    with subprocess.Popen(command, cwd=studied, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "[3/" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        out, rest = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert "Traceback" not in rest
+    kept = int(rest.split("interrupted; ")[1].split(" of ")[0])
+    assert kept >= 3
+    size = len(json.loads(call(studied, "front", "--format", "json").out))
+    again = call(studied, "report", "--seeds", str(-(-kept // size)))
+    assert again.status == 0, again.err
+    assert f"{kept} of {-(-kept // size) * size} trainings done" in again.err
+    assert not list((studied / "studies").glob("*-wal"))
+
+
+def test_usage(mtsearch: Command, studied: Path) -> None:
+    for args in (["--seeds", "0"], ["--format", "csv"], ["small"]):
+        assert mtsearch("report", *args).status == 2
+    assert "no study 'gone'" in one_line(mtsearch("report", "--study", "gone").err)
+    assert "no database at" in one_line(mtsearch("report", "--storage", "gone.db").err)
+    assert {path.name for path in studied.iterdir()} == {"studies"}
+
+
+def test_data_that_are_gone(mtsearch: Command, made: Path, studied: Path) -> None:
+    data = made / "data"
+    data.rename(made / "elsewhere")
+    try:
+        result = mtsearch("report")
+    finally:
+        (made / "elsewhere").rename(data)
+    assert result.status == 1
+    assert str(data) in one_line(result.err)

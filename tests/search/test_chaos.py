@@ -1,0 +1,236 @@
+"""Everything dies, is stopped and begun again at random moments while others look on; nothing is lost or done twice."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from mtsearch import api
+from mtsearch.errors import StudyNotFound
+from mtsearch.machine import is_gone
+from mtsearch.search import liveness, record
+from mtsearch.search.attributes import WORKER, counts
+from mtsearch.search.retries import chain
+from mtsearch.search.storage import open_reader, resolve_url, sqlite_path
+
+from .test_run import define
+from .trainers import brisk_formula
+
+pytestmark = pytest.mark.slow
+GRACE = 4.0
+
+
+def parent(data: str, url: str, until: int) -> None:
+    """A run of four workers in a process of its own, with a short grace."""
+    liveness.GRACE_SECONDS = GRACE
+    api.run(define(data), until=until, workers=4, storage=url, make_trainer=brisk_formula)
+
+
+class Chaos:
+    """A run that is begun again whenever it dies.
+
+    Args:
+        begin: makes the process of a run.
+        trials: reads the study's trials.
+        seed: of what happens when.
+    """
+
+    def __init__(self, begin: Callable[[], BaseProcess], trials: Callable[[], list[FrozenTrial]], seed: int) -> None:
+        self._begin, self._trials, self._rng = begin, trials, random.Random(seed)
+        self.happened: Counter[str] = Counter()
+        self.parent = begin()
+        self.parent.start()
+
+    def wreak(self, seconds: float) -> None:
+        """Kill somebody every second or two, and once stop a worker for longer than the grace."""
+        stopped, end = False, time.monotonic() + seconds
+        while time.monotonic() < end and self.parent.exitcode is None:
+            time.sleep(self._rng.uniform(0.7, 2.0))
+            workers = [t.user_attrs[WORKER] for t in self._trials() if self._is_at_work(t)]
+            if not workers:
+                continue
+            victim = self._rng.choice(workers)
+            if not stopped and time.monotonic() > end - seconds * 0.8:
+                stopped = True
+                self._stop(victim["pid"])
+            elif self._rng.random() < 0.2:
+                self._kill_parent()
+            else:
+                self._kill(victim["pid"])
+
+    def finish(self, seconds: float) -> None:
+        """Let it run to its end."""
+        if self.parent.exitcode is None:
+            self.parent.join(seconds)
+        states = Counter(trial.state.name for trial in self._trials())
+        assert self.parent.exitcode == 0, f"{dict(self.happened)}, {dict(states)}"
+
+    def _is_at_work(self, trial: FrozenTrial) -> bool:
+        worker = trial.user_attrs.get(WORKER)
+        return trial.state == TrialState.RUNNING and worker is not None and not is_gone(worker)
+
+    def _kill(self, pid: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            self.happened["worker killed"] += 1
+
+    def _kill_parent(self) -> None:
+        assert self.parent.pid
+        os.kill(self.parent.pid, signal.SIGKILL)
+        self.parent.join()
+        self.happened["parent killed"] += 1
+        self.parent = self._begin()
+        self.parent.start()
+
+    def _stop(self, pid: int) -> None:
+        """An orphan, so that a stranger takes its trial and it wakes up to find that."""
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            self.happened["worker stopped"] += 1
+            self._kill_parent()
+            threading.Timer(3 * GRACE + 5, self._wake, [pid]).start()
+
+    def _wake(self, pid: int) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+            self.happened["worker woken"] += 1
+
+
+class Reader(threading.Thread):
+    """Reads the record and the views as fast as it can.
+
+    Attributes:
+        readings: how many there were.
+        wrong: what was not as it should be.
+    """
+
+    def __init__(self, url: str) -> None:
+        super().__init__(daemon=True)
+        self._url, self._over = url, threading.Event()
+        self.readings, self.wrong = 0, list[str]()
+
+    def run(self) -> None:
+        while not self._over.wait(0.05):
+            try:
+                self._read()
+            except StudyNotFound:  # not begun yet
+                pass
+            except Exception as error:
+                self.wrong.append(repr(error))
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+    def _read(self) -> None:
+        reader = open_reader(self._url)
+        assert isinstance(reader, RDBStorage)
+        try:
+            seen = record.read(reader, "s")
+            study = optuna.load_study(study_name="s", storage=reader)
+            before = _front(study)
+            with reader.engine.connect() as connection:
+                view = _view(
+                    connection.exec_driver_sql("SELECT trial, objective_1, objective_2, params FROM pareto_front")
+                )
+                connection.exec_driver_sql("SELECT count(*) FROM learning_curves").fetchall()
+            # A front only ever moves on: the same before and after is what it was in between.
+            if before == _front(study) and before != view:
+                self.wrong.append(f"the view has {view}, best_trials {before}")
+            if len(seen.rows) > seen.counting:
+                self.wrong.append("more rows than counting trials")
+            self.readings += 1
+        finally:
+            reader.engine.dispose()
+
+
+def _front(study: optuna.Study) -> list[tuple[Any, ...]]:
+    return sorted((t.number, *t.values, tuple(sorted(t.params.items()))) for t in study.best_trials)
+
+
+def _view(rows: Any) -> list[tuple[Any, ...]]:
+    return sorted((n, first, second, tuple(sorted(json.loads(p).items()))) for n, first, second, p in rows)
+
+
+@contextmanager
+def chaos(data: str, url: str, until: int, seed: int) -> Iterator[tuple[Chaos, Reader]]:
+    context = multiprocessing.get_context("spawn")
+
+    def trials() -> list[FrozenTrial]:
+        with suppress(StudyNotFound):
+            storage = open_reader(url)
+            try:
+                if "s" in optuna.get_all_study_names(storage):
+                    return optuna.load_study(study_name="s", storage=storage).get_trials()
+            finally:
+                assert isinstance(storage, RDBStorage)
+                storage.engine.dispose()
+        return []
+
+    reader = Reader(url)
+    under_test = Chaos(lambda: context.Process(target=parent, args=(data, url, until)), trials, seed)
+    reader.start()
+    try:
+        yield under_test, reader
+    finally:
+        reader.stop()
+        under_test.parent.kill()
+        under_test.parent.join()
+
+
+def check(url: str, until: int, happened: Counter[str], reader: Reader) -> None:
+    storage = open_reader(url)
+    assert isinstance(storage, RDBStorage)
+    trials = optuna.load_study(study_name="s", storage=storage).get_trials()
+    states = Counter(trial.state.name for trial in trials)
+    told = f"{dict(happened)}, {dict(states)}, {reader.readings} readings"
+    assert sum(map(counts, trials)) == until, told
+    assert states["RUNNING"] == 0, told
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    firsts = [[trial, *chain(trials, trial)][-1].number for trial in complete]
+    assert len(set(firsts)) == len(complete), "a configuration was completed twice"
+    assert len({str(sorted(trial.params.items())) for trial in complete}) == len(complete)
+    for trial in trials:
+        if trial.state == TrialState.FAIL:
+            assert "mtsearch:reason" in trial.user_attrs
+    assert reader.wrong == []
+    assert reader.readings > 5, told
+    assert happened["worker killed"] >= 3, told
+    assert happened["parent killed"] >= 1 and happened["worker stopped"] == 1, told
+    print(told)
+    storage.engine.dispose()
+
+
+def test_on_sqlite(data: str, tmp_path: Path) -> None:
+    url = resolve_url(str(tmp_path / "a.db"))
+    with chaos(data, url, until=60, seed=5) as (under_test, reader):
+        under_test.wreak(45)
+        under_test.finish(100)
+    check(url, 60, under_test.happened, reader)
+    path = sqlite_path(url)
+    assert path is not None
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_on_postgresql(data: str, new_postgres: Callable[[], str]) -> None:
+    url = resolve_url(new_postgres())
+    with chaos(data, url, until=50, seed=6) as (under_test, reader):
+        under_test.wreak(30)
+        under_test.finish(60)
+    check(url, 50, under_test.happened, reader)

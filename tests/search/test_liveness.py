@@ -1,0 +1,318 @@
+"""Trials of processes that are gone, stopped or elsewhere: given up once, tried again once, never completed twice."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from mtsearch import api
+from mtsearch.config import TrialConfig
+from mtsearch.machine import identity, is_gone
+from mtsearch.search import liveness
+from mtsearch.search.attributes import ALIVE, REASON, RETRY_OF, WORKER, reason
+from mtsearch.search.interrupts import graceful
+from mtsearch.search.liveness import Heart, Watch
+from mtsearch.search.retries import give_up, queue_the_lost
+from mtsearch.search.runner import TrialEnd, TrialRunner
+from mtsearch.search.storage import open_writer, resolve_url
+from mtsearch.search.study import join
+
+from .test_run import define, go, trials_of
+from .trainers import FormulaTrainer, brisk_formula, slow_formula
+
+ELSEWHERE = {"host": "elsewhere", "space": "", "pid": 1, "began": ""}
+
+
+def study_in(path: Path) -> optuna.Study:
+    return optuna.load_study(study_name="s", storage=open_writer(resolve_url(str(path))))
+
+
+def begun_elsewhere(study: optuna.Study) -> optuna.Trial:
+    trial = study.ask()
+    trial.set_user_attr(WORKER, ELSEWHERE)
+    return trial
+
+
+@pytest.fixture
+def study(data: str, tmp_path: Path) -> optuna.Study:
+    """A study of one finished trial."""
+    go(define(data), tmp_path / "a.db", 1)
+    return study_in(tmp_path / "a.db")
+
+
+def look_for(watch: Watch, seconds: float) -> dict[int, Any]:
+    """Look again and again for so long."""
+    found: dict[int, Any] = {}
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found |= watch.look()
+        time.sleep(0.02)
+    return found
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+    return found
+
+
+def test_a_running_trial_counts_on(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(liveness, "BEAT_SECONDS", 0.05)
+    trial = study.ask()
+
+    def count() -> int:
+        return int(study.get_trials()[trial.number].user_attrs.get(ALIVE, 0))
+
+    with Heart(trial) as heart:
+        wait_for(lambda: count() >= 3)
+        assert not heart.taken
+        give_up(study, trial.number, "died", "taken")
+        wait_for(lambda: heart.taken)
+
+
+def test_a_count_that_moves_keeps_a_trial_and_one_that_stands_still_does_not(study: optuna.Study) -> None:
+    alive, silent = begun_elsewhere(study), begun_elsewhere(study)
+    silent.set_user_attr(ALIVE, 4)
+    watch = Watch(study, grace=0.8)
+    given_up: dict[int, Any] = {}
+    for count in range(20):
+        alive.set_user_attr(ALIVE, count)
+        given_up |= look_for(watch, 0.1)
+    assert given_up == {silent.number: ELSEWHERE}
+    trials = study.get_trials()
+    assert trials[alive.number].state == TrialState.RUNNING
+    assert trials[silent.number].user_attrs[REASON] == {"kind": "died", "text": "no sign of life for 0.8 s"}
+    assert [t.user_attrs[RETRY_OF] for t in trials if t.state == TrialState.WAITING] == [silent.number]
+
+
+def test_the_watchers_own_sleep_is_not_held_against_a_trial(study: optuna.Study) -> None:
+    begun_elsewhere(study)
+    watch = Watch(study, grace=2.0)
+    time.sleep(2.5)
+    assert watch.look() == {}
+    time.sleep(2.5)
+    assert watch.look() == {}
+
+
+def test_a_dead_process_of_this_machine_needs_no_grace(study: optuna.Study) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+    process.start()
+    assert process.pid
+    trial = study.ask()
+    trial.set_user_attr(WORKER, identity(process.pid))
+    watch = Watch(study, grace=30)
+    watch._looked -= liveness.LOOK_SECONDS
+    assert watch.look() == {}
+    os.kill(process.pid, signal.SIGKILL)
+    wait_for(lambda: is_gone(trial.user_attrs[WORKER]))  # a zombie, until join
+    watch._looked -= liveness.LOOK_SECONDS
+    assert list(watch.look()) == [trial.number]
+    process.join()
+
+
+def test_two_who_give_up_at_once_queue_one_retry(study: optuna.Study, tmp_path: Path) -> None:
+    number = begun_elsewhere(study).number
+    other = study_in(tmp_path / "a.db")
+    stale = other.get_trials()  # both have seen it running
+
+    def seen_before(**_: Any) -> list[FrozenTrial]:
+        return stale
+
+    assert give_up(study, number, "died", "first")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(other, "get_trials", seen_before)
+        assert not give_up(other, number, "died", "second")
+    trials = study.get_trials()
+    assert trials[number].user_attrs[REASON]["text"] == "first"
+    assert [t.user_attrs[RETRY_OF] for t in trials if t.state == TrialState.WAITING] == [number]
+
+
+def test_given_up_by_one_who_died_before_queueing(data: str, study: optuna.Study, tmp_path: Path) -> None:
+    trial = begun_elsewhere(study)
+    trial.suggest_float("learning_rate", 0.01, 0.8, log=True)
+    trial.set_user_attr(REASON, reason("died", "its worker died"))
+    study.tell(trial, state=TrialState.FAIL)
+    record = go(define(data), tmp_path / "a.db", 1)
+    (again,) = [t for t in trials_of(tmp_path / "a.db") if t.user_attrs.get(RETRY_OF) == trial.number]
+    assert again.state == TrialState.COMPLETE
+    assert again.params["learning_rate"] == trial.params["learning_rate"]
+    assert record.counting == 2
+
+
+def test_queued_twice_runs_once(data: str, study: optuna.Study, tmp_path: Path) -> None:
+    number = begun_elsewhere(study).number
+    give_up(study, number, "interrupted", "here")
+    study.enqueue_trial({}, user_attrs={RETRY_OF: number})
+    record = go(define(data), tmp_path / "a.db", 3)
+    retries = [t for t in trials_of(tmp_path / "a.db") if t.user_attrs.get(RETRY_OF) == number]
+    assert [t.state for t in retries] == [TrialState.COMPLETE, TrialState.FAIL]
+    assert retries[1].user_attrs[REASON]["text"] == "queued twice"
+    assert record.counting == 4
+    before = len(trials_of(tmp_path / "a.db"))
+    queue_the_lost(study_in(tmp_path / "a.db"))
+    assert len(trials_of(tmp_path / "a.db")) == before
+
+
+def test_a_trial_that_was_taken_is_dropped_and_another_asked_for(data: str, tmp_path: Path) -> None:
+    taken: list[int] = []
+
+    def take(_config: TrialConfig, epoch: int) -> None:
+        if epoch == 2 and not taken:
+            study = study_in(tmp_path / "a.db")
+            (running,) = [t.number for t in study.get_trials() if t.state == TrialState.RUNNING]
+            taken.append(running)
+            assert give_up(study, running, "died", "taken")
+
+    ends: list[TrialEnd] = []
+    record = go(define(data), tmp_path / "a.db", 4, FormulaTrainer(take), on_trial=ends.append)
+    assert record.counting == 4
+    assert [end.state for end in ends] == ["fail", "complete", "complete", "complete", "complete"]
+    trials = trials_of(tmp_path / "a.db")
+    assert trials[0].user_attrs[REASON]["text"] == "taken"
+    assert trials[1].user_attrs[RETRY_OF] == 0
+    assert trials[1].params == trials[0].params
+
+
+def test_until_waits_for_what_runs_elsewhere_and_takes_it_over(
+    data: str, study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "GRACE_SECONDS", 2.0)
+    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.2)
+    silent = begun_elsewhere(study).number
+    record = go(define(data), tmp_path / "a.db", None, until=2)
+    assert record.states == {"complete": 2, "fail": 1}
+    assert trials_of(tmp_path / "a.db")[-1].user_attrs[RETRY_OF] == silent
+
+
+def test_until_begins_nothing_beyond_what_others_run(data: str, study: optuna.Study, tmp_path: Path) -> None:
+    """Another machine begins the last trial between this one's look and its ask."""
+    others: list[optuna.Trial] = []
+
+    def begin_one_elsewhere(end: TrialEnd) -> None:
+        if end.trial == 2:
+            others.append(begun_elsewhere(study))
+
+    def end_it(_config: TrialConfig, _epoch: int) -> None:
+        if others and study.get_trials()[others[0].number].state == TrialState.RUNNING:
+            raise AssertionError("a trial too many")
+
+    with ThreadPoolExecutor() as pool:
+        trainer, options = FormulaTrainer(end_it), {"until": 4, "on_trial": begin_one_elsewhere}
+        waiting = pool.submit(go, define(data), tmp_path / "a.db", None, trainer, **options)
+        wait_for(lambda: others)
+        time.sleep(1.5)
+        assert not waiting.done()
+        study.tell(others[0], [1.0, 0.1])
+        assert waiting.result(60).states == {"complete": 4}
+
+
+@pytest.mark.parametrize("from_the_queue", [False, True])
+def test_of_two_who_begin_the_last_trial_at_once_one_gives_way(
+    data: str, study: optuna.Study, tmp_path: Path, from_the_queue: bool
+) -> None:
+    definition = define(data)
+    mine = join(open_writer(resolve_url(str(tmp_path / "a.db"))), definition)
+    if from_the_queue:
+        give_up(study, begun_elsewhere(study).number, "interrupted", "here")  # queued, with a number before the other's
+        study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={WORKER: ELSEWHERE}))
+    else:
+        begun_elsewhere(study)
+    runner = TrialRunner(definition, FormulaTrainer())
+    with graceful() as interrupt:
+        end = runner.run(mine, interrupt, until=2)
+        assert (end.state, end.counted, end.reason) == ("fail", False, "the last of 2 trials runs elsewhere")
+        assert runner.run(mine, interrupt, until=3).state == "complete"  # its retry
+
+
+def parent(data: str, path: Path, until: int, workers: int = 2) -> None:
+    """A run in a process of its own."""
+    api.run(define(data), until=until, workers=workers, storage=str(path), make_trainer=brisk_formula)
+
+
+@contextlib.contextmanager
+def running(data: str, path: Path, until: int, workers: int = 2) -> Any:
+    process = multiprocessing.get_context("spawn").Process(target=parent, args=(data, path, until, workers))
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def signed(path: Path, number: int = 0) -> list[FrozenTrial]:
+    """The running trials from a number on whose worker is known and that have parameters."""
+    if not path.exists():
+        return []
+    try:
+        trials = trials_of(path)
+    except Exception:  # not made yet
+        return []
+    return [t for t in trials if t.state == TrialState.RUNNING and t.params and WORKER in t.user_attrs][number:]
+
+
+def test_a_worker_stopped_for_too_long_finds_its_trial_taken_and_goes_on(data: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with running(data, path, until=30) as process:
+        victim = wait_for(lambda: signed(path))[0]
+        worker = victim.user_attrs[WORKER]
+        os.kill(worker["pid"], signal.SIGSTOP)
+        watch = Watch(study_in(path), grace=3.0)
+        given_up: dict[int, Any] = {}
+        wait_for(lambda: given_up.update(watch.look()) or victim.number in given_up)
+        os.kill(worker["pid"], signal.SIGCONT)
+        process.join(120)
+        assert process.exitcode == 0
+    trials = trials_of(path)
+    assert [t.state for t in trials].count(TrialState.COMPLETE) == 30
+    assert TrialState.RUNNING not in {t.state for t in trials}
+    assert trials[victim.number].user_attrs[REASON]["text"] == "no sign of life for 3 s"
+    (again,) = [t for t in trials if t.user_attrs.get(RETRY_OF) == victim.number]
+    assert again.state == TrialState.COMPLETE
+    assert {**again.params, **trials[victim.number].params} == again.params
+    assert any(t.user_attrs.get(WORKER) == worker for t in trials[victim.number + 1 :])
+
+
+def test_a_worker_of_ones_own_that_is_stuck_is_replaced(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "GRACE_SECONDS", 3.0)
+    stopped: list[dict[str, Any]] = []
+
+    def stop_one(_end: TrialEnd) -> None:
+        if not stopped and (found := signed(tmp_path / "a.db")):
+            stopped.append(found[0].user_attrs[WORKER])
+            os.kill(stopped[0]["pid"], signal.SIGSTOP)
+
+    record = api.run(
+        define(data), 12, workers=2, storage=str(tmp_path / "a.db"), make_trainer=brisk_formula, on_trial=stop_one
+    )
+    assert record.counting == 12
+    assert "running" not in record.states
+    assert is_gone(stopped[0])
+
+
+def test_workers_of_a_killed_parent_end_with_their_epoch_and_the_next_run_goes_on(data: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with running(data, path, until=20, workers=3) as process:
+        wait_for(lambda: len(signed(path)) == 3)
+        wait_for(lambda: len(trials_of(path)) > 4)
+        workers = {str(t.user_attrs[WORKER]["pid"]): t.user_attrs[WORKER] for t in trials_of(path) if t.user_attrs}
+        os.kill(process.pid, signal.SIGKILL)
+        wait_for(lambda: all(is_gone(worker) for worker in workers.values()), 10)
+    states = [t.state for t in trials_of(path)]
+    assert TrialState.RUNNING not in states  # each ended its own trial
+    record = api.run(define(data), until=20, workers=2, storage=str(path), make_trainer=slow_formula)
+    assert record.counting == 20
+    assert set(record.states) <= {"complete", "fail"}

@@ -1,0 +1,186 @@
+"""Storages that are out for a while, for too long, or full."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.exceptions import StorageInternalError
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import OperationalError
+
+from mtsearch import api
+from mtsearch.config import TrialConfig
+from mtsearch.errors import StorageError
+from mtsearch.search import liveness, outages
+from mtsearch.search.outages import outlast, passes
+from mtsearch.search.runner import TrialEnd
+
+from .test_run import define, go, trials_of
+from .trainers import FormulaTrainer, slow_formula
+
+
+def driver(words: str) -> OperationalError:
+    return OperationalError("SELECT 1", {}, sqlite3.OperationalError(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("database is locked", True),
+        ("connection failed: FATAL:  the database system is starting up", True),
+        ("terminating connection due to administrator command", True),
+        ("connection to server at 127.0.0.1, port 5432 failed: Connection refused", True),
+        ("database or disk is full", False),
+        ("attempt to write a readonly database", False),
+        ("password authentication failed for user", False),
+        ("database disk image is malformed", False),
+        ('database "x" does not exist', False),
+    ],
+)
+def test_what_may_be_over_in_a_moment(words: str, expected: bool) -> None:
+    error = StorageInternalError("Optuna's words")
+    error.__cause__ = driver(words)
+    assert passes(driver(words)) is passes(error) is expected
+    assert not passes(ValueError(words))
+
+
+def test_waiting_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages, "OUTAGE_SECONDS", 1.0)
+    calls = []
+
+    def fail() -> None:
+        calls.append(time.monotonic())
+        raise driver("database is locked")
+
+    with pytest.raises(OperationalError):
+        outlast(fail)
+    assert len(calls) >= 3
+    assert calls[-1] - calls[0] < 10
+
+
+def test_what_does_not_pass_is_tried_once() -> None:
+    calls = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise driver("database or disk is full")
+
+    with pytest.raises(OperationalError):
+        outlast(fail)
+    assert len(calls) == 1
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def lock_for(path: Path, seconds: float) -> threading.Thread:
+    """Hold the write lock for so long; returns when it is held."""
+    held = threading.Event()
+
+    def hold() -> None:
+        with lock(path):
+            held.set()
+            time.sleep(seconds)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    return thread
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite itself waits for no lock."""
+    monkeypatch.setattr("mtsearch.search.storage.BUSY_SECONDS", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_lock_of_seconds_is_waited_for(data: str, tmp_path: Path) -> None:
+    threads: list[threading.Thread] = []
+
+    def hold(_config: TrialConfig, epoch: int) -> None:
+        if epoch == 2 and not threads:
+            threads.append(lock_for(tmp_path / "a.db", 2.0))
+
+    assert go(define(data), tmp_path / "a.db", 4, FormulaTrainer(hold)).states == {"complete": 4}
+    threads[0].join()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_lock_that_stays_ends_the_run_with_its_remedy(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outages, "OUTAGE_SECONDS", 0.5)
+    threads: list[threading.Thread] = []
+
+    def hold(_config: TrialConfig, epoch: int) -> None:
+        if epoch == 2:
+            threads.append(lock_for(tmp_path / "a.db", 6.0))
+
+    with pytest.raises(StorageError, match="is locked by another program; end the one that holds it"):
+        go(define(data), tmp_path / "a.db", 4, FormulaTrainer(hold))
+    threads[0].join()
+    # The trial that could not even be given up is this process's own, which lives on: only its silence tells.
+    monkeypatch.setattr(liveness, "GRACE_SECONDS", 2.0)
+    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.2)
+    assert go(define(data), tmp_path / "a.db", None, until=4).counting == 4
+
+
+@contextmanager
+def smaller_disk(pages: int) -> Iterator[None]:
+    """SQLite's own word for a full disk, at so many pages of 4 KiB."""
+
+    def bound(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    event.listen(Engine, "connect", bound)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "connect", bound)
+
+
+def test_a_full_disk_ends_the_run_and_spoils_nothing(data: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    go(define(data), path, 2)
+    with closing(sqlite3.connect(path)) as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    with smaller_disk(pages + 6), pytest.raises(StorageError, match=r"no space is left for .*; free some"):
+        go(define(data), path, 200)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    done = api.front("s", str(path)).counting
+    assert done > 2
+    record = go(define(data), path, None, until=done + 3)
+    assert record.counting == done + 3
+    assert set(record.states) <= {"complete", "fail"}
+    assert len({str(t.params) for t in trials_of(path) if t.values}) == record.states["complete"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_restarts(data: str, postgres_server: Any, new_postgres: Callable[[], str], workers: int) -> None:
+    restarted: list[int] = []
+
+    def restart(end: TrialEnd) -> None:
+        if end.trial == 3 and not restarted:
+            postgres_server.stop()
+            starting = threading.Timer(3.0, postgres_server.start)
+            starting.start()
+            restarted.append(end.trial)
+
+    trainer: dict[str, Any] = {"make_trainer": slow_formula, "workers": workers}
+    record = api.run(define(data), 12, storage=new_postgres(), on_trial=restart, **trainer)
+    assert restarted == [3]
+    assert record.counting == 12
+    assert "running" not in record.states

@@ -1,0 +1,134 @@
+"""How many workers, and what each of them sees."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mtsearch import api, machine
+from mtsearch.search import seats as subject
+from mtsearch.search.seats import Seat, seats
+
+from .test_run import define
+from .trainers import seeing_formula
+
+LISTING = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-aaaa)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-bbbb)
+"""
+
+
+@pytest.fixture
+def gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of two GPUs, as far as `nvidia-smi` tells."""
+    tool = tmp_path / "bin" / "nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{LISTING}END\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subject, "visible_gpus", lambda: ())
+
+
+def cores(monkeypatch: pytest.MonkeyPatch, count: int, mebibytes: int | None) -> None:
+    monkeypatch.setattr(subject, "usable_cores", lambda: count)
+    monkeypatch.setattr(subject, "free_memory", lambda: mebibytes and mebibytes << 20)
+
+
+@pytest.mark.usefixtures("no_gpu")
+@pytest.mark.parametrize(
+    ("count", "mebibytes", "expected"),
+    [(8, 64_000, [1] * 8), (8, 2_000, [4] * 2), (8, 100, [8]), (1, 64_000, [1]), (3, None, [1] * 3)],
+)
+def test_a_worker_per_core_that_the_memory_holds(
+    monkeypatch: pytest.MonkeyPatch, count: int, mebibytes: int | None, expected: list[int]
+) -> None:
+    cores(monkeypatch, count, mebibytes)
+    assert seats("auto") == [Seat(threads) for threads in expected]
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_a_number_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores(monkeypatch, 4, 100)
+    assert seats(2) == [Seat(2)] * 2
+    assert seats(9) == [Seat(1)] * 9
+
+
+@pytest.mark.usefixtures("gpus")
+def test_a_worker_per_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores(monkeypatch, 8, 100)
+    assert seats("auto") == [Seat(4, "GPU-aaaa"), Seat(4, "GPU-bbbb")]
+    assert [seat.gpu for seat in seats(3)] == ["GPU-aaaa", "GPU-bbbb", "GPU-aaaa"]
+
+
+@pytest.mark.usefixtures("gpus")
+@pytest.mark.parametrize(
+    ("chosen", "seen"), [("1", ("1",)), ("GPU-bbbb,0", ("GPU-bbbb", "0")), ("", ()), ("-1", ()), ("0,-1,1", ("0",))]
+)
+def test_what_cuda_was_told_to_show(monkeypatch: pytest.MonkeyPatch, chosen: str, seen: tuple[str, ...]) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert machine.visible_gpus() == seen
+
+
+@pytest.mark.usefixtures("gpus")
+def test_each_worker_is_begun_with_its_own_gpu(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    monkeypatch.setenv("MTSEARCH_TEST_NOTES", str(notes))
+    record = api.run(define(data), 8, workers="auto", storage=str(tmp_path / "a.db"), make_trainer=seeing_formula)
+    seen = sorted(note.read_text() for note in notes.iterdir())
+    assert seen == ["CUDA_VISIBLE_DEVICES=GPU-aaaa", "CUDA_VISIBLE_DEVICES=GPU-bbbb"]
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
+    assert record.passport["trainer"]["workers"] == 2
+
+
+class TestContainers:
+    """Control groups bound what a container may take; files as the kernel writes them."""
+
+    @pytest.fixture
+    def groups(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr(machine, "_control_groups", lambda _controller: iter([tmp_path]))
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(64)), raising=False)
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        ("files", "expected"),
+        [
+            ({}, 64),
+            ({"cpu.max": "200000 100000"}, 2),
+            ({"cpu.max": "150000 100000"}, 2),
+            ({"cpu.max": "5000 100000"}, 1),
+            ({"cpu.max": "max 100000"}, 64),
+            ({"cpu.cfs_quota_us": "300000", "cpu.cfs_period_us": "100000"}, 3),
+            ({"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}, 64),
+        ],
+    )
+    def test_cores(self, groups: Path, files: dict[str, str], expected: int) -> None:
+        for name, text in files.items():
+            (groups / name).write_text(f"{text}\n")
+        assert machine.usable_cores() == expected
+
+    @pytest.mark.parametrize(
+        "names", [("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")]
+    )
+    def test_memory(self, groups: Path, names: tuple[str, str]) -> None:
+        for name, text in zip(names, ("1000000", "900000"), strict=True):
+            (groups / name).write_text(f"{text}\n")
+        (groups / "memory.stat").write_text("anon 5\ninactive_file 50000\n")
+        assert machine.free_memory() == 150_000
+
+    def test_no_limit(self, groups: Path) -> None:
+        (groups / "memory.max").write_text("max\n")
+        (groups / "memory.current").write_text("900000\n")
+        free = machine.free_memory()
+        assert free is None or free > 10 << 20
+
+
+def test_this_machine_can_be_asked() -> None:
+    assert machine.usable_cores() >= 1
+    free = machine.free_memory()
+    assert free is None or free > 0
+    assert isinstance(machine.visible_gpus(), tuple)
