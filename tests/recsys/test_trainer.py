@@ -21,7 +21,7 @@ from mtsearch.recsys.scorer import ModelScorer
 from mtsearch.trial import EpochMetrics
 
 from .arithmetic import NumpyModel
-from .cases import go_on, make_split, recorder
+from .cases import answer_of, go_on, make_split, recorder
 from .stock import StockTraining, initial_model
 
 CONFIG = TrialConfig(embedding_size=8, batch_size=500, epochs=3, retrieval_weight=1e-3)
@@ -136,18 +136,27 @@ def test_a_failed_trial_leaves_the_next_one_alone(trainer: JointTrainer) -> None
 
 
 @pytest.mark.slow  # TensorFlow asks for the memory again and again for 10 s
-def test_out_of_memory_is_a_failure_of_the_trial(device: Device) -> None:
-    """Scores of 7 million users by 7 million items: more bytes than addresses, so that none is ever touched."""
-    many = 7_000_000
-    split = dataclasses.replace(
-        make_split(),
-        user_ids=np.broadcast_to(np.array(["user"], object), many),
-        item_ids=np.broadcast_to(np.array(["item"], object), many),
-    )
-    trainer = JointTrainer(split, device)
-    with pytest.raises(OutOfMemory, match=r"embedding_size 1 and batch_size 500; lower one of them"):
-        trainer.train(with_(embedding_size=1), go_on)
-    assert not trainer._compiled
+def test_out_of_memory_is_a_failure_of_the_trial() -> None:
+    """Tables of 20 million users, 327 GB, in a process that may have 64 GB of addresses: none is ever touched."""
+    code = """
+import dataclasses, json, resource
+import numpy as np
+from mtsearch.config import TrialConfig
+from mtsearch.errors import OutOfMemory
+from mtsearch.recsys import Device, JointTrainer
+from tests.recsys.cases import go_on, make_split
+
+resource.setrlimit(resource.RLIMIT_AS, (2**36, 2**36))
+split = dataclasses.replace(make_split(), user_ids=np.broadcast_to(np.array(["user"], object), 20_000_000))
+trainer = JointTrainer(split, Device.default(1))
+try:
+    trainer.train(TrialConfig(embedding_size=4096, batch_size=500), go_on)
+except OutOfMemory as error:
+    print(json.dumps([str(error), len(trainer._compiled)]))
+"""
+    said, kept = answer_of(code)
+    assert "embedding_size 4096 and batch_size 500; lower one of them" in said
+    assert kept == 0
 
 
 def test_out_of_memory_frees_the_compiled_models(split: Split, device: Device) -> None:

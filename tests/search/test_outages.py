@@ -168,6 +168,7 @@ def test_a_full_disk_ends_the_run_and_spoils_nothing(data: str, tmp_path: Path) 
     assert len({str(t.params) for t in trials_of(path) if t.values}) == record.states["complete"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_server_that_restarts(data: str, postgres_server: Any, new_postgres: Callable[[], str], workers: int) -> None:
     restarted: list[int] = []
