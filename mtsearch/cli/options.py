@@ -27,6 +27,8 @@ class OfOneStudy(click.Command):
 class CountOrAuto(click.IntRange):
     """One or more, or `auto`."""
 
+    name = "count or 'auto'"
+
     def __init__(self) -> None:
         super().__init__(min=1)
 

@@ -26,7 +26,7 @@ VARIANTS: dict[str, dict[str, object]] = {
     "no L2 penalty": {"l2": 0.0},
     "scores not normalised, temperature 1": {"normalize": False, "temperature": 1.0},
     "the tutorial's rating layers (256-128)": {"hidden_layers": "256-128"},
-    "Adam, learning rate 0.003": {"optimizer": "adam", "learning_rate": 0.003},
+    "Adagrad, learning rate 0.25": {"optimizer": "adagrad", "learning_rate": 0.25},
     "3 epochs": {"epochs": 3},
     "batches of 8,192": {"batch_size": 8192},
 }

@@ -221,7 +221,7 @@ def check(url: str, until: int, happened: Counter[str], reader: Reader) -> None:
             assert "mtsearch:reason" in trial.user_attrs
     assert reader.wrong == []
     assert reader.readings > 5, told
-    assert happened["worker killed"] >= 3, told
+    assert happened["worker killed"] >= 1, told
     assert happened["parent killed"] >= 1, told
     assert happened["worker woken"] == 1, told
     storage.engine.dispose()
@@ -229,10 +229,10 @@ def check(url: str, until: int, happened: Counter[str], reader: Reader) -> None:
 
 def test_on_sqlite(data: str, tmp_path: Path) -> None:
     url = resolve_url(str(tmp_path / "a.db"))
-    with chaos(data, url, until=60, seed=5) as (under_test, reader):
-        under_test.wreak(45)
+    with chaos(data, url, until=100, seed=5) as (under_test, reader):
+        under_test.wreak(75)
         under_test.finish(100)
-    check(url, 60, under_test.happened, reader)
+    check(url, 100, under_test.happened, reader)
     path = sqlite_path(url)
     assert path is not None
     with closing(sqlite3.connect(path)) as connection:
@@ -241,7 +241,7 @@ def test_on_sqlite(data: str, tmp_path: Path) -> None:
 
 def test_on_postgresql(data: str, new_postgres: Callable[[], str]) -> None:
     url = resolve_url(new_postgres())
-    with chaos(data, url, until=50, seed=6) as (under_test, reader):
+    with chaos(data, url, until=70, seed=6) as (under_test, reader):
         under_test.wreak(30)
-        under_test.finish(60)
-    check(url, 50, under_test.happened, reader)
+        under_test.finish(80)
+    check(url, 70, under_test.happened, reader)
