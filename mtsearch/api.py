@@ -137,12 +137,12 @@ def run(
     with storage_errors(url), graceful() as interrupt:
         with _crew(definition, url, split, places, make_trainer) as crew:
             writer = open_writer(url, create=True)  # while workers import TensorFlow
+            ensure_views(writer)  # before there is a study: who sees the study sees the views
             passport = make_passport(interactions, split, {**crew.description(), "workers": len(places)})
             references = evaluate_baselines(split, split.validation)
             study = begin_or_continue(
                 writer, definition, passport, references, warm, trials=until or trials or DEFAULT_TRIALS
             )
-            ensure_views(writer)
             budget = budget_of(study, definition, trials, until, Patience(study, patience) if patience else None)
             done = counting(study)
             begun(done, done + budget.left)

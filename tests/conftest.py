@@ -45,8 +45,9 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):  
 
 @pytest.fixture(autouse=True)
 def _log_handlers_restored() -> Iterator[None]:
-    """A command that runs in this process sets a handler that would speak in the tests after it."""
+    """A command that runs in this process sets a handler and a level that would speak in the tests after it."""
     logger = logging.getLogger("mtsearch")
-    before = list(logger.handlers)
+    before = list(logger.handlers), logger.level, logger.propagate
     yield
-    logger.handlers = before
+    logger.handlers, _, logger.propagate = before
+    logger.setLevel(before[1])
