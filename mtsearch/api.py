@@ -99,7 +99,7 @@ def run(
         warm_start: another study of the storage, whose front is run first when this one is begun.
         storage: URL or path; by default `studies/mtsearch.db` under the current folder.
         on_trial: called in this process with the `TrialEnd` of every trial that has ended, when it is stored; an
-            exception in it is logged, and the study goes on.
+            exception in it is logged, and the study goes on. `TrialEnd` shows how to log elsewhere.
         begun: told once how many counting trials there are and shall be.
         make_trainer: from the split to the trainer; a function of a module where there are several workers.
 
@@ -108,20 +108,6 @@ def run(
 
     Raises:
         MtsearchError: see `mtsearch.errors`.
-
-    To see the curves in TensorBoard, or to log to MLflow, `run(definition, on_trial=log)` with one of:
-
-        def log(end):  # tf.summary.scalar asks for the package tensorboard; without it, see studies/notebook.ipynb
-            with tf.summary.create_file_writer(f"logs/{end.trial}").as_default():
-                for epoch in end.curve:
-                    for key, value in epoch["metrics"].items():
-                        tf.summary.scalar(key, value, step=epoch["epoch"])
-
-        def log(end):
-            with mlflow.start_run(run_name=f"trial {end.trial}"):
-                mlflow.log_params(end.params)
-                mlflow.log_metrics(end.metrics)
-                mlflow.set_tag("state", end.state)
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     trials = _trials_asked_for(definition, trials, until)

@@ -1,6 +1,5 @@
 """`Export`: one configuration with its data, its split and where it comes from, in a TOML file."""
 
-import os
 import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,8 @@ from pydantic import Field, ValidationError
 
 from mtsearch.config import TrialConfig
 from mtsearch.definition import DataSection, SplitSection
-from mtsearch.errors import ExportError, MachineError
+from mtsearch.errors import ExportError
+from mtsearch.files import write_whole
 from mtsearch.study_file.descriptions import fields_of
 from mtsearch.study_file.mistakes import all_mistakes, short, shown
 from mtsearch.study_file.parameters import NOT_STRICT, Scalar, Section
@@ -130,18 +130,8 @@ class Export(Section):
             MachineError: it cannot be written.
         """
         target = Path(path).resolve()  # of a link what it leads to
-        aside = target.with_name(f".{target.name[:100]}.{os.getpid()}")
-        try:
-            _require_replaceable(target)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                aside.write_text(self.to_toml(), encoding="utf-8")
-                aside.replace(target)
-            finally:
-                aside.unlink(missing_ok=True)
-        except OSError as error:
-            problem = f"cannot write {target}: {error.strerror or error}"
-            raise MachineError(problem, "name a place that can be written") from error
+        _require_replaceable(target)
+        write_whole(target, self.to_toml().encode())
         return target
 
 

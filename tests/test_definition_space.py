@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtsearch.config import TrialConfig
-from mtsearch.config_file import from_toml, to_toml
 from mtsearch.definition import StudyDefinition
-from mtsearch.errors import DefinitionError
+from mtsearch.export_file import Export
 from mtsearch.objectives import METRICS
 from mtsearch.search.space import Space
 from mtsearch.study_file.parameters import Choices
 from mtsearch.study_file.searchable import FIELDS, kind_of
 
+from .exports import made
 from .test_definition import make, refusal
 
 WORDS: dict[str, list[str]] = {
@@ -97,8 +97,9 @@ def test_what_a_study_samples_is_inside_and_comes_back_from_toml(definition: Stu
     for _ in range(3):
         trial = study.ask()
         config = space.sample(trial)
-        assert from_toml(to_toml(config)) == config
-        assert {key: type(value) for key, value in tomllib.loads(to_toml(config)).items()} == {
+        written = tomllib.loads(made().model_copy(update={"config": config}).to_toml())
+        assert Export.model_validate(written).config == config
+        assert {key: type(value) for key, value in written["config"].items()} == {
             key: type(value) for key, value in config.model_dump().items()
         }
         assert list(trial.params) == [name for name in FIELDS if name in definition.space]
@@ -205,14 +206,6 @@ class TestRefused:
         assert said.startswith(f"definition: space.{weight}: ")
         assert said.endswith("search loss_ratio in place of both weights")
         make(space={"loss_ratio": {"low": -1, "high": 1}, "batch_size": batch_size})
-
-    def test_a_configuration(self) -> None:
-        with pytest.raises(DefinitionError, match=r"a.toml: unknown key 'epoch' \(did you mean 'epochs'\?\)"):
-            from_toml("epoch = 1", "a.toml")
-        with pytest.raises(DefinitionError, match=r"epochs: input should be a valid integer, not 1\.5"):
-            from_toml("epochs = 1.5")
-        with pytest.raises(DefinitionError, match="not TOML"):
-            from_toml("epochs = ")
 
 
 class TestStart:

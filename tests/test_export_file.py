@@ -2,45 +2,19 @@
 
 import os
 import tomllib
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mtsearch.config import TrialConfig
-from mtsearch.definition import DataSection, SplitSection
 from mtsearch.errors import ExportError, MachineError
-from mtsearch.export_file import Export, Provenance
+from mtsearch.export_file import Export
+
+from .exports import made
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-
-
-def made(**changes: Any) -> Export:
-    provenance = {
-        "study": "ml-100k",
-        "trial": 17,
-        "pick": "rmse<=0.93",
-        "objectives": ["rmse", "top_100"],
-        "best_epoch": 3,
-        "data_fingerprint": "5f3c",
-        "split_fingerprint": "77aa",
-        "study_seed": 42,
-        "threads": 2,
-        "exported": datetime(2025, 3, 1, 9, 30, tzinfo=UTC),
-        "exported_by": "0.1.0",
-        "metrics": {"rmse": 0.9321, "top_100": 0.1 + 0.2},
-        "params": {"loss_ratio": 0.25, "embedding_size": 64, "rating_biases": True, "optimizer": "adam"},
-        "packages": {"tf-keras": "2.21.0"},
-    }
-    return Export(
-        config=TrialConfig(learning_rate=1e-05, retrieval_weight=1 / 3, hidden_layers="", embedding_size=64),
-        data=DataSection(source="a 'folder' of \"mine\"\\ml-100k"),
-        split=SplitSection(validation="test"),
-        provenance=Provenance.model_validate({**provenance, **changes}),
-    )
 
 
 def write(folder: Path, text: str) -> Path:

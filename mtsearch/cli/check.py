@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("definition", default=DEFAULT)
 @options.overrides
-@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@options.table_or_json
 def command(definition: str, overrides: tuple[str, ...], output_format: str) -> None:
     """Read DEFINITION and its data, and show what they make: space, fixed values, data, a rough time. Runs nothing."""
     loaded = options.load_definition(definition, overrides)

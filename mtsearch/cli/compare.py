@@ -11,7 +11,7 @@ from mtsearch.cli import options
 @click.command()
 @click.argument("studies", nargs=-1, metavar="STUDY STUDY...")
 @options.storage
-@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@options.table_or_json
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PLACE",
               help="A page as well: a folder, or a file that ends in .html.")  # fmt: skip
 def command(studies: tuple[str, ...], storage: str | None, output_format: str, output: Path | None) -> None:

@@ -18,7 +18,7 @@ _BAR = 40
 @click.command()
 @click.argument("definition", default=DEFAULT)
 @options.overrides
-@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@options.table_or_json
 def command(definition: str, overrides: tuple[str, ...], output_format: str) -> None:
     """Show the ratings of DEFINITION: how they were read, what was dropped, and what the split makes of them."""
     loaded = options.load_definition(definition, overrides)

@@ -47,6 +47,9 @@ study = click.option("--study", metavar="NAME", help="Name of the study.  [defau
 output_format = click.option(
     "--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True
 )
+table_or_json = click.option(
+    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
 overrides = click.option(
     "--set",
     "overrides",

@@ -12,7 +12,7 @@ from mtsearch.cli import options
 @options.storage
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, metavar="K",
               help="Trainings of each trial, with its own seed and the ones after it.")  # fmt: skip
-@click.option("--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@options.table_or_json
 def command(study: str | None, storage: str | None, seeds: int, output_format: str) -> None:
     """Train the front's trials on training and validation rows, and judge each training once on the test rows.
 

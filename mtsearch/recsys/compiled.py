@@ -44,7 +44,7 @@ class EpochLosses(NamedTuple):
 class CompiledModel:
     """A `JointModel` whose graphs are traced once and whose weights are set anew for each trial.
 
-    Equal to a fresh model to the last bit; making and tracing one takes about 0.25 s, a reset 5 ms.
+    Equal to a fresh model to the last bit; making and tracing one takes about 0.3 s, a reset 5 ms.
     """
 
     def __init__(self, shape: Shape, rows: TrainingRows, split: Split) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
-import os
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -13,7 +12,7 @@ from typing import Literal
 
 from plotly.offline import get_plotlyjs_version
 
-from mtsearch.errors import MachineError
+from mtsearch.files import write_whole
 from mtsearch.report.drawing import plotly_js
 from mtsearch.report.markup import Html, packed, tag
 
@@ -61,25 +60,6 @@ def write_document(text: str, place: Path) -> Path:
     target = place if is_file else place / "index.html"
     write_whole(target, text.encode("utf-8", "replace"))
     return target
-
-
-def write_whole(target: Path, content: bytes) -> None:
-    """Write a file, whole or not at all; its folders are made.
-
-    Raises:
-        MachineError: the folder cannot be made or the file written.
-    """
-    aside = target.with_name(f".page.{os.getpid()}{target.suffix}")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            aside.write_bytes(content)
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        problem = f"cannot write {target}: {error.strerror or error}"
-        raise MachineError(problem, "name a place that can be written with -o") from error
 
 
 def _policy(*scripts: str) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtsearch.errors import MachineError
+from mtsearch.files import write_whole
 from mtsearch.report.figures import front_figure
-from mtsearch.report.html_document import write_whole
 
 if TYPE_CHECKING:
     from mtsearch.search.record import StudyRecord

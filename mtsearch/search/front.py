@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import optuna
 from numpy.typing import ArrayLike, NDArray
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from mtsearch.errors import StorageError
 from mtsearch.search.attributes import METRICS
 
 
@@ -105,19 +102,6 @@ def knee(front: Sequence[FrontRow], signs: tuple[float, float]) -> FrontRow | No
     scaled = _normalised(losses)
     distance = scaled.sum(axis=1) if len(front) >= 3 else np.hypot(scaled[:, 0], scaled[:, 1])
     return front[int(np.argmin(distance))]
-
-
-def front_of(study: optuna.Study) -> list[FrontRow]:
-    """The front of a study's completed, feasible trials with finite values; order as in `pareto_front`.
-
-    Raises:
-        StorageError: the study has another number of objectives than two.
-    """
-    if len(study.directions) != 2:
-        problem = f"study {study.study_name} has {len(study.directions)} objective(s), and a front needs two"
-        raise StorageError(problem, "name another with --study")
-    signs = [-1.0 if direction is StudyDirection.MAXIMIZE else 1.0 for direction in study.directions]
-    return pareto_front(finite_rows(study.get_trials(deepcopy=False)), (signs[0], signs[1]))
 
 
 def finite_rows(trials: Sequence[FrozenTrial]) -> list[FrontRow]:

@@ -43,6 +43,20 @@ class TrialEnd:
         params: what was searched, by name.
         metrics: every validation metric, by the keys of `objectives.METRICS`; empty where it did not complete.
         curve: its finished epochs as `{"epoch", "metrics", "losses", "seconds"}`, see `mtsearch.trial.EpochMetrics`.
+
+    To see the curves in TensorBoard, or to log to MLflow, `run(definition, on_trial=log)` with one of:
+
+        def log(end):  # tf.summary.scalar asks for the package tensorboard; without it, see studies/notebook.ipynb
+            with tf.summary.create_file_writer(f"logs/{end.trial}").as_default():
+                for epoch in end.curve:
+                    for key, value in epoch["metrics"].items():
+                        tf.summary.scalar(key, value, step=epoch["epoch"])
+
+        def log(end):
+            with mlflow.start_run(run_name=f"trial {end.trial}"):
+                mlflow.log_params(end.params)
+                mlflow.log_metrics(end.metrics)
+                mlflow.set_tag("state", end.state)
     """
 
     trial: int

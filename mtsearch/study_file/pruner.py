@@ -1,12 +1,12 @@
 """Which trials are stopped before their last epoch: the kinds of pruners, and the options of each."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
+from mtsearch.study_file.kinds import OfKind
 from mtsearch.study_file.mistakes import nearest, shown
-from mtsearch.study_file.parameters import Section
 
 _RUNGS: Mapping[str, Any] = {"grace": 1, "reduction": 3}
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -23,7 +23,7 @@ def _known(kind: object) -> object:
     return kind
 
 
-class Pruner(Section):
+class Pruner(OfKind):
     """Which trials are stopped before their last epoch.
 
     Attributes:
@@ -35,29 +35,11 @@ class Pruner(Section):
         margin: of `dominated`: how much better, as a share of each objective's range at that epoch; 0.05.
     """
 
+    defaults: ClassVar = OPTIONS
     kind: Annotated[Literal["none", "halving", "dominated"], BeforeValidator(_known)] = "none"
     grace: Annotated[int, Field(ge=1, le=100_000)] | None = None
     reduction: Annotated[int, Field(ge=2, le=100)] | None = None
     margin: Annotated[float, Field(ge=0, le=1)] | None = None
-
-    @model_validator(mode="after")
-    def _of_the_kind(self) -> Self:
-        known = OPTIONS[self.kind]
-        for name, value in self._given().items():
-            if name not in known:
-                hint = nearest(name, known) or ", which has none"
-                raise ValueError(f"{name} is no option of {self.kind!r}{hint}")
-            if value == known[name]:
-                # NOTE: a study begun without the option goes on under a file that writes its default out.
-                object.__setattr__(self, name, None)
-        return self
-
-    def _given(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"kind"}, exclude_none=True)
-
-    def options(self) -> dict[str, Any]:
-        """The options of the kind, those that are not given at their defaults."""
-        return {**OPTIONS[self.kind], **self._given()}
 
     def conflict_with(self, sampler: str) -> str:
         """Why it cannot be used with that kind of sampler; empty where it can."""

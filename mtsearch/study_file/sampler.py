@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from mtsearch.errors import DefinitionError
+from mtsearch.study_file.kinds import OfKind
 from mtsearch.study_file.mistakes import nearest, shown
-from mtsearch.study_file.parameters import Section
 
 _GENETIC: Mapping[str, Any] = {"population_size": None, "mutation_prob": None, "crossover_prob": 0.9}
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -43,7 +43,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
-class Sampler(Section):
+class Sampler(OfKind):
     """How the next configuration is proposed.
 
     Attributes:
@@ -61,6 +61,7 @@ class Sampler(Section):
         scramble: of `qmc`: the sequence is randomised by the study's seed; true.
     """
 
+    defaults: ClassVar = OPTIONS
     kind: Kind = "tpe"
     n_startup_trials: Count | None = None
     multivariate: bool | None = None
@@ -71,25 +72,6 @@ class Sampler(Section):
     deterministic_objective: bool | None = None
     qmc_type: Literal["sobol", "halton"] | None = None
     scramble: bool | None = None
-
-    @model_validator(mode="after")
-    def _of_the_kind(self) -> Self:
-        known = OPTIONS[self.kind]
-        for name, value in self._given().items():
-            if name not in known:
-                hint = nearest(name, known) or ", which has none"
-                raise ValueError(f"{name} is no option of {self.kind!r}{hint}")
-            if value == known[name]:
-                # NOTE: a study begun without the option goes on under a file that writes its default out.
-                object.__setattr__(self, name, None)
-        return self
-
-    def _given(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"kind"}, exclude_none=True)
-
-    def options(self) -> dict[str, Any]:
-        """The options of the kind, those that are not given at their defaults."""
-        return {**OPTIONS[self.kind], **self._given()}
 
     def population(self, trials: int) -> int | None:
         """Complete trials in a generation; None where there are no generations.

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from mtsearch.errors import StorageError
-from mtsearch.search.front import FrontRow, front_of, hypervolume, knee, pareto_front
+from mtsearch.search.front import FrontRow, hypervolume, knee, pareto_front
+
+from .fronts import front_of
 
 SIGNS = st.tuples(st.sampled_from([1.0, -1.0]), st.sampled_from([1.0, -1.0]))
 NUMBER = st.one_of(st.integers(0, 4).map(float), st.floats(-10, 10))
@@ -152,8 +153,3 @@ class TestFrontOf:
         study.add_trial(trial(state=optuna.trial.TrialState.PRUNED))
         study.add_trial(trial(state=optuna.trial.TrialState.FAIL))
         assert front_of(study) == [FrontRow(0, (1.0, 0.5), {"x": 0.25}, {"rmse": 1.0, "top_100": 0.5})]
-
-    def test_refuses_another_number_of_objectives(self) -> None:
-        study = optuna.create_study(study_name="single")
-        with pytest.raises(StorageError, match=r"single has 1 objective\(s\).*--study"):
-            front_of(study)

@@ -30,9 +30,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from mtsearch.search.front import front_of, pareto_front
+from mtsearch.search.front import pareto_front
 from mtsearch.search.storage import open_reader, open_writer, resolve_url, sqlite_path
 from mtsearch.search.views import _DEFINITIONS, drop_views, ensure_views
+
+from .fronts import front_of
 
 DOWN, UP = StudyDirection.MINIMIZE, StudyDirection.MAXIMIZE
 CHOICES = [None, True, "exact", 'qu"ote\\ ü ,', 3, 0.1 + 0.2, 2.0, False, "Infinity"]

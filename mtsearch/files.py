@@ -1,0 +1,25 @@
+"""Files that are there whole or not at all."""
+
+import os
+from pathlib import Path
+
+from mtsearch.errors import MachineError
+
+
+def write_whole(target: Path, content: bytes) -> None:
+    """Write a file aside and rename it; its folders are made.
+
+    Raises:
+        MachineError: the folder cannot be made or the file written.
+    """
+    aside = target.with_name(f".{target.stem[:100]}.{os.getpid()}{target.suffix[:20]}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            aside.write_bytes(content)
+            aside.replace(target)
+        finally:
+            aside.unlink(missing_ok=True)
+    except OSError as error:
+        problem = f"cannot write {target}: {error.strerror or error}"
+        raise MachineError(problem, "name a place that can be written with -o") from error
