@@ -72,6 +72,10 @@ def main() -> None:
         for line in str(error).splitlines():  # a study file may have several mistakes
             click.echo(f"error: {line}", err=True)
         sys.exit(error.exit_status)
+    finally:
+        # A Ctrl-C inside an exec of text, as dataclasses do at import, leaves CPython a mark by which `python -m` kills
+        # itself with SIGINT at its end, caught or not; the next exec takes it away.
+        exec("")
 
 
 def _interrupted() -> int:

@@ -102,3 +102,10 @@ def test_ten_interruptions_at_random_moments(definition: Path, tmp_path: Path, w
     if workers == "1":
         finish(command(definition, whole))
         assert by_place(done) == by_place(trials_of(whole))
+
+
+def test_an_interrupt_inside_an_exec_exits_with_130_too(tmp_path: Path) -> None:
+    lines = ["from mtsearch.cli import main", "def interrupted(**_): exec('raise KeyboardInterrupt')"]
+    (tmp_path / "interrupted.py").write_text("\n".join([*lines, "main.cli.main = interrupted", "main.main()"]))
+    done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 130
