@@ -1,5 +1,6 @@
 """`mtsearch`: finds the command, and says errors in one line."""
 
+import signal
 import sys
 from importlib import import_module
 
@@ -56,7 +57,8 @@ def cli(debug: bool) -> None:
 
 
 def main() -> None:
-    """The entry point; exit status 0 done, 1 a named error, 2 usage, 130 interrupted."""
+    """The entry point; exit status 0 done, 1 a named error, 2 usage, 130 interrupted, by Ctrl-C or SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Abort:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import signal
 import socket
 import threading
 from collections.abc import Callable, Iterable
@@ -57,7 +56,6 @@ def serve(
     with reading(url) as reader, suppress(KeyboardInterrupt):
         shown = Shown(reader, study)
         with _server(host, port) as server:
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
             lock = threading.Lock()
             server.set_app(_Looking(wsgi(shown.storage), lock))
             ended = threading.Event()

@@ -1,7 +1,6 @@
 """`mtsearch serve` from the folder to the last request."""
 
 import contextlib
-import signal
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -45,8 +44,8 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
             server_header=False,
             timeout_graceful_shutdown=_LAST_REQUESTS_SECONDS,
         )
-        # NOTE: after its own orderly end uvicorn raises the signal again; that is no interruption here.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        # NOTE: after its own orderly end uvicorn raises the signal again, which the command line turns into
+        # KeyboardInterrupt; that is no interruption here.
         with contextlib.suppress(KeyboardInterrupt):
             _Server(config, lambda: ready(_url(listener))).run([listener])
 
