@@ -1,28 +1,39 @@
-"""Samplers compared by the hypervolume of their fronts, over seeds, on real training.
+"""Samplers, and a grid of weights, compared by the hypervolume of their fronts, over seeds, on real training.
 
     python -m tests.benchmarks.samplers [--definition NAME ...] [--seeds 10] [--trials 50] [--storage FILE]
 
-Prints a table; goes on where it was killed, as long as --storage is the same. All samplers run at seed 0, then all at
-seed 1, ..., so that a partial run is fair. The 3,000 trials of ml-100k-quick take about an hour on one core.
+Prints a table. What is finished is kept in --json and not run again, unless the definition has changed; a study that
+was interrupted goes on, as long as --storage is the same. All samplers run at seed 0, then all at seed 1, ..., so that
+a partial run is fair.
+
+The grid is what people try by hand: 6 rating weights by 8 retrieval weights over the definition's ranges, everything
+else at its default, beside the two trials that begin every study.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import statistics
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mtsearch import StudyDefinition, api
 from mtsearch.data import Split
-from mtsearch.errors import StudyNotFound
+from mtsearch.files import write_whole
 from mtsearch.search.crew import MakeTrainer
 from mtsearch.trial import Trainer
 
+RESULTS = Path(__file__).parent / "results" / "samplers.json"
+GRID = "grid of weights"
 SAMPLERS: dict[str, dict[str, Any]] = {
+    GRID: {"kind": "random"},
     "random": {"kind": "random"},
     "qmc": {"kind": "qmc"},
     "tpe": {"kind": "tpe"},
@@ -44,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="0, 1, ... so many of them")
     parser.add_argument("--trials", type=int, default=50, help="in each study")
     parser.add_argument("--storage", type=Path, default=Path("samplers.db"), metavar="FILE")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--json", type=Path, default=RESULTS, metavar="FILE", help="what is finished")
     parser.add_argument("--threads", type=int, default=1, help="of TensorFlow")
     parser.add_argument("--nice", action="store_true", help="at the lowest priority")
     parser.add_argument("--table", action="store_true", help="run nothing, print what there is")
@@ -71,19 +82,32 @@ def run(definition: str, options: argparse.Namespace) -> None:
             print(f"{record.name}: {record.hypervolume:.4f}", file=sys.stderr, flush=True)
             if record.interrupted:
                 return
-            if options.json:
-                options.json.write_text(json.dumps(dict(figures(options)), indent=1))
+            done[sampler][seed] = record.hypervolume
+            keep(definition, options, done)
 
 
 def define(definition: str, sampler: str, seed: int) -> StudyDefinition:
     """The definition under a name, a seed and a sampler of its own."""
-    values = {"study.name": name_of(definition, sampler, seed), "study.seed": seed, "study.sampler": SAMPLERS[sampler]}
-    return StudyDefinition.load(definition, values=values)
+    name = f"{definition.removeprefix('ml-100k-')} {sampler} {seed}"
+    values = {"study.name": name, "study.seed": seed, "study.sampler": SAMPLERS[sampler]}
+    study = StudyDefinition.load(definition, values=values)
+    if sampler != GRID:
+        return study
+    # The others' fronts differ by what they try, this one's by the draw of the initial weights alone.
+    raw = study.resolved()
+    raw["fixed"]["seed"] = 42 + seed
+    raw["trials"] = [
+        {"rating_weight": float(rating), "retrieval_weight": float(retrieval)}
+        for rating in spread(raw["space"]["rating_weight"], 6)
+        for retrieval in spread(raw["space"]["retrieval_weight"], 8)
+    ]
+    return StudyDefinition.from_mapping(raw)
 
 
-def name_of(definition: str, sampler: str, seed: int) -> str:
-    """`quick tpe 3`."""
-    return f"{definition.removeprefix('ml-100k-')} {sampler} {seed}"
+def spread(parameter: Mapping[str, float], number: int) -> NDArray[np.float64]:
+    """So many values over the range of a parameter, ends included, at equal ratios."""
+    low, high = parameter["low"], parameter["high"]
+    return np.clip(np.geomspace(low, high, number), low, high)
 
 
 def shared_trainer(threads: int) -> MakeTrainer:
@@ -99,25 +123,30 @@ def shared_trainer(threads: int) -> MakeTrainer:
 
 
 def results(definition: str, options: argparse.Namespace) -> Results:
-    """The finished studies of a definition."""
-    try:
-        records = {record.name: record for record in api.studies(str(options.storage))}
-    except StudyNotFound:
-        records = {}
+    """The finished studies of a definition as it is."""
+    kept = json.loads(options.json.read_text()) if options.json.exists() else {}
+    there = kept.get(definition, {})
+    if there.get("version") != version(definition, options.trials):
+        there = {}
     found: Results = {sampler: {} for sampler in SAMPLERS}
     for sampler in SAMPLERS:
-        for seed in range(options.seeds):
-            record = records.get(name_of(definition, sampler, seed))
-            if record is not None and record.counting >= options.trials:
-                found[sampler][seed] = record.hypervolume
+        by_seed = there.get("hypervolume", {}).get(sampler, {})
+        found[sampler] = {int(seed): volume for seed, volume in by_seed.items() if int(seed) < options.seeds}
     return found
 
 
-def figures(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
-    """What goes into the JSON file: by definition, sampler and seed."""
-    yield "trials", options.trials
-    for definition in options.definition:
-        yield definition, results(definition, options)
+def keep(definition: str, options: argparse.Namespace, done: Results) -> None:
+    """Write what is finished."""
+    kept = json.loads(options.json.read_text()) if options.json.exists() else {}
+    kept[definition] = {"version": version(definition, options.trials), "trials": options.trials, "hypervolume": done}
+    write_whole(options.json, json.dumps(kept, indent=1).encode())
+
+
+def version(definition: str, trials: int) -> str:
+    """What the figures depend on."""
+    resolved = StudyDefinition.load(definition).resolved()
+    text = json.dumps([resolved["space"], resolved["fixed"], trials], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def table(found: Results) -> str:
