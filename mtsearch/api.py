@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from mtsearch.data import Interactions, Split, load, make_split
@@ -15,14 +16,14 @@ from mtsearch.export_file import Export
 from mtsearch.report.comparison import Comparison, comparison
 from mtsearch.report.notebook import ShownStudy, shown
 from mtsearch.report.on_test import FrontOnTest, front_on_test
-from mtsearch.retraining.judging import Begun, Listener, MakeJudge, Watcher, joint_judge, judge_front
+from mtsearch.retraining.judging import Begun, Listener, MakeJudge, Watcher, judge_front
 from mtsearch.search import record, upkeep
 from mtsearch.search.choosing import KNEE, choose
 from mtsearch.search.crew import Alone, Crew, MakeTrainer, Observer, budget_of, tolerated
 from mtsearch.search.exporting import export_of
 from mtsearch.search.interrupts import graceful
 from mtsearch.search.judgements import Judgements
-from mtsearch.search.passport import make_passport
+from mtsearch.search.passport import MODEL_SOURCE, make_passport
 from mtsearch.search.patience import Patience
 from mtsearch.search.plan import plan, stored_definition
 from mtsearch.search.runner import counting
@@ -39,6 +40,8 @@ from mtsearch.search.storage import (
 from mtsearch.search.study import begin_or_continue, find
 from mtsearch.search.views import drop_views, ensure_views
 from mtsearch.search.workers import Job, WorkerPool
+from mtsearch.study_file.memory import require_memory
+from mtsearch.study_file.model import ModelSection, find_source
 from mtsearch.study_file.reading import change
 from mtsearch.study_file.sampler import require_packages
 from mtsearch.trial import Trainer
@@ -72,6 +75,32 @@ def joint_trainer(split: Split, threads: int | None) -> tuple[Trainer, Mapping[s
     return JointTrainer(split, device), {"device": device.description, "threads": device.threads}
 
 
+def own_trainer(
+    model: ModelSection, source: str, split: Split, threads: int | None
+) -> tuple[Trainer, Mapping[str, Any]]:
+    """`joint_trainer` of a model of the user's own, whose source has the fingerprint `source`.
+
+    Raises:
+        DefinitionError: it cannot be found or imported, or was changed.
+    """
+    from mtsearch.recsys import Device, Factory, OwnTrainer
+
+    device = Device.default(threads)
+    trainer = OwnTrainer(Factory(model, source), split, device)
+    return trainer, {"device": device.description, "threads": device.threads, MODEL_SOURCE: source}
+
+
+def trainer_of(definition: StudyDefinition) -> MakeTrainer:
+    """What makes the trainer of a definition, in this process or another.
+
+    Raises:
+        DefinitionError: the module of a model of the user's own is not found.
+    """
+    if definition.model is None:
+        return joint_trainer
+    return partial(own_trainer, definition.model, find_source(definition.model).fingerprint)
+
+
 def run(
     definition: StudyDefinition,
     trials: int | None = None,
@@ -84,7 +113,7 @@ def run(
     storage: str | None = None,
     on_trial: Observer = lambda _: None,
     begun: Callable[[int, int], None] = lambda _done, _until: None,
-    make_trainer: MakeTrainer = joint_trainer,
+    make_trainer: MakeTrainer | None = None,
 ) -> ShownStudy:
     """Begin the definition's study or go on with it.
 
@@ -101,7 +130,8 @@ def run(
         on_trial: called in this process with the `TrialEnd` of every trial that has ended, when it is stored; an
             exception in it is logged, and the study goes on. `TrialEnd` shows how to log elsewhere.
         begun: told once how many counting trials there are and shall be.
-        make_trainer: from the split to the trainer; a function of a module where there are several workers.
+        make_trainer: from the split to the trainer; a function of a module where there are several workers. By default
+            that of the joint model, or of the definition's own.
 
     Returns:
         The study as it stands after; `interrupted` where the user asked for the end, `stopped` where patience ran out.
@@ -118,8 +148,10 @@ def run(
     definition, warm = plan(url, definition, warm_start)
     if definition.space:
         require_packages(definition.study.sampler)
+    make_trainer = make_trainer or trainer_of(definition)
     interactions, split = prepare(definition)
     places = seats(workers)
+    require_memory(definition, len(split.user_ids), len(split.catalogue), len(places))
     with storage_errors(url), graceful() as interrupt:
         with _crew(definition, url, split, places, make_trainer) as crew:
             writer = open_writer(url, create=True)  # while workers import TensorFlow
@@ -235,7 +267,7 @@ def report_on(
     storage: str | None = None,
     *,
     seeds: int = 5,
-    make_trainer: MakeJudge = joint_judge,
+    make_trainer: MakeJudge | None = None,
     begun: Begun = lambda _done, _all: None,
     on_epoch: Watcher = lambda _trial, _seed, _share: None,
     on_judged: Listener = lambda _trial, _seed, _judged: None,

@@ -13,14 +13,15 @@ from mtsearch.study_file import starting_point
 from mtsearch.study_file.checks import Tables, mistakes
 from mtsearch.study_file.data import DataSection, Seed, SplitSection
 from mtsearch.study_file.mistakes import TOGETHER, all_mistakes, nearest, short, shown, spoilt_paths, without
+from mtsearch.study_file.model import ModelSection
 from mtsearch.study_file.parameters import NOT_STRICT, Choices, Number, Parameter, Range, Scalar, Section
 from mtsearch.study_file.pruner import Pruner
 from mtsearch.study_file.reading import read
 from mtsearch.study_file.sampler import Sampler
 from mtsearch.study_file.searchable import FIELDS
 
-__all__ = ["DEFAULT", "Choices", "ConstraintsSection", "DataSection", "Parameter", "Pruner", "Range", "Sampler",
-           "Scalar", "SplitSection", "StudyDefinition", "StudySection"]  # fmt: skip
+__all__ = ["DEFAULT", "Choices", "ConstraintsSection", "DataSection", "ModelSection", "Parameter", "Pruner", "Range",
+           "Sampler", "Scalar", "SplitSection", "StudyDefinition", "StudySection"]  # fmt: skip
 
 DEFAULT = "ml-100k"
 """The shipped definition that commands take where none is named."""
@@ -110,6 +111,7 @@ class StudyDefinition(Section):
     data: DataSection = DataSection()
     split: SplitSection = SplitSection()
     constraints: ConstraintsSection = ConstraintsSection()
+    model: ModelSection | None = None
     space: dict[ParameterName, Parameter] = Field(default_factory=dict)
     fixed: dict[ParameterName, Scalar] = Field(default_factory=dict)
     trials: Annotated[tuple[dict[ParameterName, Scalar], ...], NOT_STRICT] = ()
@@ -140,10 +142,17 @@ class StudyDefinition(Section):
             validates_on_test=self.split.validation == "test",
             spoilt=info.context or frozenset(),
         )
-        conflict = self.study.pruner.conflict_with(self.study.sampler.kind)
-        if found := [*([conflict] if conflict else []), *mistakes(tables)]:
+        conflicts = [self.study.pruner.conflict_with(self.study.sampler.kind), self._conflict_with_drawn_users()]
+        if found := [*filter(None, conflicts), *mistakes(tables)]:
             raise PydanticCustomError(TOGETHER, "see there", {TOGETHER: found})
         return self
+
+    def _conflict_with_drawn_users(self) -> str:
+        """Why users cannot be drawn to validate on; empty where they can."""
+        for key in self.study.objectives:
+            if self.split.validation_users and METRICS[key].per == "catalogue":
+                return f"study.objectives: {key} of some users says nothing of all: drop split.validation_users"
+        return ""
 
     @classmethod
     def load(cls, name: str, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None) -> Self:

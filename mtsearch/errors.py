@@ -16,7 +16,8 @@ MtsearchError                   exit status 1
 └── TrialFailure                ends one trial and leaves the study running
     ├── NonFiniteLoss           at this epoch and step
     ├── NonFiniteMetric         at this epoch
-    └── OutOfMemory             the model does not fit
+    ├── OutOfMemory             the model does not fit
+    └── OwnModelFailure         a model of the user's own raised something, or returned what it must not
 """
 
 from collections.abc import Iterable
@@ -134,3 +135,7 @@ class NonFiniteMetric(TrialFailure):
 
 class OutOfMemory(TrialFailure):
     """The model does not fit into the device's memory."""
+
+
+class OwnModelFailure(TrialFailure):
+    """A model of the user's own raised something, or returned what it must not."""

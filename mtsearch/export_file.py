@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import Field, ValidationError
 
 from mtsearch.config import TrialConfig
-from mtsearch.definition import DataSection, SplitSection
+from mtsearch.definition import DataSection, ModelSection, SplitSection
 from mtsearch.errors import ExportError
 from mtsearch.files import write_whole
 from mtsearch.study_file.descriptions import fields_of
@@ -28,6 +28,7 @@ _HEADING = (
 )
 _TABLES = {
     "config": "The model and its training.",
+    "model": "What makes the model, and where it is.",
     "data": "The ratings.",
     "split": "What is held out: shares of all rows (test) and of the rest (validation).",
     "provenance": "The trial, and what its numbers depend on.",
@@ -46,6 +47,7 @@ class Provenance(Section):
         repeats: seeds that the metrics are a mean over
         data_fingerprint: of the ratings
         split_fingerprint: of the rows that are held out
+        source_fingerprint: of the text of a model of your own
         study_seed: of the search
         threads: that trained it; other numbers of threads give other last bits
         device: that trained it
@@ -65,6 +67,7 @@ class Provenance(Section):
     repeats: Annotated[int, Field(ge=1)] = 1
     data_fingerprint: str
     split_fingerprint: str
+    source_fingerprint: str | None = None
     study_seed: Annotated[int, Field(ge=0)]
     threads: Annotated[int, Field(ge=1)] | None = None
     device: str | None = None
@@ -82,12 +85,14 @@ class Export(Section):
     Attributes:
         format: of the file.
         config: the model and its training, every field resolved.
+        model: of the user's own; None for the joint model.
         data, split: as in the study's definition.
         provenance: where it comes from.
     """
 
     format: Literal[1] = FORMAT
     config: TrialConfig
+    model: ModelSection | None = None
     data: DataSection
     split: SplitSection
     provenance: Provenance

@@ -46,6 +46,19 @@ def visible_gpus() -> tuple[str, ...]:
     return tuple(names[: next((n for n, name in enumerate(names) if not name or name == "-1"), len(names))])
 
 
+def free_gpu_memory() -> int | None:
+    """Bytes that are free on the first GPU that TensorFlow would see; None: there is none, or it does not say."""
+    gpus = visible_gpus()
+    if not gpus:
+        return None
+    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits", "-i", gpus[0]]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=True, timeout=_GPU_SECONDS)
+        return int(done.stdout.split()[0]) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):  # "[N/A]" of a slice of a GPU
+        return None
+
+
 def identity(pid: int) -> dict[str, str | int]:
     """A process as another one can recognise it later: host, number, and when it began where the system tells."""
     return {"host": socket.gethostname(), "space": _space(), "pid": pid, "began": _began(pid)}

@@ -1,13 +1,17 @@
-"""Every metric once: its key, label, direction, unit, and whether it averages over rows or over users.
+"""Every metric once: its key, label, direction, unit, and what it is a mean over.
 
 Whoever names, stores, compares or draws a metric reads it from here. K in a key is a cut-off: `top_100` is the share
 of rows whose item ranks among the first 100 of the catalogue.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 CUT_OFFS = (10, 100)
+
+STARS = "stars"
+UNITS = {"explicit": STARS, "binary": "", "count": "log count"}
+"""What a rating is counted in, by the kind of feedback; counts are learnt as log(1 + number of times)."""
 
 
 @dataclass(frozen=True)
@@ -18,8 +22,8 @@ class Metric:
         key: its name in files, databases and JSON.
         label: its name in tables and on axes.
         direction: which way is better.
-        unit: "stars" for rating units, "" for shares and other pure numbers.
-        per: what the mean is taken over.
+        unit: "stars" for those of ratings, see `metrics_of`; "" for shares and other pure numbers.
+        per: what the mean is taken over; `catalogue`: it is no mean over rows or users.
         summary: one sentence with its definition.
     """
 
@@ -68,10 +72,10 @@ def _ranking_metrics() -> list[Metric]:
 METRICS: dict[str, Metric] = {
     metric.key: metric
     for metric in [
-        Metric("rmse", "RMSE", "minimize", "stars", "row", "root mean square error of unclipped predictions"),
-        Metric("rmse_clipped", "RMSE, clipped", "minimize", "stars", "row",
+        Metric("rmse", "RMSE", "minimize", STARS, "row", "root mean square error of unclipped predictions"),
+        Metric("rmse_clipped", "RMSE, clipped", "minimize", STARS, "row",
                "the same of predictions clipped to the rating range of the training rows"),
-        Metric("mae", "MAE", "minimize", "stars", "row", "mean absolute error of unclipped predictions"),
+        Metric("mae", "MAE", "minimize", STARS, "row", "mean absolute error of unclipped predictions"),
         *_ranking_metrics(),
         Metric("ndcg_10", "nDCG@10", "maximize", "", "row", "mean of 1/log2(rank + 1) for ranks up to 10, else 0"),
         Metric("mrr", "MRR", "maximize", "", "row", "mean of 1/rank"),
@@ -81,3 +85,14 @@ METRICS: dict[str, Metric] = {
                "share of the catalogue in the first 100 of at least one evaluated user, each breaking ties at random"),
     ]
 }  # fmt: skip
+
+
+def metrics_of(feedback: str) -> dict[str, Metric]:
+    """`METRICS`, those of ratings in the unit that such feedback has."""
+    unit = unit_of(feedback)
+    return {key: replace(metric, unit=unit) if metric.unit == STARS else metric for key, metric in METRICS.items()}
+
+
+def unit_of(feedback: str) -> str:
+    """What a rating of such feedback is counted in; empty where that is nothing, or the kind is not known."""
+    return UNITS.get(feedback, "")

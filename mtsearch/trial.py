@@ -41,6 +41,7 @@ class TrialResult:
         seconds: wall clock by phase: `prepare` (make or reset the model, trace its graphs), `train`, `evaluate`.
         stopped: `on_epoch` returned False before the last epoch.
         repeats: metrics of each seed, where `metrics` are a mean over several.
+        errors: standard errors of `metrics` by key, where the users that they are of were drawn from more; else empty.
     """
 
     metrics: Mapping[str, float]
@@ -50,6 +51,7 @@ class TrialResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     stopped: bool = False
     repeats: tuple[Mapping[str, float], ...] = ()
+    errors: Mapping[str, float] = field(default_factory=dict)
 
 
 class Trainer(Protocol):

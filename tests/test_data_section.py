@@ -47,7 +47,7 @@ def test_of_a_mapping_too(folders: tuple[Path, Path]) -> None:
     assert raw["data"] == {"source": "t.csv"}
 
 
-@pytest.mark.parametrize("source", ["movielens/100k", "movielens/100", "movielens/"])
+@pytest.mark.parametrize("source", ["movielens/100k", "movielens/100", "movielens/", "synthetic/1m"])
 def test_names_are_no_paths(folders: tuple[Path, Path], source: str) -> None:
     assert loaded(folders[0], f'source = "{source}"').source == source
 

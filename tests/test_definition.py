@@ -42,7 +42,7 @@ def load_refusal(name: str, *overrides: str, values: Mapping[str, Any] | None = 
     return one_line(caught.value)
 
 
-@pytest.mark.parametrize("name", ["ml-100k", "ml-100k-quick", "tutorial"])
+@pytest.mark.parametrize("name", ["ml-100k", "ml-100k-quick", "own-model", "tutorial"])
 def test_shipped_definitions_load(name: str) -> None:
     assert shipped()[name].is_file()
     assert StudyDefinition.load(name).study.name == name
@@ -382,3 +382,15 @@ def test_resolved_and_read_again_is_the_same(raw: dict[str, Any]) -> None:
 def test_shipped_resolved_and_read_again_is_the_same(name: str) -> None:
     definition = StudyDefinition.load(name)
     assert StudyDefinition.from_mapping(definition.resolved()) == definition
+
+
+def test_coverage_of_some_users_is_no_objective() -> None:
+    raw = {
+        "study": {"name": "s", "objectives": ["coverage", "top_10"]},
+        "split": {"validation_users": 50},
+        "trials": [{"learning_rate": 0.1}],
+    }
+    with pytest.raises(DefinitionError, match=r"coverage of some users .*: drop split.validation_users"):
+        StudyDefinition.from_mapping(raw)
+    raw["study"] = {"name": "s", "objectives": ["rmse", "top_10"]}
+    assert StudyDefinition.from_mapping(raw).split.validation_users == 50

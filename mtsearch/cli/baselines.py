@@ -5,7 +5,7 @@ import click
 from mtsearch.cli import options
 from mtsearch.cli.output import emit, plain_csv
 from mtsearch.definition import DEFAULT
-from mtsearch.objectives import METRICS
+from mtsearch.objectives import metrics_of
 
 
 @click.command()
@@ -17,15 +17,16 @@ def command(definition: str, overrides: tuple[str, ...], output_format: str) -> 
     loaded = options.load_definition(definition, overrides)
     options.show_messages()
 
-    from mtsearch import api
+    from mtsearch import api, evaluation
     from mtsearch.report.tables import baseline_table
 
-    objectives = METRICS[loaded.study.objectives[0]], METRICS[loaded.study.objectives[1]]
-    baselines = api.baselines(loaded)
+    interactions, split = api.prepare(loaded)
+    baselines = evaluation.baselines(split, split.validation)
+    metrics = metrics_of(interactions.reading.feedback)
     rows = [{"baseline": name, **metrics} for name, metrics in baselines.items()]
     emit(
         output_format,
-        table=lambda: baseline_table(baselines, objectives),
+        table=lambda: baseline_table(baselines, loaded.study.objectives, metrics),
         rows=lambda: rows,
         csv=lambda: plain_csv(rows),
     )

@@ -27,8 +27,11 @@ def command(definition: str, overrides: tuple[str, ...], output_format: str) -> 
     options.show_messages()
 
     from mtsearch import api
+    from mtsearch.study_file.memory import require_memory
 
-    facts = _facts(loaded, *api.prepare(loaded))
+    interactions, split = api.prepare(loaded)
+    require_memory(loaded, len(split.user_ids), len(split.catalogue))
+    facts = _facts(loaded, interactions, split)
     if output_format == "json":
         click.echo(json.dumps(facts, indent=2, allow_nan=False))
         return
@@ -39,14 +42,16 @@ def command(definition: str, overrides: tuple[str, ...], output_format: str) -> 
 
 def _facts(definition: "StudyDefinition", interactions: "Interactions", split: "Split") -> dict[str, Any]:
     from mtsearch.study_file.estimate import seconds_of_a_trial
+    from mtsearch.study_file.model import find_source
     from mtsearch.study_file.searchable import FIELDS, default_of
 
-    resolved = definition.resolved()
+    own, resolved = definition.model, definition.resolved()
     space = {name: resolved["space"][name] for name in FIELDS if name in definition.space}
     fixed = {name: definition.fixed[name] for name in FIELDS if name in definition.fixed}
-    cheapest, dearest = seconds_of_a_trial(definition, len(split.train), len(split.catalogue))
+    parts = {"train": split.train, "validation": split.validation, "set_aside": split.set_aside, "test": split.test}
     return {
         "study": definition.study.name,
+        **({"model": {"factory": own.factory, "file": str(find_source(own).file)}} if own else {}),
         "objectives": list(definition.study.objectives),
         "sampler": resolved["study"]["sampler"],
         "pruner": resolved["study"]["pruner"],
@@ -63,15 +68,20 @@ def _facts(definition: "StudyDefinition", interactions: "Interactions", split: "
             "items": len(interactions.item_ids),
             "catalogue": len(split.catalogue),
         },
-        "split": {"train": len(split.train), "validation": len(split.validation), "test": len(split.test)},
-        "rough_seconds_of_a_trial": {"cheapest": round(cheapest, 1), "dearest": round(dearest, 1)},
+        "split": {name: len(part) for name, part in parts.items() if part is not None},
+        **({} if own else _rough_time(*seconds_of_a_trial(definition, len(split.train), len(split.catalogue)))),
     }
+
+
+def _rough_time(cheapest: float, dearest: float) -> dict[str, Any]:
+    return {"rough_seconds_of_a_trial": {"cheapest": round(cheapest, 1), "dearest": round(dearest, 1)}}
 
 
 def _tables(facts: dict[str, Any]) -> "Group":
     from rich.console import Group
 
-    study = {name: facts[name] for name in ("study", "objectives", "sampler", "pruner", "repeats", "constraints")}
+    names = ("study", "model", "objectives", "sampler", "pruner", "repeats", "constraints")
+    study, time = {name: facts[name] for name in names if name in facts}, facts.get("rough_seconds_of_a_trial")
     start = facts["starting_point"]
     space = {name: f"{_shown(parameter)}, from {_shown(start[name])}" for name, parameter in facts["space"].items()}
     listed = {f"listed trial {number}": trial for number, trial in enumerate(facts["listed_trials"], start=1)}
@@ -80,7 +90,7 @@ def _tables(facts: dict[str, Any]) -> "Group":
         *_table("Searched", {**space, **listed}),
         *_table("Fixed, other than the default", facts["fixed"]),
         *_table("Data", {**facts["data"], **facts["split"]}),
-        *_table("Time", {"a trial": _roughly(**facts["rough_seconds_of_a_trial"])}),
+        *_table("Time", {"a trial": _roughly(**time) if time else "not known of a model of your own"}),
     )
 
 

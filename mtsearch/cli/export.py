@@ -60,8 +60,7 @@ def _values(record: "StudyRecord", row: "FrontRow") -> str:
         f"{metric.label} {_amount(value, metric)}" + (f" (± {_amount(spread[index], metric)})" if spread else "")
         for index, (metric, value) in enumerate(zip(record.objectives, row.values, strict=True))
     ]
-    seeds = f"; ± one standard deviation over {len(record.repeats[row.trial])} seeds" if spread else ""
-    return ", ".join(texts) + seeds
+    return ", ".join(texts) + (f"; ± one {record.spread_of}" if spread else "")
 
 
 def _why(record: "StudyRecord", choice: "Choice") -> str:

@@ -171,6 +171,9 @@ def times(column: Column) -> tuple[NDArray[np.int64], Mask, str]:
         return *_seconds_of(_cast(column, kind)), str(kind)
     if not _is_text(kind):
         return _counted(column, _cast(column, pa.int64() if pa.types.is_integer(kind) else pa.float64()))
+    whole = _whole_numbers(column.values)
+    if whole is not None:
+        return _counted(column, whole)
     distinct = _Distinct.of(column, column.values)
     parsed = _parsed_times(distinct, _trimmed(distinct.values))
     if pa.types.is_timestamp(parsed.type):
@@ -182,6 +185,18 @@ def times(column: Column) -> tuple[NDArray[np.int64], Mask, str]:
         spread = distinct.spread(whole, 0)
         return _scaled(column, spread, distinct.spread(nulls, True).astype(np.bool_))
     return distinct.spread(seconds, 0).astype(np.int64), distinct.spread(missing, True).astype(np.bool_), unit
+
+
+def _whole_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """The texts as whole numbers, where all are that and nothing is around them.
+
+    NOTE: times are mostly distinct: looking for the distinct ones first took 25 million rows of CSV 9.7 GiB in place
+    of 3.3.
+    """
+    try:
+        return texts.cast(pa.string()).cast(pa.int64())
+    except pa.ArrowInvalid:
+        return None
 
 
 def _parsed_times(distinct: _Distinct, texts: pa.Array) -> pa.Array:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mtsearch.data.interactions import Codes, Ids, Interactions, Rows, used_ids
+from mtsearch.data.interactions import Codes, Ids, Interactions, Rows, canonical_order, used_ids
 from mtsearch.data.reading import Reading
 from mtsearch.errors import MalformedData
 
@@ -72,8 +72,8 @@ def clean(raw: Raw, section: "DataSection", reading: Reading) -> Interactions:
     if not len(raw.users):
         raise MalformedData(f"{section.source} has no rows" + (" left" if reading.rows else ""), "name another source")
     raw = _single(raw.take(_order(raw)), section.duplicates, counts)
-    user_ids, (users,) = used_ids(raw.user_ids, [raw.users])
-    item_ids, (items,) = used_ids(raw.item_ids, [raw.items])
+    user_ids, users = used_ids(raw.user_ids, raw.users)
+    item_ids, items = used_ids(raw.item_ids, raw.items)
     rows = Rows(users, items, _float32(raw.ratings), raw.timestamps)
     counts = {what: count for what, count in counts.items() if count}
     return Interactions(user_ids, item_ids, rows, part=raw.part, reading=replace(reading, counts=counts))
@@ -86,9 +86,8 @@ def _float32(ratings: Reals) -> NDArray[np.float32]:
 
 def _order(raw: Raw) -> NDArray[np.intp]:
     """The canonical one; rows that are equal in all of it by their part."""
-    part = np.zeros(0, np.int8) if raw.part is None else raw.part
-    keys: tuple[NDArray[np.generic], ...] = (part,) if len(part) else ()
-    return np.lexsort((*keys, _float32(raw.ratings), raw.timestamps, raw.items, raw.users))
+    part = () if raw.part is None else (raw.part,)
+    return canonical_order(raw.users, raw.items, raw.timestamps, _float32(raw.ratings), *part)
 
 
 def _within_range(raw: Raw, section: "DataSection", counts: dict[str, int]) -> Raw:

@@ -14,7 +14,7 @@ def facts_of(interactions: Interactions, split: Split) -> dict[str, Any]:
     """Plain values: rows, ids, density, ratings, dates, the parts of the split and who is cold in them.
 
     Cold are users and items without a training row. The density is the share of all pairs of a user and an item that
-    have a row.
+    have a row. Where users were drawn to validate on, the rows of the others are `set_aside`.
     """
     rows, reading = interactions.rows, interactions.reading
     pairs = _pairs(interactions)
@@ -40,6 +40,7 @@ def facts_of(interactions: Interactions, split: Split) -> dict[str, Any]:
         "split": {
             "train": {"rows": len(split.train)},
             "validation": _part(split, split.validation),
+            **({} if split.set_aside is None else {"set_aside": _part(split, split.set_aside)}),
             "test": _part(split, split.test),
         },
     }

@@ -41,7 +41,7 @@ class Rows:
 
     def order(self) -> NDArray[np.intp]:
         """`[N]` index by (user, item, timestamp, rating); codes are ranks of sorted ids, so their order is the ids'."""
-        return np.lexsort((self.ratings, self.timestamps, self.items, self.users))
+        return canonical_order(self.users, self.items, self.timestamps, self.ratings)
 
     def sorted(self) -> Self:
         """The rows by (user, item, timestamp, rating)."""
@@ -137,18 +137,14 @@ def digest(user_ids: Ids, item_ids: Ids, parts: Sequence[Rows]) -> str:
 
     Ids that no row has change nothing: codes are counted over the ids that are left.
     """
-    users, user_codes = used_ids(user_ids, [part.users for part in parts])
-    items, item_codes = used_ids(item_ids, [part.items for part in parts])
+    users, user_rank = _used(user_ids, [part.users for part in parts])
+    items, item_rank = _used(item_ids, [part.items for part in parts])
     hasher = hashlib.sha256(b"mtsearch rows 1\n" + id_bytes(users) + id_bytes(items))
-    for part, user_column, item_column in zip(parts, user_codes, item_codes, strict=True):
+    for part in parts:
         hasher.update(len(part).to_bytes(8, "little"))
-        for column, form in (
-            (user_column, "<i4"),
-            (item_column, "<i4"),
-            (part.ratings, "<f4"),
-            (part.timestamps, "<i8"),
-        ):
-            hasher.update(column.astype(form).tobytes())
+        for column in (user_rank[part.users], item_rank[part.items], part.ratings, part.timestamps):
+            little = column.dtype.newbyteorder("<")
+            hasher.update(np.ascontiguousarray(column, little).data)
     return hasher.hexdigest()
 
 
@@ -185,10 +181,32 @@ def _encode(values: Sequence[str] | Ids, ids: Ids) -> Codes:
     return np.fromiter(map(rank.__getitem__, values), np.int32, len(values))
 
 
-def used_ids(ids: Ids, columns: Sequence[Codes]) -> tuple[Ids, list[Codes]]:
-    """The ids that columns of codes have, and the columns counted over these."""
+def used_ids(ids: Ids, codes: Codes) -> tuple[Ids, Codes]:
+    """The ids that a column of codes has, and the column counted over these."""
+    used, rank = _used(ids, [codes])
+    return used, rank[codes]
+
+
+def _used(ids: Ids, columns: Sequence[Codes]) -> tuple[Ids, Codes]:
+    """The ids that columns of codes have, and for each of `ids` its place among them."""
     used = np.zeros(len(ids), np.bool_)
     for column in columns:
         used[column] = True
-    rank = np.cumsum(used, dtype=np.int32) - np.int32(1)
-    return ids[used], [rank[column] for column in columns]
+    return ids[used], np.cumsum(used, dtype=np.int32) - np.int32(1)
+
+
+def canonical_order(users: Codes, items: Codes, *then: NDArray[np.generic]) -> NDArray[np.intp]:
+    """`[N]` index by user, item and the columns behind, the first of which counts most; stable.
+
+    NOTE: one sort of the pairs as 64-bit keys, and of the few rows whose pair is there twice by the rest: 25 million
+    rows take 8 s out of order and 1 s in order, where a lexsort by four columns takes 22 and 11 s.
+    """
+    key = users.astype(np.int64) << 32 | items
+    order = np.argsort(key, kind="stable")
+    key = key[order]
+    same = key[1:] == key[:-1]
+    if same.any():
+        twice = np.flatnonzero(np.append(same, False) | np.append(False, same))
+        rows = order[twice]
+        order[twice] = rows[np.lexsort((*(column[rows] for column in reversed(then)), key[twice]))]
+    return order

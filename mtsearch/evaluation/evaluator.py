@@ -5,7 +5,8 @@ import numpy as np
 from mtsearch.data.interactions import Rows
 from mtsearch.data.split import Split
 from mtsearch.errors import MalformedData, NonFiniteMetric
-from mtsearch.evaluation.metrics import ranking_metrics, rating_metrics
+from mtsearch.evaluation.means import Means
+from mtsearch.evaluation.metrics import coverage, ranking_gains, rating_errors
 from mtsearch.evaluation.plan import OUTSIDE, make_plan
 from mtsearch.evaluation.ranks import Ranks
 from mtsearch.evaluation.scorer import Floats, Scorer
@@ -22,6 +23,7 @@ class Evaluator:
         split: its training rows say what is seen and known, its catalogue what is ranked.
         rows: B rows to evaluate on, such as `split.validation`.
         block_bytes: float32 scores that are asked for at a time, in bytes; at least one user's.
+        drawn_from: from how many users those of `rows`, two or more, were drawn; None where they are all.
 
     Attributes:
         unknown_user_rows: rows whose user has no training row.
@@ -32,8 +34,9 @@ class Evaluator:
         MalformedData: nothing to evaluate on, to rank or to learn from.
     """
 
-    def __init__(self, split: Split, rows: Rows, block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(self, split: Split, rows: Rows, block_bytes: int = BLOCK_BYTES, drawn_from: int | None = None) -> None:
         _require_data(split, rows)
+        self._drawn_from = drawn_from
         self._split, self._rows = split, rows
         self._plan = make_plan(split, rows, block_bytes)
         self._lowest = float(split.train.ratings.min())
@@ -49,9 +52,22 @@ class Evaluator:
             NonFiniteMetric: a rating or a score is NaN or infinite.
             ValueError: the scorer returns another shape or type than it promised.
         """
-        values = rating_metrics(self._ratings(scorer), self._rows.ratings, self._lowest, self._highest)
-        values |= ranking_metrics(self._ranks(scorer), self._plan.user_index)
-        return {key: values[key] for key in METRICS}
+        return self.measure(scorer)[0]
+
+    def measure(self, scorer: Scorer) -> tuple[dict[str, float], dict[str, float]]:
+        """`evaluate`, and the standard errors of the metrics; see `Means`. Of all users they are none.
+
+        Raises:
+            NonFiniteMetric, ValueError: as `evaluate` does.
+        """
+        means = Means(self._plan.user_index, self._drawn_from)
+        for key, values in rating_errors(self._ratings(scorer), self._rows.ratings, self._lowest, self._highest):
+            means.add(key, values)
+        ranks = self._ranks(scorer)
+        for key, values in ranking_gains(ranks):
+            means.add(key, values)
+        means.values["coverage"] = coverage(ranks)
+        return {key: means.values[key] for key in METRICS}, means.errors
 
     def _ratings(self, scorer: Scorer) -> Floats:
         """`[B]` predicted ratings. One beyond float32 would square to infinity, so it is refused as infinite."""
@@ -68,12 +84,16 @@ class Evaluator:
         ranks = Ranks.misses(len(self._rows), len(catalogue))
         for block in self._plan.blocks:
             scores = _promised("scores", scorer.scores(block.users), (len(block.users), len(catalogue)))
-            fine = np.isfinite(scores)
+            alike = scores.strides[0] == 0  # as in a baseline: everyone has the first one's
+            fine = np.isfinite(scores[:1] if alike else scores)
             if not fine.all():
                 user, column = np.unravel_index(np.argmin(fine), fine.shape)
                 raise self._non_finite("score", block.users[user], catalogue[column])
-            for tile in block.tiles:
-                ranks.record(tile, scores[tile.users])
+            if alike:
+                ranks.record_alike(block, scores[0])
+            else:
+                for tile in block.tiles:
+                    ranks.record(tile, scores[tile.users])
         return ranks
 
     def _non_finite(self, what: str, user: np.int32, item: np.int32) -> NonFiniteMetric:

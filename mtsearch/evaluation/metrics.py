@@ -1,9 +1,10 @@
 """From ranks and ratings to numbers, as `objectives.METRICS` defines them."""
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
-from mtsearch.evaluation.plan import Index
 from mtsearch.evaluation.ranks import Counts, Ranks
 from mtsearch.evaluation.scorer import Floats
 from mtsearch.objectives import CUT_OFFS
@@ -11,8 +12,8 @@ from mtsearch.objectives import CUT_OFFS
 Reals = NDArray[np.float64]
 
 
-def rating_metrics(predicted: Floats, actual: Floats, lowest: float, highest: float) -> dict[str, float]:
-    """`rmse`, `rmse_clipped` and `mae`, in stars, summed in float64.
+def rating_errors(predicted: Floats, actual: Floats, lowest: float, highest: float) -> Iterator[tuple[str, Reals]]:
+    """What each row adds to `rmse` and `rmse_clipped` (squares) and to `mae`: `[B]` by key, in units of the ratings.
 
     Args:
         predicted: `[B]`, finite and within the range of float32, so that no square overflows.
@@ -22,33 +23,26 @@ def rating_metrics(predicted: Floats, actual: Floats, lowest: float, highest: fl
     wanted = actual.astype(np.float64)
     error = predicted - wanted
     clipped = np.clip(predicted, lowest, highest) - wanted
-    return {
-        "rmse": float(np.sqrt(np.mean(np.square(error)))),
-        "rmse_clipped": float(np.sqrt(np.mean(np.square(clipped)))),
-        "mae": float(np.mean(np.abs(error))),
-    }
+    yield "rmse", np.square(error)
+    yield "rmse_clipped", np.square(clipped)
+    yield "mae", np.abs(error)
 
 
-def ranking_metrics(ranks: Ranks, user_index: Index) -> dict[str, float]:
-    """Expected top-k accuracies, nDCG, MRR, recall per user, and coverage under random tie-breaking, user by user.
-
-    Args:
-        ranks: of B rows.
-        user_index: `[B]` the user of each row, numbered from 0 without gaps.
-    """
+def ranking_gains(ranks: Ranks) -> Iterator[tuple[str, Reals]]:
+    """What each row gains in the top-k accuracies, nDCG, MRR and recall under random tie-breaking: `[B]` by key."""
     rank = np.arange(1, len(ranks.missed) + 1)
-    values = {}
     for k in CUT_OFFS:
-        values[f"top_{k}"] = float(expected_gain(ranks.above, ranks.ties, rank <= k).mean())
-        values[f"top_{k}_unseen"] = float(expected_gain(ranks.above_unseen, ranks.ties_unseen, rank <= k).mean())
+        yield f"top_{k}", expected_gain(ranks.above, ranks.ties, rank <= k)
+        yield f"top_{k}_unseen", expected_gain(ranks.above_unseen, ranks.ties_unseen, rank <= k)
     discount = np.where(rank <= 10, 1 / np.log2(rank + 1), 0.0)
-    hit = expected_gain(ranks.above, ranks.ties, rank <= 100)
-    return values | {
-        "ndcg_10": float(expected_gain(ranks.above, ranks.ties, discount).mean()),
-        "mrr": float(expected_gain(ranks.above, ranks.ties, 1 / rank).mean()),
-        "recall_100": float((np.bincount(user_index, weights=hit) / np.bincount(user_index)).mean()),
-        "coverage": float((1 - ranks.missed).mean()),
-    }
+    yield "ndcg_10", expected_gain(ranks.above, ranks.ties, discount)
+    yield "mrr", expected_gain(ranks.above, ranks.ties, 1 / rank)
+    yield "recall_100", expected_gain(ranks.above, ranks.ties, rank <= 100)
+
+
+def coverage(ranks: Ranks) -> float:
+    """The expected share of the catalogue that somebody is offered; users break ties independently."""
+    return float((1 - ranks.missed).mean())
 
 
 def expected_gain(above: Counts, ties: Counts, gain: NDArray[np.floating | np.bool_]) -> Reals:

@@ -15,13 +15,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mtsearch.evaluation.plan import Index, Mask, Tile
+from mtsearch.evaluation.comparing import COVERAGE_CUT_OFF, SCORES_OF_A_ROW, count_by_comparing, miss
+from mtsearch.evaluation.plan import Block, Index, Mask, Tile
 from mtsearch.evaluation.scorer import Floats
 
 Counts = NDArray[np.int64]
 Reals = NDArray[np.float64]
-
-COVERAGE_CUT_OFF = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,16 +56,34 @@ class Ranks:
             tile: its users and rows.
             scores: `[n, C]` of the tile's users; finite.
         """
-        ordered = np.sort(scores, axis=1)
         own = scores[tile.user, tile.column]
-        below, not_above = count_below(ordered, tile.user, own)
-        above, ties = scores.shape[1] - not_above, not_above - below
-        above_seen, ties_seen = _count_seen(tile, scores, own)
+        if scores.size > len(own) * SCORES_OF_A_ROW:
+            above, ties = count_by_comparing(scores, tile.user, own)
+            for row in scores:
+                miss(self.missed, row)
+        else:
+            ordered = np.sort(scores, axis=1)
+            below, not_above = count_below(ordered, tile.user, own)
+            above, ties = scores.shape[1] - not_above, not_above - below
+            self._miss(scores, ordered)
+        self._set(tile, own, above, ties, np.take_along_axis(scores, tile.seen, axis=1))
+
+    def record_alike(self, block: Block, scores: Floats) -> None:
+        """Rank the rows of a block whose users all have the same scores `[C]`, finite: one sort for all."""
+        ordered = np.sort(scores)
+        for tile in block.tiles:
+            own = scores[tile.column]
+            below, not_above = np.searchsorted(ordered, own), np.searchsorted(ordered, own, side="right")
+            self._set(tile, own, len(scores) - not_above, not_above - below, scores[tile.seen])
+        miss(self.missed, scores, users=len(block.users))
+
+    def _set(self, tile: Tile, own: Floats, above: Index, ties: Index, seen: Floats) -> None:
+        """Keep what was counted, and the same without what was seen, of which these are the scores `[n, W]`."""
+        above_seen, ties_seen = _count_seen(tile, seen, own)
         self.above[tile.rows] = above
         self.ties[tile.rows] = ties
         self.above_unseen[tile.rows] = above - above_seen
         self.ties_unseen[tile.rows] = ties - ties_seen + tile.is_seen
-        self._miss(scores, ordered)
 
     def _miss(self, scores: Floats, ordered: Floats) -> None:
         """Multiply into `missed` the chances that these users are not offered an item.
@@ -90,9 +107,8 @@ class Ranks:
         self.missed[columns] = np.vstack([self.missed[columns], factors]).prod(axis=0)
 
 
-def _count_seen(tile: Tile, scores: Floats, own: Floats) -> tuple[Index, Index]:
-    """`[R]` items that the row's user has seen, scored above `own` and equal to it."""
-    seen = np.take_along_axis(scores, tile.seen, axis=1)
+def _count_seen(tile: Tile, seen: Floats, own: Floats) -> tuple[Index, Index]:
+    """`[R]` items that the row's user has seen, scored above `own` and equal to it; `seen` is overwritten."""
     seen[tile.padding] = np.inf  # finite scores are below it, so padding never counts as not above
     seen.sort(axis=1)
     below, not_above = count_below(seen, tile.user, own)

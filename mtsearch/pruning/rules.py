@@ -56,8 +56,8 @@ class Halving:
         reduction: from each rung to the next, and of how many one goes on.
     """
 
-    grace: int = 1
-    reduction: int = 3
+    grace: int = 2
+    reduction: int = 2
 
     def __post_init__(self) -> None:
         Rungs(self.grace, self.reduction)
@@ -101,8 +101,8 @@ class Dominated:
         ValueError: of a margin below 0 or not finite.
     """
 
-    grace: int = 1
-    reduction: int = 3
+    grace: int = 2
+    reduction: int = 2
     margin: float = 0.05
 
     def __post_init__(self) -> None:

@@ -15,8 +15,8 @@ class Rungs:
         ValueError: one of them is smaller.
     """
 
-    grace: int = 1
-    reduction: int = 3
+    grace: int = 2
+    reduction: int = 2
 
     def __post_init__(self) -> None:
         if self.grace < 1 or self.reduction < 2:

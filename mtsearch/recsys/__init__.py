@@ -5,6 +5,8 @@ from mtsearch.startup import start_tensorflow
 start_tensorflow()
 
 from mtsearch.recsys.device import Device  # noqa: E402 - after TensorFlow was told what it must be told first
+from mtsearch.recsys.own_model import Factory, OwnModel  # noqa: E402
+from mtsearch.recsys.own_trainer import OwnTrainer  # noqa: E402
 from mtsearch.recsys.trainer import JointTrainer  # noqa: E402
 
-__all__ = ["Device", "JointTrainer"]
+__all__ = ["Device", "Factory", "JointTrainer", "OwnModel", "OwnTrainer"]

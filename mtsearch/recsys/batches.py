@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 Index = NDArray[np.int32]
 
+_SORTED_ROWS = 2**20
+
 
 class EpochOrder(NamedTuple):
     """The rows of consecutive batches; the last batch has the rest.
@@ -31,7 +33,7 @@ class EpochOrders:
     """
 
     def __init__(self, items: Index) -> None:
-        self._rows_by_item = np.argsort(items, kind="stable")
+        self._items = items.astype(_short(int(items.max(initial=0))))
 
     def draw(self, batch_size: int, seed: int, epoch: int) -> EpochOrder:
         """The order of an epoch, by a counter-based generator keyed by (seed, epoch): no state between epochs.
@@ -41,15 +43,35 @@ class EpochOrders:
             seed: of the trial.
             epoch: 1-based.
         """
-        size = len(self._rows_by_item)
+        size = len(self._items)
+        batch_of_row = np.arange(size, dtype=np.int32)
+        np.random.Generator(np.random.Philox(key=[seed, epoch])).shuffle(batch_of_row)
+        batch_of_row //= batch_size
         batches = -(-size // batch_size)
-        generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-        # NOTE: a stable sort of 16-bit numbers is a radix sort: 72,000 rows in 9 or 71 batches take 0.5 or 0.2 ms, and
-        # 1.7 or 2.6 ms with 32 bits.
-        number = np.uint16 if batches <= np.iinfo(np.uint16).max else np.int64
-        batch_of_row = (generator.permutation(size) // batch_size).astype(number)
-        rows = np.argsort(batch_of_row, kind="stable")
-        place = np.empty(size, np.int32)
-        place[rows] = np.arange(size, dtype=np.int32) % batch_size
-        grouped = self._rows_by_item[np.argsort(batch_of_row[self._rows_by_item], kind="stable")]
-        return EpochOrder(rows.astype(np.int32), place[grouped])
+        rows = np.argsort(batch_of_row.astype(_short(batches)), kind="stable").astype(np.int32)
+        return EpochOrder(rows, _order_within(self._items[rows], batch_size))
+
+
+def _order_within(values: NDArray[np.integer], batch_size: int) -> Index:
+    """`[N]` places in ascending order of the values, ties in the order of their places, batch after batch.
+
+    NOTE: for 24.5 million rows in batches of 8,192 on one busy core 0.8 s; to sort all rows by item once, which takes
+    2.9 s, and then by batch in each epoch 2.8 s. A whole draw takes 4 s, of an epoch of minutes.
+    """
+    order = np.empty(len(values), np.int32)
+    whole = len(values) // batch_size * batch_size
+    step = max(1, _SORTED_ROWS // batch_size) * batch_size
+    for start in range(0, whole, step):
+        end = min(start + step, whole)
+        order[start:end] = np.argsort(values[start:end].reshape(-1, batch_size), axis=1, kind="stable").reshape(-1)
+    order[whole:] = np.argsort(values[whole:], kind="stable")
+    return order
+
+
+def _short(most: int) -> type[np.unsignedinteger | np.signedinteger]:
+    """A type for numbers up to `most`.
+
+    NOTE: a stable sort of 16-bit numbers is a radix sort: 72,000 rows in 9 or 71 batches take 0.5 or 0.2 ms, and 1.7 or
+    2.6 ms with 32 bits.
+    """
+    return np.uint16 if most <= np.iinfo(np.uint16).max else np.int32

@@ -1,36 +1,20 @@
 """One model, its optimiser and its traced graphs, shared by all trials of one shape."""
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-import tf_keras
 
 from mtsearch.config import TrialConfig
 from mtsearch.data.split import Split
 from mtsearch.recsys.batches import EpochOrder
+from mtsearch.recsys.feed import Feed, TrainingRows
 from mtsearch.recsys.gather import SortedIndex
 from mtsearch.recsys.model import Batch, JointModel, Tables
+from mtsearch.recsys.optimizers import OPTIMIZERS, as_applied
 from mtsearch.recsys.shape import Shape
 from mtsearch.recsys.tracing import traced
-
-_OPTIMIZERS: dict[str, Callable[[], tf_keras.optimizers.Optimizer]] = {
-    "adagrad": tf_keras.optimizers.Adagrad,
-    "adam": tf_keras.optimizers.Adam,
-    # NOTE: a variable, so that trials share the graph.
-    "adamw": lambda: tf_keras.optimizers.AdamW(weight_decay=tf.Variable(0.0, trainable=False)),
-    "sgd": tf_keras.optimizers.SGD,
-}
-
-
-class TrainingRows(NamedTuple):
-    """The training rows on the device, sorted by user: `[N]` each."""
-
-    users: tf.Tensor
-    items: tf.Tensor
-    ratings: tf.Tensor
 
 
 class EpochLosses(NamedTuple):
@@ -47,25 +31,27 @@ class CompiledModel:
     Equal to a fresh model to the last bit; making and tracing one takes about 0.3 s, a reset 5 ms.
     """
 
-    def __init__(self, shape: Shape, rows: TrainingRows, split: Split) -> None:
+    def __init__(self, shape: Shape, feed: Feed, split: Split) -> None:
         self.model = JointModel(shape, split)
-        self.optimizer = _OPTIMIZERS[shape.optimizer]()
+        self.optimizer = OPTIMIZERS[shape.optimizer]()
         self._learning_rate = tf.Variable(0.0, trainable=False)
         self._cosine = tf.Variable(False, trainable=False)
         self._seed = tf.Variable(0, trainable=False)
         self._steps = tf.Variable(1, trainable=False)
-        first = {name: tensor[:1] for name, tensor in rows._asdict().items()}
         self.model.inputs_of_trial.assign(TrialConfig())
-        self.model.compute_loss(first)  # builds the variables
+        self.model.compute_loss(feed.first()._asdict())  # builds the variables
         self.optimizer.build(self.model.trainable_variables)
         self._fresh_optimizer = [variable.numpy() for variable in self.optimizer.variables]
-        self._rows = rows
+        self._feed = feed
         trained = split.known_items.copy()
         if shape.retrieval_loss == "full":
             trained[split.catalogue] = True  # as negatives
         self._trained = tf.constant(split.known_users), tf.constant(trained)
-        integers, number = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.int32)
-        self._epoch = traced(self._epoch_graph, integers, integers, number, number)
+        integers, reals = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
+        number, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
+        columns = TrainingRows(integers, integers, reals)
+        sums = EpochLosses(real, real, number)
+        self._block = traced(self._block_graph, columns, integers, integers, number, number, number, sums)
         self.tables = traced(self._tables_graph)
         self.rate = traced(self._rate_graph, *_specs(shape), integers, integers)
 
@@ -85,7 +71,7 @@ class CompiledModel:
         self._learning_rate.assign(config.learning_rate)
         self._cosine.assign(config.schedule == "cosine")
         self._seed.assign(config.seed)
-        self._steps.assign(config.epochs * math.ceil(self._rows.users.shape[0] / config.batch_size))
+        self._steps.assign(config.epochs * math.ceil(self._feed.size / config.batch_size))
 
     def set_weights_of_losses(self, rating: float, retrieval: float) -> None:
         """Weigh the losses anew, from the next epoch on."""
@@ -100,12 +86,24 @@ class CompiledModel:
             batch_size: B.
             first_step: steps that the trial has taken before: learning rate and dropout masks depend on it.
         """
-        columns = tf.constant(order.rows), tf.constant(order.by_item)
-        return EpochLosses(*self._epoch(*columns, tf.constant(batch_size), tf.constant(first_step)))
+        losses, done = EpochLosses(tf.constant(0.0), tf.constant(0.0), tf.constant(0)), 0
+        for block in self._feed.epoch(order, batch_size):
+            losses = EpochLosses(*self._block(*block, *map(tf.constant, (batch_size, first_step, done)), losses))
+            done += math.ceil(block.rows.shape[0] / batch_size)
+        total = tf.constant(len(order.rows), tf.float32)
+        return losses._replace(rating=losses.rating / total, retrieval=losses.retrieval / total)
 
-    def _epoch_graph(
-        self, rows: tf.Tensor, by_item: tf.Tensor, batch_size: tf.Tensor, first_step: tf.Tensor
+    def _block_graph(
+        self,
+        table: TrainingRows,
+        rows: tf.Tensor,
+        by_item: tf.Tensor,
+        batch_size: tf.Tensor,
+        first_step: tf.Tensor,
+        done: tf.Tensor,
+        losses: EpochLosses,
     ) -> EpochLosses:
+        """Train on some batches of an epoch of which `done` are behind; `losses`, summed over rows, go on."""
         # NOTE: a whole epoch in one graph saves 4-5 % over a call per step, and a round trip to the host per step.
         size = tf.size(rows)
 
@@ -114,17 +112,16 @@ class CompiledModel:
 
         def advance(step: tf.Tensor, rating: tf.Tensor, retrieval: tf.Tensor, bad_step: tf.Tensor) -> list[tf.Tensor]:
             start, end = step * batch_size, tf.minimum((step + 1) * batch_size, size)
-            users, items, ratings = (tf.gather(column, rows[start:end]) for column in self._rows)
-            seed = tf.stack([self._seed, first_step + step])
-            batch = Batch(users, items, ratings, by_item[start:end], seed)
-            rating_loss, retrieval_loss, finite = self._step(batch, first_step + step)
-            bad_step = tf.where(finite, bad_step, step + 1)
+            users, items, ratings = (tf.gather(column, rows[start:end]) for column in table)
+            number = first_step + done + step
+            batch = Batch(users, items, ratings, by_item[start:end], tf.stack([self._seed, number]))
+            rating_loss, retrieval_loss, finite = self._step(batch, number)
+            bad_step = tf.where(finite, bad_step, done + step + 1)
             rating += rating_loss * tf.cast(end - start, tf.float32)
             return [step + 1, rating, retrieval + retrieval_loss, bad_step]
 
-        _, rating, retrieval, bad_step = tf.while_loop(unfinished, advance, [0, 0.0, 0.0, 0], maximum_iterations=size)
-        total = tf.cast(size, tf.float32)
-        return EpochLosses(rating / total, retrieval / total, bad_step)
+        _, *sums = tf.while_loop(unfinished, advance, [0, *losses], maximum_iterations=size)
+        return EpochLosses(*sums)
 
     def _step(self, batch: Batch, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Optimiser step `number` (0-based): both losses, whether what is trained on is finite."""
@@ -136,8 +133,8 @@ class CompiledModel:
             losses = model.task_losses(batch)
             loss = model.weighted(losses)
         gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        dense = [_dense(gradient, variable) for gradient, variable in zip(gradients, variables, strict=True)]
-        self.optimizer.apply_gradients(zip(dense, variables, strict=True))
+        gradients = as_applied(gradients, variables, model.shape)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return losses.rating, losses.retrieval, tf.math.is_finite(loss)
 
     def _tables_graph(self) -> tuple[tf.Tensor, ...]:
@@ -167,10 +164,3 @@ class CompiledModel:
 def _specs(shape: Shape) -> list[tf.TensorSpec]:
     """Of `Tables`."""
     return [tf.TensorSpec([None, columns]) for columns in (shape.embedding_size, shape.embedding_size, 1, 1)]
-
-
-def _dense(gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> tf.Tensor:
-    """Zeros for the rows that the batch does not have."""
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
-    return gradient

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from mtsearch.errors import MachineError
-from mtsearch.machine import usable_cores
+from mtsearch.machine import free_gpu_memory, free_memory, usable_cores
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,15 @@ class Device:
             details = tf.config.experimental.get_device_details(gpus[0])
             return cls("/GPU:0", threads, str(details.get("device_name", "GPU")))
         return cls("/CPU:0", threads, f"CPU, {threads} thread{'s' if threads > 1 else ''}")
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it has memory of its own."""
+        return "GPU" in self.name
+
+    def free_memory(self) -> int | None:
+        """Bytes that nobody has taken yet; None where it does not say."""
+        return free_gpu_memory() if self.is_gpu else free_memory()
 
 
 def _set_threads(threads: int) -> None:

@@ -32,13 +32,29 @@ class Unique(NamedTuple):
     rows: SortedIndex
 
 
-def unique(ids: tf.Tensor, order: tf.Tensor | None, size: int) -> Unique:
-    """The different ones of `ids` `[B]`, all below `size`; `order` as of `SortedIndex`."""
+def unique(ids: tf.Tensor, order: tf.Tensor | None, size: int, large: bool = False) -> Unique:
+    """The different ones of `ids` `[B]`, all below `size`; `order` as of `SortedIndex`.
+
+    A `large` table is not passed over: the ids' order has equal ones side by side. The same in both ways.
+    """
+    if large:
+        return _neighbours(ids, order)
     counts = tf.math.unsorted_segment_sum(tf.ones_like(ids), ids, size)
     present = counts > 0
     places = tf.cumsum(tf.cast(present, tf.int32), exclusive=True)
     found = tf.cast(tf.squeeze(tf.where(present), axis=1), tf.int32)
     return Unique(found, tf.cast(tf.gather(counts, found), tf.float32), SortedIndex(tf.gather(places, ids), order))
+
+
+def _neighbours(ids: tf.Tensor, order: tf.Tensor | None) -> Unique:
+    """`unique` by where an id differs from the one before it in their order."""
+    ascending = ids if order is None else tf.gather(ids, order)
+    differs = tf.concat([[True], ascending[1:] != ascending[:-1]], axis=0)
+    places = tf.cumsum(tf.cast(differs, tf.int32)) - 1
+    found = tf.boolean_mask(ascending, differs)
+    counts = tf.math.segment_sum(tf.ones_like(ids, tf.float32), places)
+    rows = places if order is None else tf.scatter_nd(order[:, tf.newaxis], places, tf.shape(ids))
+    return Unique(found, counts, SortedIndex(rows, order))
 
 
 def gather(table: tf.Tensor, rows: SortedIndex) -> tf.Tensor:

@@ -139,8 +139,8 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
 
     def task_losses(self, batch: Batch) -> Losses:
         """Both losses of a batch, and the penalty."""
-        users = unique(batch.users, None, self.shape.users)
-        items = unique(batch.items, batch.by_item, self.shape.items)
+        users = unique(batch.users, None, self.shape.users, self.shape.large_users)
+        items = unique(batch.items, batch.by_item, self.shape.items, self.shape.large_items)
         full = self.shape.retrieval_loss == "full"
         ranked = self._catalogue.items if full else items.ids
         user_rows, ranked_rows = tf.gather(self.user_table, users.ids), tf.gather(self.item_table, ranked)

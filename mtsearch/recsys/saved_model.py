@@ -26,7 +26,14 @@ def save(compiled: CompiledModel, split: Split, folder: Path) -> None:
     """
     # NOTE: on the CPU whatever trained the model: strings live there, and a graph that names no device loads anywhere.
     with tf.device("/CPU:0"):
-        servable = Servable(compiled, split)
+        *_, users, items = compiled.tables()
+        unknown = compiled.model.retrieval_users(compiled.means()[0])
+        servable = Servable(split, tf.concat([users, unknown], axis=0), items, JointRating(compiled))
+    write(servable, folder)
+
+
+def write(servable: "Servable", folder: Path) -> None:
+    """Write it with its signatures."""
     signatures = {
         "serving_default": servable.recommend_ten,
         "recommend": servable.recommend,
@@ -38,11 +45,11 @@ def save(compiled: CompiledModel, split: Split, folder: Path) -> None:
 class Servable(tf.Module):  # type: ignore[misc]
     """What is left of a model when it only answers: its tables by id, and the functions that read them.
 
-    The last row of a user or item table is that of an unknown id: the mean of the trained embeddings, bias 0.
-
     Args:
-        compiled: see `save`.
         split: see `save`.
+        users: `[U + 1, E]` float32, for retrieval; the last one is an unknown user.
+        items: `[I, E]` float32, for retrieval.
+        rating: from codes `[B]` of users and items, the one after the last being unknown, to ratings `[B]`.
 
     Attributes:
         recommend: user_id `[B]`, k, exclude_seen -> item_ids, titles, scores `[B, k]`, known `[B]`.
@@ -50,26 +57,16 @@ class Servable(tf.Module):  # type: ignore[misc]
         predict: user_id `[B]`, item_id `[B]` -> ratings, known_users, known_items `[B]`; known is who was trained.
     """
 
-    def __init__(self, compiled: CompiledModel, split: Split) -> None:
+    def __init__(self, split: Split, users: tf.Tensor, items: tf.Tensor, rating: Callable[..., tf.Tensor]) -> None:
         super().__init__()
-        model, (*tables, scored_users, scored_items) = compiled.model, compiled.tables()
-        user_mean, item_mean = compiled.means()
-        users, items, user_bias, item_bias = Tables(*tables)
         self._tables = _Constants(
-            users=tf.concat([users, user_mean], axis=0),
-            items=tf.concat([items, item_mean], axis=0),
-            user_bias=tf.pad(user_bias, [[0, 1], [0, 0]]),
-            item_bias=tf.pad(item_bias, [[0, 1], [0, 0]]),
-            scored_users=tf.concat([scored_users, model.retrieval_users(user_mean)], axis=0),
-            catalogue=tf.gather(scored_items, split.catalogue),
+            users=users,
+            catalogue=tf.gather(items, split.catalogue),
             known_users=np.append(split.known_users, False),
             known_items=np.append(split.known_items, False),
         )
+        self._rating = rating
         self._seen = _Constants(**_seen(split))
-        # The variables, not the model: what TensorFlow saves of a Keras object only Keras can load.
-        self._rating_weights = list(model.rating_layers.variables)
-        self._rate: Callable[..., tf.Tensor] = model.rate
-        self._has_biases = model.shape.rating_biases
         self._lowest, self._highest = float(split.train.ratings.min()), float(split.train.ratings.max())
         self._user_codes, self._item_codes = _codes(split.user_ids), _codes(split.item_ids)
         self._names = tf.constant([*_utf8(split.item_ids[split.catalogue]), b""])
@@ -89,7 +86,7 @@ class Servable(tf.Module):  # type: ignore[misc]
         with tf.control_dependencies(checks):  # else top_k may be the first to refuse it, in other words
             k = tf.identity(k)
         users = self._user_codes.lookup(user_id)
-        scores = tf.matmul(tf.gather(self._tables.scored_users, users), self._tables.catalogue, transpose_b=True)
+        scores = tf.matmul(tf.gather(self._tables.users, users), self._tables.catalogue, transpose_b=True)
         scores, columns = tf.math.top_k(self._without(scores, users, exclude_seen), k)  # of equal scores the first
         columns = tf.where(tf.math.is_inf(scores), size, columns)
         known = tf.gather(self._tables.known_users, users)
@@ -110,18 +107,48 @@ class Servable(tf.Module):  # type: ignore[misc]
 
     def _predict(self, user_id: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
         users, items = self._user_codes.lookup(user_id), self._item_codes.lookup(item_id)
+        ratings = self._rating(users, items)
+        return {
+            "ratings": tf.clip_by_value(ratings, self._lowest, self._highest),
+            "known_users": tf.gather(self._tables.known_users, users),
+            "known_items": tf.gather(self._tables.known_items, items),
+        }
+
+
+class JointRating(tf.Module):  # type: ignore[misc]
+    """The rating head of the joint model and what it reads.
+
+    The last row of a user or item table is that of an unknown id: the mean of the trained embeddings, bias 0.
+
+    Args:
+        compiled: see `save`.
+    """
+
+    def __init__(self, compiled: CompiledModel) -> None:
+        super().__init__()
+        model, (*tables, _, _) = compiled.model, compiled.tables()
+        user_mean, item_mean = compiled.means()
+        users, items, user_bias, item_bias = Tables(*tables)
+        self._tables = _Constants(
+            users=tf.concat([users, user_mean], axis=0),
+            items=tf.concat([items, item_mean], axis=0),
+            user_bias=tf.pad(user_bias, [[0, 1], [0, 0]]),
+            item_bias=tf.pad(item_bias, [[0, 1], [0, 0]]),
+        )
+        # The variables, not the model: what TensorFlow saves of a Keras object only Keras can load.
+        self._rating_weights = list(model.rating_layers.variables)
+        self._rate: Callable[..., tf.Tensor] = model.rate
+        self._has_biases = model.shape.rating_biases
+
+    def __call__(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """Ratings of codes; see `Servable`."""
         # Rows first, so that a pair costs what a pair costs, whatever the size of the tables.
         embeddings = tf.gather(self._tables.users, users), tf.gather(self._tables.items, items)
         biases = tf.zeros([0, 1]), tf.zeros([0, 1])
         if self._has_biases:
             biases = tf.gather(self._tables.user_bias, users), tf.gather(self._tables.item_bias, items)
         each = SortedIndex(tf.range(tf.size(users)))
-        ratings = self._rate(Tables(*embeddings, *biases), each, each)
-        return {
-            "ratings": tf.clip_by_value(ratings, self._lowest, self._highest),
-            "known_users": tf.gather(self._tables.known_users, users),
-            "known_items": tf.gather(self._tables.known_items, items),
-        }
+        return self._rate(Tables(*embeddings, *biases), each, each)
 
 
 class _Constants(tf.Module):  # type: ignore[misc]

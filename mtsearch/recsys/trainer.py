@@ -1,10 +1,8 @@
 """`JointTrainer`: trains one configuration after another on one split and one device."""
 
 import math
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -12,17 +10,19 @@ import tensorflow as tf
 from mtsearch.config import TrialConfig
 from mtsearch.data.interactions import Rows
 from mtsearch.data.split import Split
-from mtsearch.errors import NonFiniteLoss, NonFiniteMetric, OutOfMemory
+from mtsearch.errors import NonFiniteLoss, OutOfMemory
 from mtsearch.evaluation.evaluator import Evaluator
-from mtsearch.objectives import METRICS
 from mtsearch.recsys.balance import dynamic_weight_average
 from mtsearch.recsys.batches import EpochOrders
-from mtsearch.recsys.compiled import CompiledModel, TrainingRows
+from mtsearch.recsys.compiled import CompiledModel
 from mtsearch.recsys.device import Device
+from mtsearch.recsys.epochs import Clock, train_epochs
+from mtsearch.recsys.feed import Feed
 from mtsearch.recsys.saved_model import save
 from mtsearch.recsys.scorer import ModelScorer
 from mtsearch.recsys.shape import Shape
 from mtsearch.recsys.tracing import release_dropped
+from mtsearch.study_file.memory import REMEDY, lack_of_memory
 from mtsearch.trial import EpochMetrics, TrialResult
 
 # NOTE: on MovieLens 100K the tables and accumulators of a model at D=128 are 2.7 MB, its graphs come on top.
@@ -36,18 +36,26 @@ class JointTrainer:
         split: trained on `split.train`, judged on `split.validation`.
         device: where to; None for the first GPU, else the CPU.
         validate: judge after every epoch; else no epoch has metrics, and a configuration may have no patience.
+        resident_bytes: of the device's memory, for the training rows; see `Feed`. None: half of what a GPU has free.
     """
 
-    def __init__(self, split: Split, device: Device | None = None, *, validate: bool = True) -> None:
+    def __init__(
+        self,
+        split: Split,
+        device: Device | None = None,
+        *,
+        validate: bool = True,
+        resident_bytes: int | None = None,
+    ) -> None:
         self.split = split
         self.device = device or Device.default()
-        self._evaluator = Evaluator(split, split.validation) if validate else None
+        self._evaluator = Evaluator(split, split.validation, drawn_from=split.drawn_from) if validate else None
         self._orders = EpochOrders(split.train.items)
+        self._memory = self.device.free_memory()  # before TensorFlow keeps a part of a GPU's for itself
         self._compiled: OrderedDict[Shape, CompiledModel] = OrderedDict()
         self._last: CompiledModel | None = None
         with tf.device(self.device.name):
-            rows = split.train
-            self._rows = TrainingRows(tf.constant(rows.users), tf.constant(rows.items), tf.constant(rows.ratings))
+            self._feed = Feed(split.train, self._room_for_rows() if resident_bytes is None else resident_bytes)
 
     def train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool]) -> TrialResult:
         """Train `config` from scratch and judge it after every epoch; see `mtsearch.trial.Trainer`.
@@ -57,7 +65,9 @@ class JointTrainer:
             NonFiniteMetric: predictions that are no numbers, with epoch.
             OutOfMemory: the model does not fit into the device's memory.
         """
-        clock = _Clock()
+        if lack := lack_of_memory(config, len(self.split.user_ids), len(self.split.catalogue), self._memory):
+            raise OutOfMemory(lack, REMEDY)
+        clock = Clock()
         try:
             with tf.device(self.device.name):
                 return self._train(config, on_epoch, clock)
@@ -89,34 +99,20 @@ class JointTrainer:
             raise ValueError("nothing was trained yet")
         return self._last
 
-    def _train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool], clock: "_Clock") -> TrialResult:
+    def _train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool], clock: Clock) -> TrialResult:
         with clock.phase("prepare"):
             compiled = self._last = self._model_of(config)
             compiled.reset(config)
-        curve: list[EpochMetrics] = []
-        best, done, go_on = 0, False, True
-        while go_on and not done:
-            epoch = len(curve) + 1
-            with clock.phase("train"):
-                weights = self._weigh(compiled, config, curve)
-                losses = self._run_epoch(compiled, config, epoch)
-            with clock.phase("evaluate"):
-                metrics = self._judge(compiled, epoch)
-            if config.balance == "uncertainty":
-                weights = _learnt_weights(compiled, config)
-            curve.append(EpochMetrics(epoch, metrics, losses, clock.elapsed, weights))
-            if not config.patience or best == 0 or _is_better(config.monitor, metrics, curve[best - 1].metrics):
-                best = epoch
-            done = epoch == config.epochs or 0 < config.patience <= epoch - best
-            go_on = on_epoch(curve[-1])
-        return TrialResult(
-            metrics=curve[best - 1].metrics,
-            curve=tuple(curve),
-            best_epoch=best,
-            parameters=compiled.parameters,
-            seconds=clock.seconds,
-            stopped=not done,
-        )
+
+        def run_epoch(curve: Sequence[EpochMetrics]) -> tuple[dict[str, float], dict[str, float]]:
+            weights = self._weigh(compiled, config, curve)
+            losses = self._run_epoch(compiled, config, len(curve) + 1)
+            return losses, _learnt_weights(compiled, config) if config.balance == "uncertainty" else weights
+
+        def scorer() -> ModelScorer:
+            return ModelScorer(compiled, self.split.catalogue)
+
+        return train_epochs(config, run_epoch, self._evaluator, scorer, on_epoch, clock, compiled.parameters)
 
     def _weigh(self, compiled: CompiledModel, config: TrialConfig, curve: Sequence[EpochMetrics]) -> dict[str, float]:
         """Weights of the losses in the next epoch, where they move by themselves."""
@@ -135,13 +131,9 @@ class JointTrainer:
             raise NonFiniteLoss(epoch, bad_step)
         return {"rating": float(losses.rating), "retrieval": float(losses.retrieval)}
 
-    def _judge(self, compiled: CompiledModel, epoch: int) -> dict[str, float]:
-        if self._evaluator is None:
-            return {}
-        try:
-            return self._evaluator.evaluate(ModelScorer(compiled, self.split.catalogue))
-        except NonFiniteMetric as error:
-            raise NonFiniteMetric(f"{error.problem} at epoch {epoch}", error.remedy) from None
+    def _room_for_rows(self) -> int | None:
+        """A CPU has the host's memory, which holds the rows already."""
+        return self._memory // 2 if self.device.is_gpu and self._memory is not None else None
 
     def _model_of(self, config: TrialConfig) -> CompiledModel:
         """The compiled model of the configuration's shape, the least recently used one making room."""
@@ -150,35 +142,11 @@ class JointTrainer:
             while len(self._compiled) >= MAX_COMPILED_MODELS:
                 self._compiled.popitem(last=False)
                 release_dropped()
-            self._compiled[shape] = CompiledModel(shape, self._rows, self.split)
+            self._compiled[shape] = CompiledModel(shape, self._feed, self.split)
         self._compiled.move_to_end(shape)
         return self._compiled[shape]
-
-
-def _is_better(key: str, metrics: Mapping[str, float], others: Mapping[str, float]) -> bool:
-    return METRICS[key].sign * metrics[key] < METRICS[key].sign * others[key]
 
 
 def _learnt_weights(compiled: CompiledModel, config: TrialConfig) -> dict[str, float]:
     rating, retrieval = compiled.model.balance_factors().numpy()
     return {"rating": config.rating_weight * float(rating), "retrieval": config.retrieval_weight * float(retrieval)}
-
-
-class _Clock:
-    """Wall clock by phase."""
-
-    def __init__(self) -> None:
-        self._start = time.perf_counter()
-        self.seconds: dict[str, float] = {}
-
-    @property
-    def elapsed(self) -> float:
-        return time.perf_counter() - self._start
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start

@@ -95,7 +95,7 @@ def comparison(records: Sequence[StudyRecord]) -> Comparison:
     """
     first = records[0]
     for record in records[1:]:
-        if record.objectives != first.objectives:
+        if _keys(record) != _keys(first):
             problem = f"{first.name} optimises {_aims(first)}, {record.name} {_aims(record)}"
             raise StudyMismatch(problem, "compare studies of the same objectives")
     same = all(_data_of(record) == _data_of(first) for record in records)
@@ -150,7 +150,12 @@ def _data_of(record: StudyRecord) -> tuple[Any, ...]:
 
 
 def _aims(record: StudyRecord) -> str:
-    return listing([metric.key for metric in record.objectives])
+    return listing(_keys(record))
+
+
+def _keys(record: StudyRecord) -> list[str]:
+    """Of the objectives; their unit may be another where the data are."""
+    return [metric.key for metric in record.objectives]
 
 
 def difference_rows(compared: Comparison) -> Iterable[tuple[str, str, str]]:

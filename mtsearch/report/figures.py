@@ -66,7 +66,7 @@ def _knee(view: FrontView) -> go.Scatter:
 
 
 def _bars(view: FrontView, rows: tuple[FrontRow, ...], **style: Any) -> dict[str, Any]:
-    """One standard deviation to each side, in both objectives; nothing where no trial was repeated."""
+    """One standard deviation or error to each side, in both objectives; nothing where no trial has any."""
     if not view.spreads:
         return {}
     spreads = [view.spreads.get(row.trial, (0.0, 0.0)) for row in rows]

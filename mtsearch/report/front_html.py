@@ -40,6 +40,6 @@ def _row(shown: TableRow, record: StudyRecord, names: Sequence[str]) -> Html:
 
 
 def _beside(values: Iterable[str], spreads: Sequence[str], record: StudyRecord) -> list[str]:
-    """Each value with its spread, the latter only where trials were repeated."""
+    """Each value with its spread, the latter only where some trial has one."""
     pairs = zip(values, spreads, strict=True)
-    return [text for value, spread in pairs for text in ([value, spread] if record.seeds > 1 else [value])]
+    return [text for value, spread in pairs for text in ([value, spread] if record.spread_of else [value])]

@@ -48,8 +48,8 @@ class FrontView:
         ranges: per axis what is in view, low to high; None where there is nothing to show.
         outside: trials out of view.
         outside_front: those of them that are on the front.
-        spreads: standard deviation of both objectives over the seeds of a trial, by number, where it was repeated.
-        seeds: K, how many each is over; 1 where none was repeated.
+        spreads: how far both objectives of a trial may be off, by number, see `StudyRecord.spread`.
+        spread_of: what that is; empty where no trial has any.
     """
 
     objectives: tuple[Metric, Metric]
@@ -62,14 +62,14 @@ class FrontView:
     outside: int
     outside_front: int
     spreads: Mapping[int, tuple[float, float]]
-    seeds: int
+    spread_of: str
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Lines that the figure says about itself: what it lacks, or leaves out of view; none where it shows all."""
         if not self.front:
             return ("no trial has completed yet",)
-        bars = (f"bars: standard deviation over {self.seeds} seeds",) if self.spreads else ()
+        bars = (f"bars: {self.spread_of}",) if self.spreads else ()
         if not self.outside:
             return bars
         of_front = f", {self.outside_front} of the front" if self.outside_front else ""
@@ -93,7 +93,7 @@ def front_view(record: StudyRecord) -> FrontView:
         outside=len(outside),
         outside_front=len(members.intersection(outside)),
         spreads={row.trial: spread for row in record.rows if (spread := record.spread(row.trial))},
-        seeds=record.seeds,
+        spread_of=record.spread_of,
     )
 
 

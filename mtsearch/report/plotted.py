@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtsearch.report.on_test import front_on_test, on_test_json
 from mtsearch.report.progress import curves, duration, hypervolume_steps, on_front
+from mtsearch.report.tables import standard_errors
 
 if TYPE_CHECKING:
     from mtsearch.search.record import StudyRecord
@@ -23,7 +24,12 @@ def plotted(record: StudyRecord) -> dict[str, Any]:
         "baselines": {name: dict(zip(keys, record.baseline_values(name), strict=True)) for name in record.baselines},
         "importance": {key: dict(shares) for key, shares in record.importances.items()},
         "trials": [
-            {**flat, "params": dict(row.params), "metrics": dict(row.metrics)}
+            {
+                **flat,
+                "params": dict(row.params),
+                "metrics": dict(row.metrics),
+                **standard_errors(record, row.trial),
+            }
             for row, flat in zip(record.rows, _flat(record), strict=True)
         ],
         "curves": [

@@ -28,7 +28,7 @@ class TableRow:
     Attributes:
         name: `trial 17`, or the baseline's name.
         values: the two objectives.
-        spread: their standard deviation over the seeds of a trial; None where it has one seed, and for a baseline.
+        spread: of a trial, see `StudyRecord.spread`; None for a baseline.
         params: what was searched; empty for a baseline.
         note: what is special about it: `knee`, `best RMSE`.
         is_baseline: whether it needed no search.
@@ -52,22 +52,34 @@ def front_rows(record: StudyRecord) -> list[dict[str, Any]]:
             second: row.values[1],
             "params": dict(row.params),
             "metrics": dict(row.metrics),
+            **standard_errors(record, row.trial),
         }
         for row in record.front
     ]
 
 
+def standard_errors(record: StudyRecord, trial: int) -> dict[str, dict[str, float]]:
+    """For JSON: `standard_errors` of a trial's metrics by their keys; nothing where all users were judged."""
+    errors = record.standard_errors.get(trial)
+    return {"standard_errors": dict(errors)} if errors else {}
+
+
 def front_csv(record: StudyRecord) -> str:
-    """The front as RFC 4180 text with a header: trial, objectives, then each parameter and each other metric."""
+    """The front as RFC 4180 text with a header: trial, objectives, then each parameter and each other metric.
+
+    Where users were drawn, `standard_error_KEY` of each metric stands behind all.
+    """
     objectives = [metric.key for metric in record.objectives]
     params = param_names(record)
     others = [key for key in _names(row.metrics for row in record.front) if key not in objectives]
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["trial", *objectives, *params, *others])
+    errors = _names(record.standard_errors.get(row.trial, {}) for row in record.front)
+    writer.writerow(["trial", *objectives, *params, *others, *(f"standard_error_{key}" for key in errors)])
     for row in record.front:
         values = [row.params.get(name) for name in params] + [row.metrics.get(key) for key in others]
-        writer.writerow([row.trial, *row.values, *values])
+        own = record.standard_errors.get(row.trial, {})
+        writer.writerow([row.trial, *row.values, *values, *map(own.get, errors)])
     return text.getvalue()
 
 
@@ -117,7 +129,7 @@ def front_table(record: StudyRecord) -> Table:
         # On a narrow terminal headings are folded, and cells between words; a number or a word never is.
         widest = max(map(len, [word for text in (folded, *(line[index] for line in cells)) for word in text.split()]))
         # What has a spread behind it lines up on the left.
-        side: JustifyMethod = "left" if index <= 2 and record.seeds > 1 else "right"
+        side: JustifyMethod = "left" if index <= 2 and record.spread_of else "right"
         table.add_column(Text(folded), justify=side, min_width=min(widest, 12), overflow="fold")
     for number_of, (row, line) in enumerate(zip(rows, cells, strict=True), start=1):
         last = number_of == len(record.front)
@@ -128,7 +140,7 @@ def front_table(record: StudyRecord) -> Table:
 def _cells(row: TableRow, names: Sequence[str], record: StudyRecord) -> list[str]:
     best = {(line.name, line.index) for line in references(record)} if row.is_baseline else set()
     marks = ["*" if (row.name, index) in best else "" for index in (0, 1)]
-    if record.seeds > 1:
+    if record.spread_of:
         pairs = zip(row.values, marks, spreads_shown(row), strict=True)
         values = [f"{fixed(value)}{mark} {spread}".rstrip() for value, mark, spread in pairs]
     else:
@@ -136,7 +148,9 @@ def _cells(row: TableRow, names: Sequence[str], record: StudyRecord) -> list[str
     return [f"{row.name} ◆" if row.note == "knee" else row.name, *values, *params_shown(row, names)]
 
 
-def baseline_table(baselines: Mapping[str, Mapping[str, float]], objectives: Sequence[Metric]) -> Table:
+def baseline_table(
+    baselines: Mapping[str, Mapping[str, float]], objectives: Sequence[str], metrics: Mapping[str, Metric] = METRICS
+) -> Table:
     """Every metric of the baselines, the objectives first; a line per metric, with the name of the best."""
     table = bare_table("Baselines: what needs no search")
     table.caption = as_text("↓ lower is better   ↑ higher is better")
@@ -145,10 +159,11 @@ def baseline_table(baselines: Mapping[str, Mapping[str, float]], objectives: Seq
     for name in baselines:
         table.add_column(as_text(name), justify="right", overflow="fold")
     table.add_column("best", overflow="fold")
-    for metric in _metrics(baselines, objectives):
+    keys = _names([dict.fromkeys(objectives), *baselines.values()])
+    for metric in (metrics[key] for key in keys if key in metrics):
         values = [_maybe_fixed(stored.get(metric.key)) for stored in baselines.values()]
         cells = [heading(metric), *values, best_name(baselines, metric) or ""]
-        table.add_row(*map(as_text, cells), style="bold" if metric in objectives else None)
+        table.add_row(*map(as_text, cells), style="bold" if metric.key in objectives else None)
     return table
 
 
@@ -168,18 +183,15 @@ def spreads_shown(row: TableRow) -> list[str]:
 
 
 def spread_legend(record: StudyRecord) -> list[str]:
-    """What the figures behind `±` are; empty where no trial was repeated."""
-    return [f"mean ± standard deviation over {record.seeds} seeds"] if record.seeds > 1 else []
+    """What the figures behind `±` are; empty where there are none."""
+    if not record.spread_of:
+        return []
+    return [f"mean ± {record.spread_of}" if record.seeds > 1 else f"± {record.spread_of}"]
 
 
 def params_shown(row: TableRow, names: Sequence[str]) -> list[str]:
     """The row's parameters in the order of `names`, empty where it has none."""
     return [number(row.params[name]) if name in row.params else "" for name in names]
-
-
-def _metrics(baselines: Mapping[str, Mapping[str, float]], objectives: Sequence[Metric]) -> list[Metric]:
-    keys = _names([{metric.key: metric for metric in objectives}, *baselines.values()])
-    return [METRICS[key] for key in keys if key in METRICS]
 
 
 def _maybe_fixed(value: float | None) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from mtsearch.evaluation.interval import Interval
-from mtsearch.objectives import METRICS
+from mtsearch.objectives import METRICS, metrics_of, unit_of
 from mtsearch.report.wording import better, count, listing, number, plain
 from mtsearch.retraining.result import Retrained
 from mtsearch.retraining.verdict import verdict
@@ -56,9 +56,15 @@ def model_card(result: Retrained) -> str:
 
 
 def _what(result: Retrained) -> str:
+    own = result.export.model
+    kind = (
+        f"A model of its user's own, made by {_code(own.factory)}: it predicts"
+        if own
+        else "A joint recommender: shared embeddings of users and items learn"
+    )
     return (
-        "A joint recommender: shared embeddings of users and items learn the rating that a user gives and the item "
-        f"that a user picks. Trained by mtsearch {result.export.provenance.exported_by} on {_ROWS[result.on]} for "
+        f"{kind} the rating that a user gives and the item that a user picks. "
+        f"Trained by mtsearch {result.export.provenance.exported_by} on {_ROWS[result.on]} for "
         f"{count(result.epochs, 'epoch')}, seed {result.seeds[0]}, on {_text(result.device)}."
     )
 
@@ -67,11 +73,12 @@ def _data(result: Retrained) -> list[str]:
     export = result.export
     tested = f"; {result.rows['test']:,} test rows" if result.rows["test"] else ""
     low, high = map(number, result.rating_range)
+    span = f"{low} to {high} {unit_of(result.feedback)}".rstrip()
     return [
         f"- Source: {_code(export.data.source)}, fingerprint `{export.provenance.data_fingerprint}`",
         f"- {result.rows['train']:,} rows trained on, of {count(result.users, 'user')} and "
         f"{count(result.items, 'item')}{tested}",
-        f"- {count(result.catalogue, 'item')} in the catalogue; ratings from {low} to {high} stars",
+        f"- {count(result.catalogue, 'item')} in the catalogue; ratings from {span}",
     ]
 
 
@@ -86,6 +93,10 @@ def _chosen(result: Retrained) -> list[str]:
         lines.append("That study validated on its test rows: what was chosen was chosen on them.")
     else:
         lines.append("The search saw training and validation rows only.")
+    if drawn := result.export.split.validation_users:
+        lines.append(
+            f"It judged on the validation rows of {drawn:,} users, drawn once; of all where there are no more."
+        )
     return lines
 
 
@@ -105,7 +116,7 @@ def _metrics_table(result: Retrained) -> Iterator[str]:
     columns = [*(["test"] if result.test else []), "trial, validation", *result.baselines]
     yield _row(["metric", *columns])
     yield _row(["--"] * (len(columns) + 1))
-    for key, metric in METRICS.items():
+    for key, metric in metrics_of(result.feedback).items():
         if key not in trial and key not in result.test:
             continue
         tested = [_interval(result.test[key])] if result.test else []

@@ -10,7 +10,7 @@ from mtsearch.data import Rows, Split
 from mtsearch.errors import PickError, TrialFailure
 from mtsearch.evaluation import baselines
 from mtsearch.export_file import Export
-from mtsearch.retraining.training import data_of, joint_trainer, retrained_epochs, train_seed
+from mtsearch.retraining.training import data_of, retrained_epochs, train_seed, trainer_of
 from mtsearch.search.choosing import choose
 from mtsearch.search.exporting import export_of
 from mtsearch.search.judgements import Judged, Judgements
@@ -39,17 +39,12 @@ Listener = Callable[[int, int, Judged], None]
 """Told of every training that was judged, when it is kept: trial, seed, what came of it."""
 
 
-def joint_judge(split: Split, threads: int | None) -> JudgingTrainer:
-    """The joint model on the best device; it looks at no row but those it is asked for."""
-    return joint_trainer(split, threads, validate=False)
-
-
 def judge_front(
     record: StudyRecord,
     seeds: int,
     judgements: Judgements,
     *,
-    make_trainer: MakeJudge = joint_judge,
+    make_trainer: MakeJudge | None = None,
     begun: Begun = lambda _done, _all: None,
     on_epoch: Watcher = lambda _trial, _seed, _share: None,
     on_judged: Listener = lambda _trial, _seed, _judged: None,
@@ -63,7 +58,8 @@ def judge_front(
         record: of the study.
         seeds: K, one or more, of each member.
         judgements: of the same study; told of each training as it comes.
-        make_trainer: called once, where something is left to train.
+        make_trainer: called once, where something is left to train; by default what trained the study, on the best
+            device, which looks at no row but those it is asked for.
         begun, on_epoch, on_judged: told how it goes on.
 
     Raises:
@@ -84,7 +80,9 @@ def judge_front(
     judgements.keep_baselines(baselines(rows, split.test))
     if not left:
         return
-    trainer = make_trainer(rows, export.provenance.threads)
+    trainer = (
+        make_trainer(rows, export.provenance.threads) if make_trainer else trainer_of(export, rows, validate=False)
+    )
     for trial, seed in left:
         judged = _judge(trainer, exports[trial], seed, split.test, partial(on_epoch, trial, seed))
         judgements.keep(trial, seed, judged)

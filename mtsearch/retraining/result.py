@@ -29,12 +29,13 @@ class Retrained:
         users: that have a training row.
         items: that have a training row.
         catalogue: items that are ranked.
-        rating_range: lowest and highest training rating, in stars.
+        rating_range: lowest and highest training rating, in the unit of `feedback`.
         rows: amounts of rows by what they were used for: `train`, `test`.
         test: metrics on the test rows, each seed's model judged once; empty where all rows were trained on.
         validation: metrics on the validation rows; empty where they were trained on.
         baselines: what needs no search, learnt from the same rows, on the test rows.
         curve: the first seed's epochs.
+        feedback: what a row says: explicit, binary or count.
     """
 
     folder: Path
@@ -53,6 +54,7 @@ class Retrained:
     validation: Mapping[str, Interval] = field(default_factory=dict)
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     curve: tuple[EpochMetrics, ...] = ()
+    feedback: str = "explicit"
 
     @property
     def repeats_the_trial(self) -> bool:

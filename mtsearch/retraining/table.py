@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from rich.table import Table
 
 from mtsearch.evaluation.interval import Interval
-from mtsearch.objectives import METRICS
+from mtsearch.objectives import metrics_of
 from mtsearch.report.tables import as_text, bare_table, fixed, heading
 from mtsearch.report.wording import count, listing
 from mtsearch.retraining.result import Retrained
@@ -14,7 +14,7 @@ from mtsearch.retraining.verdict import objectives_of
 
 def retrained_table(result: Retrained) -> Table:
     """Test metrics beside the trial's validation metrics and the baselines on test; the objectives come first."""
-    objectives = objectives_of(result)
+    objectives, metrics = objectives_of(result), metrics_of(result.feedback).values()
     columns = _columns(result)
     table = bare_table(f"Trained on {result.on}, {count(result.epochs, 'epoch')}, {count(len(result.seeds), 'seed')}")
     table.caption = as_text(" · ".join(_legend(result)))
@@ -22,7 +22,7 @@ def retrained_table(result: Retrained) -> Table:
     table.add_column("", no_wrap=True)
     for name in columns:
         table.add_column(as_text(name), justify="right")
-    for metric in [*objectives, *(metric for metric in METRICS.values() if metric not in objectives)]:
+    for metric in [*objectives, *(metric for metric in metrics if metric not in objectives)]:
         cells = [column.get(metric.key, "") for column in columns.values()]
         if any(cells):
             table.add_row(*map(as_text, [heading(metric), *cells]), style="bold" if metric in objectives else None)

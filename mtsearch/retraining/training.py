@@ -16,10 +16,11 @@ from mtsearch.evaluation.interval import intervals
 from mtsearch.export_file import Export
 from mtsearch.retraining.folder import writable_place, write_folder
 from mtsearch.retraining.result import On, Retrained
+from mtsearch.study_file.model import Source, find_source
 from mtsearch.trial import EpochMetrics, Trainer, TrialResult
 
 if TYPE_CHECKING:
-    from mtsearch.recsys import JointTrainer
+    from mtsearch.recsys import JointTrainer, OwnTrainer
 
 Watcher = Callable[[int, EpochMetrics], None]
 """Told of every finished epoch, with its seed."""
@@ -58,9 +59,9 @@ def retrain(
     target = writable_place(Path(folder))
     interactions, split = data_of(export)
     rows = _rows_for(on, interactions, split)
-    trainer = joint_trainer(rows, export.provenance.threads, validate=on == "train")
+    trainer = trainer_of(export, rows, validate=on == "train")
     result = _train(export, trainer, split, seeds, on, on_epoch)
-    result = replace(result, folder=target)
+    result = replace(result, folder=target, feedback=interactions.reading.feedback)
     write_folder(result, trainer.save)
     return result
 
@@ -126,14 +127,35 @@ def _rows_for(on: On, interactions: Interactions, split: Split) -> Split:
     return split if on == "train" else split.final()
 
 
-def joint_trainer(split: Split, threads: int | None, *, validate: bool) -> JointTrainer:
-    """The joint model on the best device; with `validate` it is judged after every epoch."""
-    from mtsearch.recsys import Device, JointTrainer  # TensorFlow takes seconds to import
+def trainer_of(export: Export, split: Split, *, validate: bool) -> JointTrainer | OwnTrainer:
+    """What trained the export, on the best device; with `validate` it is judged after every epoch.
 
-    return JointTrainer(split, Device.default(threads), validate=validate)
+    Raises:
+        ExportError: the text of a model of the user's own is not that of its trial.
+        DefinitionError: it cannot be found or imported.
+    """
+    if export.model is not None:
+        _require_same_source(export, find_source(export.model))
+    from mtsearch.recsys import Device, Factory, JointTrainer, OwnTrainer  # TensorFlow takes seconds to import
+
+    device = Device.default(export.provenance.threads)
+    if export.model is not None:
+        return OwnTrainer(Factory(export.model), split, device, validate=validate)
+    return JointTrainer(split, device, validate=validate)
 
 
-def _train(export: Export, trainer: JointTrainer, split: Split, seeds: int, on: On, on_epoch: Watcher) -> Retrained:
+def _require_same_source(export: Export, source: Source) -> None:
+    stored = export.provenance.source_fingerprint
+    if stored is not None and stored != source.fingerprint:
+        raise ExportError(
+            f"{source.file} is not the model of study {export.provenance.study}: {_other(stored, source.fingerprint)}",
+            "undo the change, or search with this model",
+        )
+
+
+def _train(
+    export: Export, trainer: JointTrainer | OwnTrainer, split: Split, seeds: int, on: On, on_epoch: Watcher
+) -> Retrained:
     """Every seed trained and judged; the trainer is left with the model of the first, which is why that is the last."""
     rows, numbers, epochs = trainer.split, export.config.seeds(seeds), retrained_epochs(export)
     test: list[Mapping[str, float]] = []

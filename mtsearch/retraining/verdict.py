@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 
-from mtsearch.objectives import METRICS, Metric
+from mtsearch.objectives import Metric, metrics_of
 from mtsearch.report.references import against_best
 from mtsearch.retraining.result import Retrained
 
 
 def objectives_of(result: Retrained) -> list[Metric]:
     """The two that its study had."""
-    return [METRICS[key] for key in result.export.provenance.objectives if key in METRICS]
+    metrics = metrics_of(result.feedback)
+    return [metrics[key] for key in result.export.provenance.objectives if key in metrics]
 
 
 def verdict(result: Retrained) -> Iterator[str]:

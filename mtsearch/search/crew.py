@@ -13,6 +13,7 @@ from mtsearch.definition import StudyDefinition
 from mtsearch.search.attributes import WORKER
 from mtsearch.search.interrupts import Interrupt
 from mtsearch.search.liveness import watching
+from mtsearch.search.one_reading import OneReading
 from mtsearch.search.patience import Patience
 from mtsearch.search.runner import TrialEnd, TrialRunner, counting
 from mtsearch.trial import Trainer
@@ -68,7 +69,8 @@ class Budget:
     @property
     def left(self) -> int:
         """Counting trials still to begin or to end."""
-        return 0 if self._patience and self._patience.over else self._unspent
+        with OneReading():
+            return 0 if self._patience and self._patience.over else self._unspent
 
     def free(self, mine: Sequence[Mapping[str, Any]] = ()) -> int:
         """Trials that may run now: with `until` the running ones of others have their places too.
@@ -78,9 +80,10 @@ class Budget:
         """
         if self.until is None:
             return self.left
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        others = sum(trial.user_attrs.get(WORKER) not in mine for trial in running)
-        return self.left - others
+        with OneReading():
+            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+            others = sum(trial.user_attrs.get(WORKER) not in mine for trial in running)
+            return self.left - others
 
     @property
     def stopped(self) -> str:

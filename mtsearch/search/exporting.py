@@ -8,10 +8,11 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mtsearch.config import TrialConfig
-from mtsearch.definition import DataSection, SplitSection
+from mtsearch.definition import DataSection, ModelSection, SplitSection
 from mtsearch.errors import StorageError
 from mtsearch.export_file import Export, Provenance
 from mtsearch.search.choosing import Choice
+from mtsearch.search.passport import MODEL_SOURCE
 from mtsearch.search.record import StudyRecord
 from mtsearch.study_file.mistakes import all_mistakes
 
@@ -37,6 +38,7 @@ def export_of(record: StudyRecord, choice: Choice) -> Export:
         "repeats": max(1, len(record.repeats.get(number, ()))),
         "data_fingerprint": passport.get("data", {}).get("fingerprint"),
         "split_fingerprint": passport.get("split", {}).get("fingerprint"),
+        "source_fingerprint": trainer.get(MODEL_SOURCE),
         "study_seed": study.get("seed"),
         "threads": trainer.get("threads"),
         "device": trainer.get("device"),
@@ -49,6 +51,7 @@ def export_of(record: StudyRecord, choice: Choice) -> Export:
     }
     return Export(
         config=config,
+        model=_stored(ModelSection, model, record, "[model]") if (model := definition.get("model")) else None,
         data=_stored(DataSection, definition.get("data", {}), record, "[data]"),
         split=_stored(SplitSection, definition.get("split", {}), record, "[split]"),
         provenance=_stored(Provenance, provenance, record, "passport"),

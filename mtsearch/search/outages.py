@@ -16,6 +16,8 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, get_storage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from mtsearch.search.one_reading import SharedReads
+
 OUTAGE_SECONDS = 60.0
 """How long one operation waits in all; SQLite's own waiting for a lock comes before it and is as long."""
 
@@ -82,13 +84,13 @@ class Outlasting(BaseStorage):
         backend: for `Outlasting.of`, which is how it is made.
     """
 
-    def __init__(self, backend: BaseStorage) -> None:
+    def __init__(self, backend: SharedReads) -> None:
         self._backend = backend
 
     @staticmethod
     def of(storage: BaseStorage) -> "Outlasting":
-        """Around the storage, with Optuna's cache where it would have it."""
-        made: Outlasting = _Outlasting(get_storage(storage))
+        """Around the storage, with Optuna's cache where it would have it, and `OneReading`."""
+        made: Outlasting = _Outlasting(SharedReads(get_storage(storage)))
         return made
 
 

@@ -21,6 +21,9 @@ from mtsearch.search.attributes import PASSPORT, RUN
 _PACKAGES = ("mtsearch", "numpy", "optuna", "sqlalchemy", "tensorflow", "tensorflow-recommenders", "tf-keras")
 _GIT_SECONDS = 5
 
+MODEL_SOURCE = "model_source"
+"""What a trainer says beside its device and its threads: the fingerprint of the text of a user's own model."""
+
 _logger = logging.getLogger("mtsearch")
 
 
@@ -49,7 +52,9 @@ def make_passport(interactions: Interactions, split: Split, trainer: Mapping[str
             "validation_rows_of_unknown_users": evaluator.unknown_user_rows,
             "validation_rows_of_unknown_items": evaluator.unknown_item_rows,
             "validation_rows_outside_catalogue": evaluator.outside_catalogue_rows,
+            **_drawn(split),
         },
+        "feedback": interactions.reading.feedback,
         "trainer": dict(trainer),
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
@@ -57,6 +62,13 @@ def make_passport(interactions: Interactions, split: Split, trainer: Mapping[str
         "commit": _commit(),
         "packages": {name: version(name) for name in _PACKAGES},
     }
+
+
+def _drawn(split: Split) -> dict[str, int]:
+    """Where users were drawn to validate on, how many of how many; else nothing, as in studies of a time before."""
+    if split.drawn_from is None:
+        return {}
+    return {"validation_users": split.validation_users, "validation_users_drawn_from": split.drawn_from}
 
 
 def record_run(study: optuna.Study, passport: Mapping[str, Any]) -> None:

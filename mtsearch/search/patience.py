@@ -32,7 +32,7 @@ class Patience:
     def over(self) -> bool:
         """Whether it has run out."""
         trials = self._study.get_trials(deepcopy=False)
-        for trial in sorted((t for t in trials if counts(t) and t.number not in self._seen), key=_end):
+        for trial in sorted((t for t in trials if t.number not in self._seen and counts(t)), key=_end):
             self._take_in(trial)
         return self._in_a_row >= self._trials
 

@@ -1,7 +1,7 @@
 """What a storage holds of a study, read once, as plain data for tables, figures and JSON."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
@@ -12,7 +12,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from mtsearch.objectives import METRICS, Metric
+from mtsearch.objectives import Metric, metrics_of
 from mtsearch.search import attributes
 from mtsearch.search.front import FrontRow, feasible, finite_rows, hypervolume, knee, pareto_front
 from mtsearch.search.importance import importances
@@ -71,6 +71,7 @@ class StudyRecord:
         times: of each trial that has ended, by number.
         judged: by number, what trainings of it on training and validation rows reached on test, by seed.
         test_baselines: `baselines`, on the test rows; empty before a report.
+        standard_errors: of a trial's metrics, by number, where the users that it was judged on were drawn from more.
         importances: per objective the share of each parameter; empty where they were not asked for or cannot be had.
     """
 
@@ -97,6 +98,7 @@ class StudyRecord:
     times: Mapping[int, TrialTime] = field(default_factory=dict)
     judged: Mapping[int, Mapping[int, Judged]] = field(default_factory=dict)
     test_baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    standard_errors: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
@@ -119,13 +121,33 @@ class StudyRecord:
         """K, how many seeds a trial is the mean over; 1 where none was repeated."""
         return max(map(len, self.repeats.values()), default=1)
 
+    @property
+    def spread_of(self) -> str:
+        """What `spread` is; empty where no trial has any."""
+        if self.seeds > 1:
+            return f"standard deviation over {self.seeds} seeds"
+        if not self.standard_errors:
+            return ""
+        split = self.passport.get("split", {})
+        drawn, users = split.get("validation_users"), split.get("validation_users_drawn_from")
+        return "standard error" + (f", {drawn:,} of {users:,} users judged" if drawn and users else "")
+
     def spread(self, trial: int) -> tuple[float, float] | None:
-        """Sample standard deviation of a trial's two objectives over its seeds; None where it was not repeated."""
-        seeds = self.repeats.get(trial, ())
-        if len(seeds) < 2:
-            return None
-        first, second = (stdev(seed[metric.key] for seed in seeds) for metric in self.objectives)
-        return first, second
+        """How far a trial's two objectives may be off; None where nothing says it.
+
+        Where trials were repeated, the sample standard deviation over their seeds; else their standard errors, where
+        users were drawn. Not both in one: what drawing users adds is the same in all trials, which are judged on the
+        same ones, and tells none of them from another.
+        """
+        if self.seeds > 1:
+            seeds = self.repeats.get(trial, ())
+            return self._both(lambda key: stdev(seed[key] for seed in seeds)) if len(seeds) > 1 else None
+        errors = self.standard_errors.get(trial, {})
+        return self._both(errors.__getitem__) if all(metric.key in errors for metric in self.objectives) else None
+
+    def _both(self, value: Callable[[str], float]) -> tuple[float, float]:
+        first, second = self.objectives
+        return value(first.key), value(second.key)
 
     def baseline_values(self, name: str) -> tuple[float, float]:
         """The two objectives of a baseline."""
@@ -181,10 +203,11 @@ def of(study: optuna.Study, interrupted: bool = False, stopped: str = "") -> Stu
     """The record of a study that mtsearch made."""
     stored = study.user_attrs
     trials = study.get_trials(deepcopy=False)
+    metrics = metrics_of(_feedback(stored))
     first, second = stored[attributes.DEFINITION]["study"]["objectives"]
     return StudyRecord(
         name=study.study_name,
-        objectives=(METRICS[first], METRICS[second]),
+        objectives=(metrics[first], metrics[second]),
         rows=tuple(finite_rows(trials)),
         counting=sum(map(attributes.counts, trials)),
         states=Counter(trial.state.name.lower() for trial in trials),
@@ -193,6 +216,11 @@ def of(study: optuna.Study, interrupted: bool = False, stopped: str = "") -> Stu
         repeats={t.number: t.user_attrs[attributes.REPEATS] for t in trials if attributes.REPEATS in t.user_attrs},
         best_epochs={
             t.number: t.user_attrs[attributes.BEST_EPOCH] for t in trials if attributes.BEST_EPOCH in t.user_attrs
+        },
+        standard_errors={
+            t.number: t.user_attrs[attributes.STANDARD_ERRORS]
+            for t in trials
+            if attributes.STANDARD_ERRORS in t.user_attrs
         },
         baselines=stored.get(attributes.BASELINES, {}),
         definition=stored[attributes.DEFINITION],
@@ -213,6 +241,12 @@ def of(study: optuna.Study, interrupted: bool = False, stopped: str = "") -> Stu
         judged=judged_of(stored),
         test_baselines=baselines_on_test(stored),
     )
+
+
+def _feedback(stored: Mapping[str, Any]) -> str:
+    """What the rows of a study say; the passport of an old one left it to the definition."""
+    named = stored[attributes.DEFINITION].get("data", {}).get("feedback", "explicit")
+    return str(stored.get(attributes.PASSPORT, {}).get("feedback", named))
 
 
 def _failure(trial: FrozenTrial) -> Failure:

@@ -40,6 +40,8 @@ def _mean_result(results: Sequence[TrialResult]) -> TrialResult:
         best_epoch=round(median(result.best_epoch for result in results)),
         seconds={name: sum(result.seconds[name] for result in results) for name in results[0].seconds},
         repeats=tuple(result.metrics for result in results),
+        # Not smaller for the seeds: all of them were judged on the same users.
+        errors=_mean([result.errors for result in results]),
     )
 
 

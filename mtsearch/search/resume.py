@@ -9,7 +9,7 @@ import optuna
 from mtsearch.definition import StudyDefinition, StudySection
 from mtsearch.errors import StudyMismatch
 from mtsearch.search.attributes import DEFINITION, PASSPORT, WARM_START
-from mtsearch.search.passport import differences
+from mtsearch.search.passport import MODEL_SOURCE, differences
 
 _OPTIONS = ("seed", "sampler", "pruner")
 _logger = logging.getLogger("mtsearch")
@@ -42,14 +42,16 @@ def require_same_definition(study: optuna.Study, definition: StudyDefinition, wa
 
 
 def require_same_data(study: optuna.Study, passport: Mapping[str, Any]) -> None:
-    """The same data and split.
+    """The same data and split, and the same text of a model of the user's own.
 
     Raises:
         StudyMismatch: others; the message names each difference.
     """
     stored: Mapping[str, Any] = study.user_attrs[PASSPORT]
     parts = ("data", "split")
-    _refuse(study, [f"{part} {line}" for part in parts for line in differences(stored[part], passport[part])])
+    found = [f"{part} {line}" for part in parts for line in differences(stored[part], passport[part])]
+    before, now = ({"model": each["trainer"].get(MODEL_SOURCE)} for each in (stored, passport))
+    _refuse(study, [*found, *differences(before, now)])
 
 
 def _refuse(study: optuna.Study, found: list[str]) -> None:
@@ -63,4 +65,7 @@ def _refuse(study: optuna.Study, found: list[str]) -> None:
 def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
     """What the numbers depend on: the same data may be had from several places, as their fingerprint tells."""
     study = {"pruner": {"kind": "none"}, **definition["study"]}  # a study of a time without pruners has none
-    return {key: value for key, value in definition.items() if key not in ("data", "published")} | {"study": study}
+    return {key: value for key, value in definition.items() if key not in ("data", "published", "model")} | {
+        "study": study,
+        "model": {**definition.get("model", {}), "folder": None},
+    }

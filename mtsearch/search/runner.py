@@ -12,6 +12,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
+from mtsearch.config import TrialConfig
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import NonFiniteMetric, TrialFailure
 from mtsearch.search import attributes
@@ -19,6 +20,7 @@ from mtsearch.search.interrupts import Interrupt, signals_blocked
 from mtsearch.search.limits import constrain, excesses
 from mtsearch.search.listed import ListedFirst
 from mtsearch.search.liveness import Heart
+from mtsearch.search.one_reading import OneReading
 from mtsearch.search.pruning import Judge, rule_of
 from mtsearch.search.repeats import RepeatedTrainer
 from mtsearch.search.retries import give_up, withdraw_duplicate
@@ -97,22 +99,23 @@ class TrialRunner:
             until: how many counting trials the study may have; one beyond is not begun.
         """
         begun = time.perf_counter()
-        trial = _ask(study)
-        with suppress(UpdateFinishedTrialError):
-            if until is not None and _is_one_too_many(study, trial.number, until):
-                give_up(study, trial.number, "interrupted", f"the last of {until} trials runs elsewhere")
-            else:
-                self._run(study, trial, interrupt)
+        with OneReading() as reading:
+            trial = _ask(study, reading)
+            with suppress(UpdateFinishedTrialError):
+                if until is not None and _is_one_too_many(study, trial.number, until):
+                    give_up(study, trial.number, "interrupted", f"the last of {until} trials runs elsewhere")
+                else:
+                    self._run(study, trial, interrupt, reading)
         return end_of(study, trial.number, time.perf_counter() - begun)
 
-    def _run(self, study: optuna.Study, trial: optuna.Trial, interrupt: Interrupt) -> None:
+    def _run(self, study: optuna.Study, trial: optuna.Trial, interrupt: Interrupt, reading: OneReading) -> None:
         judge = Judge(study, trial, self._rule, self._objectives)
         with Heart(trial) as heart:
             curve = _CurveWriter(trial, interrupt, judge, heart)
             try:
                 if isinstance(study.sampler, ListedFirst) and study.sampler.label is not None:
                     trial.set_user_attr(attributes.LISTED, study.sampler.label)
-                config = self._space.sample(trial)
+                config = self._sample(trial, reading)
                 trial.set_user_attr(attributes.CONFIG, config.model_dump())
                 training = time.perf_counter()
                 result = self._trainer.train(config, curve)
@@ -132,6 +135,13 @@ class TrialRunner:
                 give_up(study, trial.number, kind, f"{type(error).__name__}: {error}")
                 raise
 
+    def _sample(self, trial: optuna.Trial, reading: OneReading) -> TrialConfig:
+        """Its configuration; from now on, and where there is none, what others do is read afresh."""
+        try:
+            return self._space.sample(trial)
+        finally:
+            reading.close()
+
     def _tell(self, study: optuna.Study, trial: optuna.Trial, result: TrialResult, seconds: float) -> None:
         trial.set_user_attr(attributes.CURVE, [asdict(epoch) for epoch in result.curve])
         if result.stopped:
@@ -148,6 +158,8 @@ class TrialRunner:
         constrain(trial, excesses(self._limits, result.parameters, result.seconds.get("train", seconds)))
         if result.repeats:
             trial.set_user_attr(attributes.REPEATS, [dict(metrics) for metrics in result.repeats])
+        if result.errors:
+            trial.set_user_attr(attributes.STANDARD_ERRORS, dict(result.errors))
         _end(study, trial, values)
 
 
@@ -176,9 +188,10 @@ class _CurveWriter:
         self._written = time.monotonic()
 
 
-def _ask(study: optuna.Study) -> optuna.Trial:
+def _ask(study: optuna.Study, reading: OneReading) -> optuna.Trial:
     """A trial of this process; what was queued twice, or given up before it was signed, is left behind."""
     while True:
+        reading.forget()
         with suppress(UpdateFinishedTrialError), signals_blocked():
             trial = study.ask()
             if attributes.RETRY_OF not in trial.user_attrs or not withdraw_duplicate(study, trial.number):

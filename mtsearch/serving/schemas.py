@@ -59,7 +59,7 @@ class PredictBody(_Body):
 
 
 class RecommendedItem(BaseModel):
-    """An item; `score` is that of retrieval, `rating` in stars."""
+    """An item; `score` is that of retrieval, `rating` in the data's unit."""
 
     item: str
     title: str
@@ -82,7 +82,7 @@ class ManyRecommendations(BaseModel):
 
 
 class PredictedRating(BaseModel):
-    """`rating` in stars; the average stands for a user or an item that is not known."""
+    """`rating` in the data's unit; the average stands for a user or an item that is not known."""
 
     user: str
     item: str

@@ -54,8 +54,9 @@ class DataSection(Section):
     """Where the ratings come from.
 
     Attributes:
-        source: movielens/100k, 1m, 20m or 25m, or a path: an ml-100k folder or zip; a table as Parquet, CSV, TSV, JSON
-            Lines or RecBole's .inter, also with .gz; a folder of Parquet files. Relative to the study file's folder.
+        source: movielens/100k, 1m, 20m or 25m; synthetic/100k, 1m or 25m, made up and as large; or a path: an ml-100k
+            folder or zip; a table as Parquet, CSV, TSV, JSON Lines or RecBole's .inter, also with .gz; a folder of
+            Parquet files. Relative to the study file's folder.
         columns: of such a table.
         items: the path of another table: what may be recommended, and the titles. Without one that is every item of the
             training side.
@@ -110,7 +111,9 @@ class SplitSection(Section):
             the sorted table decides. column reads the part of each row.
         test: share of all rows, or of each user's; the search never sees them. None of leave_last and column.
         validation: share of the rest, that trials are judged on; "test" only where there is no [space].
-        seed: of the draw.
+        validation_users: how many users with validation rows trials are judged on, drawn once, the same for all; left
+            out, or where there are no more, on all. Test rows are always those of all users.
+        seed: of the draws.
         k: of leave_last; 1 where it is left out.
         column: of the method column: its name in the table; its values are train, validation and test.
     """
@@ -118,6 +121,7 @@ class SplitSection(Section):
     method: Literal["random", "temporal", "temporal_user", "leave_last", "column"] = "random"
     test: Share = 0.2
     validation: Share | Literal["test"] = 0.1
+    validation_users: Annotated[int, Field(ge=2, lt=2**31)] | None = None
     seed: Seed = 42
     k: Annotated[int, Field(ge=1, lt=2**31)] | None = None
     column: Name | None = None
@@ -128,4 +132,6 @@ class SplitSection(Section):
             raise ValueError('method = "column" and column = "..." go together: give both or neither')
         if self.k is not None and self.method != "leave_last":
             raise ValueError('k is of method = "leave_last": leave it out')
+        if self.validation_users is not None and self.validation == "test":
+            raise ValueError('validation_users draws users of validation rows, and validation = "test" has none')
         return self

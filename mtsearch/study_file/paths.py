@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 PATHS = ("source", "items")
 """The keys of [data] that may hold one."""
 
-_NAMED = re.compile(r"movielens/\w*")
+_NAMED = re.compile(r"(movielens|synthetic)/\w*")
 
 
 def is_named(source: str) -> bool:
@@ -34,3 +35,17 @@ def anchor(raw: Mapping[str, Any], folder: Path) -> None:
         for key in PATHS:
             if isinstance(data.get(key), str) and data[key]:
                 data[key] = anchored(data[key], folder)
+
+
+def place_model(raw: Mapping[str, Any], folder: Path) -> None:
+    """Make the folder of a study file's [model] absolute, in place; by default it is the file's own."""
+    model = raw.get("model")
+    if isinstance(model, dict) and isinstance(model.get("folder", ""), str):
+        model["folder"] = anchored(model.get("folder", ""), folder)
+
+
+def shipped_folder() -> Path:
+    """Where the definitions are that come with mtsearch, and their models."""
+    packaged = Path(str(files("mtsearch"))) / "studies"
+    # NOTE: an editable install has no mtsearch/studies; the checkout's studies/ is then the one copy.
+    return packaged if packaged.is_dir() else Path(str(files("mtsearch"))).parent / "studies"

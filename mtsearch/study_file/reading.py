@@ -3,21 +3,17 @@
 import stat
 import tomllib
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from mtsearch.errors import DefinitionError
 from mtsearch.study_file.mistakes import nearest, short, shown
-from mtsearch.study_file.paths import anchor
+from mtsearch.study_file.paths import anchor, place_model, shipped_folder
 
 
 def shipped() -> dict[str, Path]:
     """The definitions that come with mtsearch, by name."""
-    packaged = Path(str(files("mtsearch"))) / "studies"
-    # NOTE: an editable install has no mtsearch/studies; the checkout's studies/ is then the one copy.
-    folder = packaged if packaged.is_dir() else Path(str(files("mtsearch"))).parent / "studies"
-    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+    return {path.stem: path for path in sorted(shipped_folder().glob("*.toml"))}
 
 
 def read(name: str, overrides: Sequence[str], values: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
@@ -32,6 +28,7 @@ def read(name: str, overrides: Sequence[str], values: Mapping[str, Any]) -> tupl
     raw = _parse(path)
     if path not in shipped().values():
         anchor(raw, path.parent)
+    place_model(raw, path.parent)
     change(raw, overrides, values)
     return path, raw
 

@@ -13,6 +13,7 @@ from mtsearch.definition import StudyDefinition
 from mtsearch.objectives import METRICS
 from mtsearch.study_file.descriptions import fields_of, summary_of
 from mtsearch.study_file.loss_ratio import LossRatio
+from mtsearch.study_file.model import ModelSection
 from mtsearch.study_file.parameters import Choices, Range
 from mtsearch.study_file.searchable import FIELDS, kind_of
 
@@ -35,6 +36,7 @@ def study_schema() -> Schema:
     for table in tables.values():
         table.pop("default", None)  # that of each key says it
     tables["study"]["properties"]["objectives"] = _objectives(tables["study"]["properties"]["objectives"])
+    tables["model"] = _of_model(ModelSection)
     tables["space"] = _closed({name: _searched(name) for name in FIELDS if name != "seed"}) | {
         "description": "What is searched."
     }

@@ -29,7 +29,7 @@ def template(name: str, file: str) -> str:
         lines += ["", _comment(tables[table]["description"]), f"[{table}]"]
         for key, schema in tables[table]["properties"].items():
             lines += _option(key, schema, resolved.get(table, {}))
-    lines += ["", *_space(definition), "", *_fixed(definition), *_lists()]
+    lines += ["", *_space(definition), "", *_fixed(definition), *_commented(tables)]
     return "\n".join(lines) + "\n"
 
 
@@ -89,7 +89,13 @@ def _fixed(definition: StudyDefinition) -> Iterator[str]:
             yield "# " + _line(name, FIELDS[name].default)
 
 
-def _lists() -> Iterator[str]:
+def _commented(tables: Mapping[str, Any]) -> Iterator[str]:
+    yield ""
+    yield _comment(f"{tables['model']['description']}:")
+    for key, schema in tables["model"]["properties"].items():
+        yield _comment(f"{key}: {_meaning(schema)}")
+    yield "# [model]"
+    yield '# factory = "my_model:make"'
     yield ""
     yield _comment(
         "Trials to run first, with values of [space]; what one leaves out is sampled. Without [space] only these run."

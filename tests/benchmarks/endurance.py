@@ -1,19 +1,24 @@
 """What a long study costs: memory and time of a trial, storage and sampling, at trial 10 and at trial 1,000.
 
-    python -m tests.benchmarks.endurance [--trials 1000]
+    python -m tests.benchmarks.endurance [--trials 1000] [--only storage]
 
-Prints a line per part. The trainer's trials are short (one epoch of the quick study), so that 1,000 take minutes.
+Prints a line per part. The trainer's trials are short (one epoch of the quick study), so that 1,000 take minutes; the
+storage's take no time, and between those that are measured copies are added, so that this part takes a minute.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
 import psutil
+from optuna.storages import BaseStorage, RDBStorage
+from sqlalchemy import event
 
 from mtsearch.config import TrialConfig
 from mtsearch.data import load, make_split
@@ -35,14 +40,22 @@ def main() -> None:
     """Both trainers, then the storage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
-    trials = parser.parse_args().trials
+    parser.add_argument("--only", choices=["training", "storage"], help="this part alone")
+    options = parser.parse_args()
     quick = StudyDefinition.load("ml-100k-quick")
+    if options.only != "storage":
+        both_trainers(quick, options.trials)
+    if options.only != "training":
+        storage(quick, options.trials)
+
+
+def both_trainers(quick: StudyDefinition, trials: int) -> None:
+    """A trainer whose trials share a few shapes, and one whose trials each have their own."""
     split = make_split(load(quick.data), quick.split)
     trainer = JointTrainer(split, Device.default())
     sizes = (16, 32, 64, 128)
     training("4 shapes", trainer, lambda number: sizes[number % len(sizes)], trials)
     training("a shape per trial", trainer, lambda number: 8 + number % 200, trials)
-    storage(quick, trials)
 
 
 def training(name: str, trainer: JointTrainer, size: Callable[[int], int], trials: int) -> None:
@@ -75,17 +88,48 @@ def storage(definition: StudyDefinition, trials: int) -> None:
         writer = open_writer(f"sqlite:///{Path(folder) / 'a.db'}", create=True)
         study = begin_or_continue(writer, definition, {"data": {}, "split": {}, "trainer": {}}, {}, trials=trials)
         runner = TrialRunner(definition, _Instant())
-        spent = [_timed(lambda: runner.run(study, interrupt)) for _ in range(trials)]
         sampler = make_sampler(definition)
-        asked, own = (
-            statistics.median(_ask_seconds(study, each)) for each in (sampler, optuna.samplers.TPESampler(seed=1))
-        )
-        last = statistics.median(spent[-WINDOW:])
-        print(f"storage, sampling and bookkeeping: {1e3 * last:.1f} ms per trial at {trials} "
-              f"({1e3 * statistics.median(spent[:WINDOW]):.1f} ms at the beginning), "
-              f"{1e3 * (last - asked):.1f} ms of it not sampling; "
-              f"the sampler takes {asked / own:.2f}x of Optuna's in-memory ask ({1e3 * own:.1f} ms)")  # fmt: skip
-        assert sum(map(counts, study.get_trials(deepcopy=False))) == trials
+        for size in (WINDOW, trials * 3 // 10, trials):
+            _fill(study, size - WINDOW)
+            with _counted(writer) as done:
+                spent = [_timed(lambda: runner.run(study, interrupt)) for _ in range(WINDOW)]
+            asked, own = (
+                statistics.median(_ask_seconds(study, each)) for each in (sampler, optuna.samplers.TPESampler(seed=1))
+            )
+            whole = statistics.median(spent)
+            print(f"storage, sampling and bookkeeping at {size} trials: {1e3 * whole:.1f} ms per trial, "
+                  f"{1e3 * (whole - asked):.1f} ms of it not sampling, in "
+                  f"{done['commit'] / WINDOW:.1f} transactions and {done['statement'] / WINDOW:.0f} statements; "
+                  f"the sampler takes {asked / own:.2f}x of Optuna's in-memory ask ({1e3 * own:.1f} ms)",
+                  flush=True)  # fmt: skip
+            assert sum(map(counts, study.get_trials(deepcopy=False))) == size
+
+
+def _fill(study: optuna.Study, size: int) -> None:
+    """Copies of the study's last trial, their parameters and values drawn, until it has so many."""
+    trials = study.get_trials(deepcopy=False)
+    random = optuna.create_study(directions=study.directions, sampler=optuna.samplers.RandomSampler(seed=1))
+    for number in range(len(trials), size):
+        drawn = random.ask(trials[-1].distributions)
+        rmse = 1 + drawn.params.get("learning_rate", 0.1) + 0.01 * (number % 7)
+        study.add_trial(optuna.trial.create_trial(
+            values=[rmse, 1 / (1 + drawn.params.get("retrieval_weight", 1.0) + rmse)],
+            params=drawn.params, distributions=drawn.distributions, user_attrs=trials[-1].user_attrs,
+        ))  # fmt: skip
+
+
+@contextmanager
+def _counted(storage: BaseStorage) -> Iterator[Counter[str]]:
+    """Transactions and statements of a database while the context lasts."""
+    assert isinstance(storage, RDBStorage)
+    done: Counter[str] = Counter()
+    counting = [("commit", lambda *_: done.update(["commit"])),
+                ("before_cursor_execute", lambda *_: done.update(["statement"]))]  # fmt: skip
+    for name, count in counting:
+        event.listen(storage.engine, name, count)
+    yield done
+    for name, count in counting:
+        event.remove(storage.engine, name, count)
 
 
 def _ask_seconds(study: optuna.Study, sampler: optuna.samplers.BaseSampler) -> Iterator[float]:

@@ -62,6 +62,31 @@ def test_run_front_plot(mtsearch: Command, tmp_path: Path, first: str, more: str
     assert mtsearch("front").status == 0 and mtsearch("studies").status == 0
 
 
+@pytest.mark.parametrize(("more", "unit"), [("", ""), ('feedback = "count"', " (log count)")])
+def test_nothing_is_counted_in_stars(mtsearch: Command, tmp_path: Path, more: str, unit: str) -> None:
+    write(tmp_path, "rmse", more)
+    ran = mtsearch("run", "s.toml", "--trials", "2")
+    shown = {
+        "front": mtsearch("front").out,
+        "baselines": mtsearch("baselines", "s.toml").out,
+        "export": mtsearch("export", "-o", "best.toml").err,
+        "unmet": mtsearch("export", "--pick", "rmse<=-1").err,
+        "retrain": mtsearch("retrain", "best.toml", "-o", "model").out,
+        "report": mtsearch("report", "--seeds", "1").out,
+    }
+    assert mtsearch("plot", "-o", "page.html").status == 0
+    page = Path("page.html").read_text(encoding="utf-8")
+    texts = {
+        **shown,
+        "run": ran.out + ran.err,
+        "card": (tmp_path / "model" / "model_card.md").read_text(encoding="utf-8"),
+    }
+    assert not [name for name, text in texts.items() if "stars" in text.casefold() or not text]
+    assert f"RMSE{unit}, lower is better" in texts["card"] and "RMSE (stars)" not in page
+    assert f"RMSE{unit}, lower is better" in page
+    assert all(f"RMSE{unit} ↓" in " ".join(shown[name].split()) for name in ("front", "baselines", "retrain"))
+
+
 def test_export_retrain_recommend(mtsearch: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "top_100")
     away = tmp_path / "away"

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtsearch.data import Interactions
+from mtsearch.data.interactions import canonical_order
 from mtsearch.errors import MalformedData
 
 Row = tuple[str, str, float, int]
@@ -39,6 +40,17 @@ def decoded(interactions: Interactions) -> list[Row]:
 @given(tables)
 def test_the_rows_come_back_sorted_by_user_item_timestamp_rating(data: list[Row]) -> None:
     assert decoded(table(data)) == sorted(data, key=lambda row: (row[0], row[1], row[3], row[2]))
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**31 - 1) | st.integers(0, 2), st.integers(0, 2), st.integers(-1, 1)), max_size=40
+    )
+)
+def test_the_canonical_order_is_that_of_a_lexsort(data: list[tuple[int, int, int]]) -> None:
+    users, items, times = (np.array(column, np.int32) for column in (zip(*data, strict=True) if data else ((), (), ())))
+    order = canonical_order(users, items, times, -times % 2)
+    assert order.tolist() == np.lexsort((-times % 2, times, items, users)).tolist()
 
 
 @given(tables, st.data())

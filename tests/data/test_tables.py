@@ -1,6 +1,8 @@
 """People's own tables: every form of a file, columns, policies, the items file."""
 
+import csv
 import gzip
+import io
 import json
 import logging
 from collections.abc import Callable
@@ -14,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mtsearch.data import Interactions, load
+from mtsearch.data import Interactions, load, table_files
 from mtsearch.data.facts import facts_of
 from mtsearch.data.split import make_split
 from mtsearch.definition import DataSection, SplitSection
@@ -439,6 +441,33 @@ def test_a_row_longer_than_a_block(tmp_path: Path) -> None:
     assert [len(row[1]) for row in decoded(load(section(path)))] == [20_000_000, 1]
     with pytest.raises(MalformedData, match="row 2"):
         load(section(text(tmp_path, f"user,item\na,{title}\nb,\n")))
+
+
+@settings(max_examples=300)
+@given(st.text('"",;a\n\r', max_size=30), st.sampled_from([1, 2, 7, 2**24]))
+def test_quotes_that_are_plainly_closed_are_closed_for_csv_too(content: str, block: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_files, "_BLOCK_BYTES", block)
+        plain = table_files._all_plainly_closed(content.encode(), ",")
+    if plain:
+        assert not [
+            field for row in csv.reader(io.StringIO(content, newline=""), strict=True) for field in row if '"' in field
+        ]
+
+
+@pytest.mark.parametrize(
+    ("content", "plain"),
+    [
+        ('u,i\n"a","b"\n"","c, d"', True),
+        ('"u",i\r\na,"b\nc"\r\n', True),
+        ('u,i\na,"b ""c"""\n', False),
+        ('u,i\na,b"c"\n', False),
+        ('u,i\na,"b\nc,d\n', False),
+        ('u,i\na,"b"c\n', False),
+    ],
+)
+def test_which_quotes_are_plainly_closed(content: str, plain: bool) -> None:
+    assert table_files._all_plainly_closed(content.encode(), ",") == plain
 
 
 @pytest.mark.parametrize("block", [40, 64, 100, 333])

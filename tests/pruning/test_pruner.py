@@ -39,7 +39,7 @@ def optimised(study: optuna.Study, rule: Halving | Dominated, trials: int = 40) 
     return study.get_trials()
 
 
-@pytest.mark.parametrize("rule", [Halving(), Dominated()])
+@pytest.mark.parametrize("rule", [Halving(1, 3), Dominated(1, 3)])
 @pytest.mark.parametrize(
     ("kind", "options"),
     [
@@ -76,7 +76,7 @@ def objective(trial):
     return error, speed
 
 study = optuna.create_study(directions=["minimize", "maximize"])
-pruner = MultiObjectivePruner(study, Halving())
+pruner = MultiObjectivePruner(study, Halving(1, 3))
 study.optimize(objective, n_trials=60)
 """
 
@@ -100,7 +100,7 @@ def test_directions_of_the_study_are_minded() -> None:
     for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
         directions = [StudyDirection.MINIMIZE if sign > 0 else StudyDirection.MAXIMIZE for sign in signs]
         study = optuna.create_study(directions=directions, sampler=optuna.samplers.RandomSampler(seed=4))
-        pruner = MultiObjectivePruner(study, Halving())
+        pruner = MultiObjectivePruner(study, Halving(1, 3))
 
         def objective(trial: optuna.Trial, pruner: Any = pruner, signs: Any = signs) -> list[float]:
             for epoch in range(1, 10):
@@ -126,11 +126,11 @@ def test_storages_keep_what_is_needed(tmp_path: Path, storage: str) -> None:
         else JournalStorage(JournalFileBackend(str(tmp_path / "a.log")))
     )
     study = optuna.create_study(directions=["minimize", "maximize"], sampler=sampler, storage=kept, study_name="s")
-    optimised(study, Halving(), 8)
+    optimised(study, Halving(1, 3), 8)
     again = optuna.load_study(study_name="s", storage=kept, sampler=sampler)
-    parts = [trial.state for trial in optimised(again, Halving(), 8)]
+    parts = [trial.state for trial in optimised(again, Halving(1, 3), 8)]
     whole = optuna.create_study(directions=["minimize", "maximize"], sampler=optuna.samplers.RandomSampler(seed=2))
-    assert parts == [trial.state for trial in optimised(whole, Halving(), 16)]
+    assert parts == [trial.state for trial in optimised(whole, Halving(1, 3), 16)]
     assert TrialState.PRUNED in parts
 
 
@@ -160,23 +160,23 @@ def test_with_whom_a_trial_is_compared(change: dict[str, Any], stopped: bool) ->
     for number in range(3):
         study.add_trial(stored(TrialState.PRUNED, (9.0, 9.0), number))
     study.add_trial(stored(**{"state": TrialState.COMPLETE, "vector": GOOD, "number": 3, **change}))
-    assert MultiObjectivePruner(study, Halving()).should_stop(study.ask(), 1, BAD) == stopped
+    assert MultiObjectivePruner(study, Halving(1, 3)).should_stop(study.ask(), 1, BAD) == stopped
 
 
 def test_running_trials_are_compared_with_and_some_can_be_ignored() -> None:
     study = optuna.create_study(directions=["minimize", "minimize"])
-    pruner = MultiObjectivePruner(study, Halving())
+    pruner = MultiObjectivePruner(study, Halving(1, 3))
     for _ in range(4):
         assert not pruner.should_stop(study.ask(), 1, GOOD)
     assert pruner.should_stop(study.ask(), 1, BAD)
-    lenient = MultiObjectivePruner(study, Halving(), ignore=lambda trial: trial.number == 2)
+    lenient = MultiObjectivePruner(study, Halving(1, 3), ignore=lambda trial: trial.number == 2)
     study.tell(4, state=TrialState.FAIL)
     assert not lenient.should_stop(study.ask(), 1, BAD)
 
 
 def test_only_the_front_of_those_that_have_ended_dominates() -> None:
     study = optuna.create_study(directions=["minimize", "minimize"])
-    pruner = MultiObjectivePruner(study, Dominated())
+    pruner = MultiObjectivePruner(study, Dominated(1, 3))
     trials = [study.ask() for _ in range(5)]
     for trial in trials:
         assert not pruner.should_stop(trial, 1, GOOD if trial.number == 0 else (9.0, 9.0))
@@ -193,7 +193,7 @@ def test_only_the_front_of_those_that_have_ended_dominates() -> None:
 def test_number_of_values() -> None:
     study = optuna.create_study(directions=["minimize", "minimize"])
     with pytest.raises(ValueError, match="1 values for 2 objectives"):
-        MultiObjectivePruner(study, Halving()).should_stop(study.ask(), 2, [1.0])
+        MultiObjectivePruner(study, Halving(1, 3)).should_stop(study.ask(), 2, [1.0])
 
 
 def test_needs_numpy_alone() -> None:

@@ -27,7 +27,7 @@ class TestRungs:
     @pytest.mark.parametrize(
         ("rungs", "expected"),
         [
-            (Rungs(), [1, 3, 9, 27]),
+            (Rungs(1, 3), [1, 3, 9, 27]),
             (Rungs(2, 3), [2, 6, 18]),
             (Rungs(5, 2), [5, 10, 20]),
             (Rungs(6, 4), [6, 24]),
@@ -51,7 +51,9 @@ class TestRungs:
 
 
 class TestBoth:
-    @pytest.mark.parametrize("rule", [Halving(), Halving(reduction=2), Dominated(), Dominated(margin=0)])
+    @pytest.mark.parametrize(
+        "rule", [Halving(1, 3), Halving(1, reduction=2), Dominated(1, 3), Dominated(1, 3, margin=0)]
+    )
     @settings(max_examples=100, deadline=None)
     @given(vectors(SMALL | ANY | BROKEN, smallest=1), st.data())
     def test_who_dominates_all_others_goes_on(self, rule: Rule, others: Vectors, data: st.DataObject) -> None:
@@ -70,24 +72,24 @@ class TestBoth:
         m = len(others[0]) if others else 2
         own = data.draw(st.tuples(*[SMALL] * m))
         if layers_by_peeling([*others, own])[-1] == 0:
-            assert not stops(Halving(), own, others)
-            assert not stops(Dominated(margin=0), own, others, all_on_the_front(others))
+            assert not stops(Halving(1, 3), own, others)
+            assert not stops(Dominated(1, 3, margin=0), own, others, all_on_the_front(others))
 
     @settings(max_examples=60, deadline=None)
     @given(vectors(SMALL, objectives=2), st.tuples(BROKEN, SMALL))
     def test_before_enough_have_come_everybody_does(self, others: Vectors, own: tuple[float, float]) -> None:
         few = others[: ENOUGH - 2]
-        for rule in (Halving(), Dominated()):
+        for rule in (Halving(1, 3), Dominated(1, 3)):
             assert not stops(rule, (9.0, 9.0), few, range(len(few)))
             assert not stops(rule, own, few, range(len(few)))
 
     @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
     def test_what_is_not_finite_goes_no_further(self, broken: float) -> None:
         others = [(0.0, 3.0), (1.0, 2.0), (2.0, 1.0), (3.0, 0.0), (9.0, 9.0)]
-        assert stops(Halving(), (broken, 0.0), others)
-        assert stops(Dominated(), (broken, 0.0), others, [0])
-        assert not stops(Halving(), (broken, 0.0), [(math.nan, 0.0)] * 9)
-        assert not stops(Dominated(), (broken, 0.0), others)  # nothing has ended that it could be worse than
+        assert stops(Halving(1, 3), (broken, 0.0), others)
+        assert stops(Dominated(1, 3), (broken, 0.0), others, [0])
+        assert not stops(Halving(1, 3), (broken, 0.0), [(math.nan, 0.0)] * 9)
+        assert not stops(Dominated(1, 3), (broken, 0.0), others)  # nothing has ended that it could be worse than
 
 
 class TestHalving:
@@ -99,26 +101,28 @@ class TestHalving:
         fates = {}
         for name, own in second.items():
             others = [*first, *rest, *(row for row in second.values() if row != own), (9.5, 9.5)]
-            fates[name] = stops(Halving(), own, others)
+            fates[name] = stops(Halving(1, 3), own, others)
         assert fates == {"end": True, "middle": False, "beside": True, "other end": True}
-        assert stops(Halving(), (8.0, 9.0), [*first, *second.values(), (9.0, 9.0), (9.5, 9.5)])
+        assert stops(Halving(1, 3), (8.0, 9.0), [*first, *second.values(), (9.0, 9.0), (9.5, 9.5)])
 
     def test_equals_take_a_place_each(self) -> None:
         """Four of the second layer for two places: the two in the middle are equal and go on, nobody else does."""
         rest = [(9.0, 9.0 + row) for row in range(4)]
         second = [(1.0, 5.0), (3.0, 3.0), (3.0, 3.0), (5.0, 1.0)]
-        fates = [stops(Halving(), own, [(0, 0), *second[:i], *second[i + 1 :], *rest]) for i, own in enumerate(second)]
+        fates = [
+            stops(Halving(1, 3), own, [(0, 0), *second[:i], *second[i + 1 :], *rest]) for i, own in enumerate(second)
+        ]
         assert fates == [True, False, False, True]
 
     def test_a_layer_that_fits_goes_on_as_a_whole(self) -> None:
         others = [(0.0, 0.0), (1.0, 2.0), *((9.0, 9.0 + row) for row in range(6))]
-        assert not stops(Halving(), (2.0, 1.0), others)  # 9 // 3 = 1 + 2
-        assert stops(Halving(), (2.0, 1.0), others[:-1])  # 8 // 3 = 1 + 1, and the other is nearer the corner
-        assert not stops(Halving(reduction=2), (2.0, 1.0), others[:-2])
+        assert not stops(Halving(1, 3), (2.0, 1.0), others)  # 9 // 3 = 1 + 2
+        assert stops(Halving(1, 3), (2.0, 1.0), others[:-1])  # 8 // 3 = 1 + 1, and the other is nearer the corner
+        assert not stops(Halving(1, reduction=2), (2.0, 1.0), others[:-2])
 
     def test_the_newest_of_four_that_is_best(self) -> None:
         """An implementation that takes an order for places stops it."""
-        assert not stops(Halving(), (0, 0), [(1, 1), (2, 2), (3, 3), (4, 4)])
+        assert not stops(Halving(1, 3), (0, 0), [(1, 1), (2, 2), (3, 3), (4, 4)])
 
     @settings(max_examples=300, deadline=None)
     @given(st.lists(SMALL, min_size=ENOUGH - 1, max_size=30), SMALL, st.integers(2, 5))
@@ -126,7 +130,7 @@ class TestHalving:
         """Optuna's SuccessiveHalvingPruner: n // reduction of n are promoted, one at least, and their equals."""
         everybody = sorted([*others, own])
         worst_promoted = everybody[max(len(everybody) // reduction, 1) - 1]
-        assert stops(Halving(reduction=reduction), (own,), [(other,) for other in others]) == (own > worst_promoted)
+        assert stops(Halving(1, reduction=reduction), (own,), [(other,) for other in others]) == (own > worst_promoted)
 
     @settings(max_examples=60, deadline=None)
     @given(vectors(SMALL, smallest=ENOUGH, objectives=2), st.integers(2, 4))
@@ -135,7 +139,7 @@ class TestHalving:
         rows = list(dict.fromkeys(rows))
         if len(rows) < ENOUGH:
             return
-        fates = [stops(Halving(reduction=reduction), own, rows[:i] + rows[i + 1 :]) for i, own in enumerate(rows)]
+        fates = [stops(Halving(1, reduction=reduction), own, rows[:i] + rows[i + 1 :]) for i, own in enumerate(rows)]
         first = layers_by_peeling(rows).count(0)
         assert fates.count(False) == max(len(rows) // reduction, first)
 
@@ -144,7 +148,7 @@ class TestHalving:
     def test_neither_the_order_of_trials_nor_of_objectives_matters(self, rows: Vectors, random: object) -> None:
         own, others = rows[0], rows[1:]
         shuffled = sorted(others, key=lambda _: random.random())  # type: ignore[attr-defined] # Hypothesis' Random
-        assert stops(Halving(), own, shuffled) == stops(Halving(), own, others)
+        assert stops(Halving(1, 3), own, shuffled) == stops(Halving(1, 3), own, others)
 
 
 class TestDominated:
@@ -166,24 +170,24 @@ class TestDominated:
         ],
     )
     def test_by_hand(self, own: tuple[float, float], margin: float, front: list[int], stopped: bool) -> None:
-        assert stops(Dominated(margin=margin), own, self.OTHERS, front) == stopped
+        assert stops(Dominated(1, 3, margin=margin), own, self.OTHERS, front) == stopped
         scaled = [(1000 * a + 7, b / 8) for a, b in (*self.OTHERS, own)]
-        assert stops(Dominated(margin=margin + 1e-9), scaled[-1], scaled[:-1], front) in (stopped, margin != 0.10)
+        assert stops(Dominated(1, 3, margin=margin + 1e-9), scaled[-1], scaled[:-1], front) in (stopped, margin != 0.10)
 
     def test_an_objective_in_which_all_are_the_same(self) -> None:
         others = [(0.5, value) for value in (0.0, 0.3, 0.6, 1.0)]
-        assert stops(Dominated(), (0.5, 0.9), others, [0])
-        assert not stops(Dominated(), (0.5, 0.0), others, [0])
+        assert stops(Dominated(1, 3), (0.5, 0.9), others, [0])
+        assert not stops(Dominated(1, 3), (0.5, 0.0), others, [0])
 
     @settings(max_examples=60, deadline=None)
     @given(vectors(SMALL | BROKEN, smallest=ENOUGH - 1, objectives=2), st.tuples(SMALL, SMALL), st.floats(0, 1))
     def test_only_who_is_dominated_is_stopped(self, others: Vectors, own: tuple[float, float], margin: float) -> None:
         front = all_on_the_front(others)
         worse = any(dominates(others[index], own) for index in front)
-        assert stops(Dominated(margin=0), own, others, front) == worse
-        assert worse or not stops(Dominated(margin=margin), own, others, front)
+        assert stops(Dominated(1, 3, margin=0), own, others, front) == worse
+        assert worse or not stops(Dominated(1, 3, margin=margin), own, others, front)
 
     @pytest.mark.parametrize("margin", [-0.1, math.nan, math.inf])
     def test_margins_that_mean_nothing(self, margin: float) -> None:
         with pytest.raises(ValueError, match="from 0 on"):
-            Dominated(margin=margin)
+            Dominated(1, 3, margin=margin)

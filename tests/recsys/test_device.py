@@ -43,7 +43,7 @@ for name in ("/CPU:0", "/CPU:1"):
     compiled = trainer._model_of(config)
     with tf.device(name):
         tables = compiled.tables()
-    tensors = [*compiled.model.trainable_variables, *compiled.optimizer.variables, *trainer._rows, *tables]
+    tensors = [*compiled.model.trainable_variables, *compiled.optimizer.variables, *trainer._feed._rows, *tables]
     answer[name] = result, sorted({{tensor.device[-5:] for tensor in tensors}})
 print(json.dumps(answer))
 """

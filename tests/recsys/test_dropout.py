@@ -82,7 +82,7 @@ def test_no_rate_no_mask_in_the_graph(trainer: JointTrainer, rates: dict[str, fl
 
 
 def graph_of(trainer: JointTrainer, config: TrialConfig) -> str:
-    graph: Any = trainer._model_of(config)._epoch
+    graph: Any = trainer._model_of(config)._block
     return str(graph.graph.as_graph_def())
 
 

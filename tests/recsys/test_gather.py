@@ -43,10 +43,11 @@ def test_gather_equals_stock(drawn: tuple[list[int], int, bool], width: int) -> 
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(0, 20), min_size=1, max_size=60), st.integers(0, 5))
-def test_unique_equals_numpy(ids: list[int], more: int) -> None:
-    order = tf.argsort(ids, stable=True)
-    found = unique(tf.constant(ids), order, max(ids) + 1 + more)
+@given(st.lists(st.integers(0, 20), min_size=1, max_size=60), st.integers(0, 5), st.booleans(), st.booleans())
+def test_unique_equals_numpy(ids: list[int], more: int, ascending: bool, large: bool) -> None:
+    ids = sorted(ids) if ascending else ids
+    order = None if ascending else tf.argsort(ids, stable=True)
+    found = unique(tf.constant(ids), order, max(ids) + 1 + more, large)
     expected, index, counts = np.unique(ids, return_inverse=True, return_counts=True)
     for ours, theirs in zip((found.ids, found.counts, found.rows.index), (expected, counts, index), strict=True):
         np.testing.assert_array_equal(ours, theirs)

@@ -1,12 +1,17 @@
 """Early stopping: which epoch a trial is, and who ended it."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mtsearch.config import TrialConfig
+from mtsearch.data.split import Split
+from mtsearch.evaluation import Evaluator
 from mtsearch.objectives import METRICS
-from mtsearch.recsys import JointTrainer
+from mtsearch.recsys import Device, JointTrainer
+from mtsearch.recsys.scorer import ModelScorer
 from mtsearch.trial import EpochMetrics, TrialResult
 
 from .cases import go_on, numbers
@@ -74,3 +79,20 @@ def test_on_epoch_alone_makes_it_stopped(trainer: JointTrainer, whole: TrialResu
     assert not trainer.train(config, until(last)).stopped  # patience was at its end anyway
     early = trainer.train(config, until(last - 1))
     assert (early.stopped, len(early.curve), early.best_epoch) == (True, last - 1, best)
+
+
+def test_standard_errors_are_those_of_the_best_epoch(split: Split, device: Device) -> None:
+    even = split.validation.users % 2 == 0
+    some, others = (split.validation.take(np.flatnonzero(part)) for part in (even, ~even))
+    trainer = JointTrainer(replace(split, validation=some, set_aside=others), device)
+    evaluator = Evaluator(split, some, drawn_from=len(np.unique(split.validation.users)))
+    results = [trainer.train(with_(patience=2, monitor=monitor), go_on) for monitor in ("rmse", "top_100")]
+    assert any(result.best_epoch < len(result.curve) for result in results)
+    for result in results:
+        trainer.train(with_(epochs=result.best_epoch), go_on)
+        scorer = ModelScorer(trainer._trained_last(), split.catalogue)
+        assert evaluator.measure(scorer) == (result.metrics, result.errors)
+
+
+def test_of_all_users_there_are_no_standard_errors(whole: TrialResult) -> None:
+    assert whole.errors == {}

@@ -73,6 +73,20 @@ def test_patience_ends_at_the_best_epoch(tmp_path: Path, device: Device, models:
     assert {key: interval.mean for key, interval in result.validation.items()} == export.provenance.metrics
 
 
+def test_a_trial_that_was_judged_on_some_users_is_repeated_and_then_judged_on_all(
+    tmp_path: Path, device: Device, models: Path
+) -> None:
+    export = exported(tmp_path, device, validation_users=9)
+    again = retrain(export, models / "m", on="train")
+    assert {key: interval.mean for key, interval in again.validation.items()} == export.provenance.metrics
+    whole = make_split(load(export.data), SplitSection())
+    final = retrain(export, models / "m")
+    trainer = JointTrainer(whole.final(), device)
+    assert {key: interval.mean for key, interval in final.test.items()} == trainer.train(CONFIG, go_on).metrics
+    assert final.rows == {"train": len(whole.train) + len(whole.validation), "test": len(whole.test)}
+    assert "the validation rows of 9 users" in model_card(final)
+
+
 def test_train_and_validation_is_what_a_trainer_of_both_reaches(export: Export, models: Path, device: Device) -> None:
     result = retrain(export, models / "m", seeds=3)
     final = make_split(load(export.data), export.split).final()

@@ -9,7 +9,7 @@ import pytest
 from mtsearch.report.figures import front_figure, hover_text
 from mtsearch.report.front_view import front_view
 from mtsearch.search.record import StudyRecord
-from tests.report.records import HOSTILE, hostile, realistic, record, repeated, row
+from tests.report.records import HOSTILE, hostile, of_some_users, realistic, record, repeated, row
 
 
 def drawn(study: StudyRecord) -> dict[str, Any]:
@@ -68,14 +68,19 @@ def test_hover_names_trial_objectives_parameters_and_other_metrics() -> None:
     ]  # fmt: skip
 
 
-def test_bars_are_the_spreads_in_both_objectives() -> None:
-    study = repeated()
+@pytest.mark.parametrize("study", [repeated(), of_some_users()], ids=["repeated", "of some users"])
+def test_bars_are_the_spreads_in_both_objectives(study: StudyRecord) -> None:
     view, by_name = front_view(study), traces(study)
     for name, rows in {"front": view.front, "trials": view.dominated}.items():
         ends = zip(by_name[name]["error_x"]["array"], by_name[name]["error_y"]["array"], strict=True)
         assert list(ends) == [study.spread(each.trial) for each in rows]
     assert not [key for name in ("knee", "biases") for key in by_name[name] if key.startswith("error")]
     assert "error_x" not in traces(realistic())["front"]
+
+
+def test_bars_of_standard_errors_say_of_what() -> None:
+    title = drawn(of_some_users())["layout"]["xaxis"]["title"]["text"]
+    assert "bars: standard error, 300 of 943 users judged" in title
 
 
 def test_hover_says_the_spread() -> None:

@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from mtsearch.report.front_html import front_html
+from mtsearch.report.plotted import plotted
 from mtsearch.report.tables import baseline_table, front_csv, front_rows, front_table, table_rows
-from tests.report.records import BASELINES, HOSTILE, hostile, realistic, record, repeated, row
+from tests.report.records import BASELINES, HOSTILE, hostile, of_some_users, realistic, record, repeated, row
 
 
 def printed(table: Table, width: int = 400) -> list[str]:
@@ -102,6 +104,29 @@ def test_front_table_with_spreads_fits_eighty_columns() -> None:
     assert all(len(line) <= 80 for line in lines)
 
 
+def test_standard_errors_stand_behind_their_values_and_say_of_what() -> None:
+    study = of_some_users()
+    lines = printed(front_table(study))
+    knee = next(line for line in lines if "◆" in line and "trial" in line).split()
+    assert study.knee is not None
+    assert knee[4] == f"±{0.01 + study.knee.trial / 1e4:.4f}"
+    assert "± standard error, 300 of 943 users judged" in " ".join(" ".join(lines).split())
+    assert "± standard error, 300 of 943 users judged" in front_html(study)
+
+
+def test_standard_errors_in_json_and_csv() -> None:
+    study = of_some_users()
+    for shown, plain in zip(front_rows(study), front_rows(realistic()), strict=True):
+        assert shown == {**plain, "standard_errors": study.standard_errors[plain["trial"]]}
+    lines = list(csv.DictReader(io.StringIO(front_csv(study))))
+    assert list(lines[0])[-3:] == ["standard_error_rmse", "standard_error_top_100", "standard_error_mae"]
+    for line, each in zip(lines, study.front, strict=True):
+        assert float(line["standard_error_rmse"]) == study.standard_errors[each.trial]["rmse"]
+    plotted_rows = {each["trial"]: each for each in plotted(study)["trials"]}
+    assert plotted_rows[3]["standard_errors"] == study.standard_errors[3]
+    assert "standard_errors" not in plotted(realistic())["trials"][3]
+
+
 def test_rich_markup_and_terminal_escapes_are_text() -> None:
     lines = "\n".join(printed(front_table(hostile())))
     assert lines.count("[red]x[/red]") == lines.count(HOSTILE) > 10
@@ -116,7 +141,7 @@ def test_front_table_of_small_studies(rows: tuple[()]) -> None:
 
 
 def test_baseline_table_has_each_metric_with_its_best() -> None:
-    objectives = record().objectives
+    objectives = ("rmse", "top_100")
     lines = [line for line in printed(baseline_table(BASELINES, objectives), width=80) if "↓ " in line or "↑ " in line]
     best = {re.split("[↓↑]", line)[0].strip(): line.split()[-1] for line in lines}
     assert not [line for line in lines if "…" in line]
@@ -126,6 +151,6 @@ def test_baseline_table_has_each_metric_with_its_best() -> None:
 
 
 def test_baseline_table_leaves_a_missing_metric_empty() -> None:
-    lines = printed(baseline_table({**BASELINES, "[b]bare[/b]": {"rmse": 1.0}}, record().objectives))
+    lines = printed(baseline_table({**BASELINES, "[b]bare[/b]": {"rmse": 1.0}}, ["rmse", "top_100"]))
     assert any("[b]bare[/b]" in line for line in lines)
     assert next(line for line in lines if "MAE" in line).split()[-4:] == ["0.9440", "0.9440", "0.7440", "biases"]

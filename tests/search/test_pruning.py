@@ -28,7 +28,8 @@ from .test_run import SPACE, define, go, send_at, trials_of
 from .trainers import FormulaTrainer, metrics_of, quick_formula
 
 EPOCHS = 10
-PRUNERS: list[dict[str, Any]] = [{"kind": "halving"}, {"kind": "dominated"}]
+HALVING, DOMINATED = ({"kind": kind, "grace": 1, "reduction": 3} for kind in ("halving", "dominated"))
+PRUNERS: list[dict[str, Any]] = [HALVING, DOMINATED]
 
 
 def pruned_study(data: str, pruner: Mapping[str, Any], **tables: Any) -> StudyDefinition:
@@ -74,7 +75,7 @@ class TestAStudy:
             assert end.reason == trial.user_attrs[attributes.REASON]["text"]
 
     def test_one_worker_prunes_the_same_trials_again_and_in_parts(self, data: str, tmp_path: Path) -> None:
-        definition = pruned_study(data, {"kind": "halving"}, study={"sampler": {"kind": "tpe"}})
+        definition = pruned_study(data, HALVING, study={"sampler": {"kind": "tpe"}})
         go(definition, tmp_path / "a.db", 24)
         for trials in (7, 17):
             go(definition, tmp_path / "b.db", trials)
@@ -84,14 +85,14 @@ class TestAStudy:
 
     @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "qmc", "random"])
     def test_samplers_go_on(self, data: str, tmp_path: Path, sampler: str) -> None:
-        definition = pruned_study(data, {"kind": "halving"}, study={"sampler": {"kind": sampler}})
+        definition = pruned_study(data, HALVING, study={"sampler": {"kind": sampler}})
         record = go(definition, tmp_path / "a.db", 25)
         assert record.counting == 25
         assert record.states["pruned"] > 3
 
     def test_every_decision_again_from_what_is_stored(self, data: str, tmp_path: Path) -> None:
         """One worker: at its rung a trial was judged against those before it."""
-        go(pruned_study(data, {"kind": "halving"}), tmp_path / "a.db", 40)
+        go(pruned_study(data, HALVING), tmp_path / "a.db", 40)
         seen: dict[str, list[list[float]]] = {"1": [], "3": [], "9": []}
         for trial in trials_of(tmp_path / "a.db"):
             for epoch, (rmse, top_100) in trial.user_attrs[attributes.RUNGS]["vectors"].items():
@@ -106,7 +107,7 @@ class TestAStudy:
 
     def test_listed_trials_are_run_to_their_end(self, data: str, tmp_path: Path) -> None:
         listed = [{"learning_rate": 0.1 + number / 20} for number in range(12)]  # each worse than the one before
-        record = go(pruned_study(data, {"kind": "halving"}, trials=listed, space=SPACE), tmp_path / "a.db", 20)
+        record = go(pruned_study(data, HALVING, trials=listed, space=SPACE), tmp_path / "a.db", 20)
         trials = {trial.number: trial for trial in trials_of(tmp_path / "a.db")}
         assert len(record.listed) >= 12
         assert all(trials[number].state == TrialState.COMPLETE for number in record.listed)
@@ -122,13 +123,13 @@ class TestAStudy:
             if epoch == 5:
                 raise NonFiniteLoss(epoch, 1)
 
-        record = go(pruned_study(data, {"kind": "halving"}), tmp_path / "a.db", 12, FormulaTrainer(diverge))
+        record = go(pruned_study(data, HALVING), tmp_path / "a.db", 12, FormulaTrainer(diverge))
         assert record.counting == 12
         assert record.states == {"fail": 12}  # and nobody was compared with them
 
     def test_of_several_seeds_the_first_is_judged(self, data: str, tmp_path: Path) -> None:
         trainer = FormulaTrainer()
-        definition = pruned_study(data, {"kind": "halving"}, study={"repeats": 3})
+        definition = pruned_study(data, HALVING, study={"repeats": 3})
         record = go(definition, tmp_path / "a.db", 20, trainer)
         found = by_state(tmp_path / "a.db")
         assert len(found["PRUNED"]) > 3
@@ -139,7 +140,7 @@ class TestAStudy:
             assert trial.user_attrs[attributes.RUNGS]["vectors"]["9"] == [first["rmse"], first["top_100"]]
 
     def test_an_interrupt_is_no_pruning(self, data: str, tmp_path: Path) -> None:
-        definition = pruned_study(data, {"kind": "halving"})
+        definition = pruned_study(data, HALVING)
         record = go(definition, tmp_path / "a.db", 30, FormulaTrainer(send_at(16, 2)))
         assert record.interrupted
         (broken,) = [t for t in trials_of(tmp_path / "a.db") if t.state == TrialState.FAIL]
@@ -155,14 +156,14 @@ class TestAStudy:
 
 class TestWhatItWasBegunWith:
     def test_is_gone_on_with(self, data: str, tmp_path: Path) -> None:
-        go(pruned_study(data, {"kind": "halving"}), tmp_path / "a.db", 12)
+        go(pruned_study(data, HALVING), tmp_path / "a.db", 12)
         unnamed = define(data, study={"name": "s", "seed": 3, "sampler": {"kind": "random"}}, fixed={"epochs": EPOCHS})
         assert go(unnamed, tmp_path / "a.db", 12).states["pruned"] > 3
         with pytest.raises(StudyMismatch, match=r"study\.pruner\.kind: halving -> dominated"):
-            go(pruned_study(data, {"kind": "dominated"}), tmp_path / "a.db", 1)
+            go(pruned_study(data, DOMINATED), tmp_path / "a.db", 1)
 
     def test_may_be_written_out(self, data: str, tmp_path: Path) -> None:
-        go(pruned_study(data, {"kind": "dominated"}), tmp_path / "a.db", 3)
+        go(pruned_study(data, DOMINATED), tmp_path / "a.db", 3)
         written = pruned_study(data, {"kind": "dominated", "grace": 1, "reduction": 3, "margin": 0.05})
         assert go(written, tmp_path / "a.db", 3).counting == 6
 
@@ -176,7 +177,7 @@ class TestWhatItWasBegunWith:
             study.set_user_attr(attributes.DEFINITION, stored)
         assert go(definition, tmp_path / "a.db", 2).counting == 4
         with pytest.raises(StudyMismatch, match=r"study\.pruner\.kind: none -> halving"):
-            go(pruned_study(data, {"kind": "halving"}), tmp_path / "a.db", 2)
+            go(pruned_study(data, HALVING), tmp_path / "a.db", 2)
 
 
 def test_several_workers_of_whom_two_are_killed(data: str, tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ def test_several_workers_of_whom_two_are_killed(data: str, tmp_path: Path) -> No
     def has_reached_a_rung(trial: FrozenTrial) -> bool:
         return is_at_work(trial) and attributes.RUNGS in trial.user_attrs
 
-    definition = pruned_study(data, {"kind": "halving"})
+    definition = pruned_study(data, HALVING)
     path = str(tmp_path / "a.db")
     record = api.run(definition, 24, workers=3, storage=path, make_trainer=quick_formula, on_trial=kill_two)
     trials = trials_of(tmp_path / "a.db")
@@ -221,7 +222,7 @@ class TestJudge:
         trial = study.ask()
         for name, value in user_attrs.items():
             trial.set_user_attr(f"mtsearch:{name}", value)
-        judge = Judge(study, trial, Halving(), ("rmse", "top_100"))
+        judge = Judge(study, trial, Halving(1, 3), ("rmse", "top_100"))
         metrics = dict(zip(("rmse", "top_100"), vector, strict=True))
         assert judge.stops(EpochMetrics(1, metrics, {}, 0.1)) == bool(judge.reason)
         return trial.number, judge.reason
@@ -248,7 +249,7 @@ class TestJudge:
         """Else a trial that ends by itself at the epoch of its stop and is interrupted later would look pruned."""
         study = self.study()
         self.reach(study, self.GOOD)
-        judge = Judge(study, study.ask(), Halving(), ("rmse", "top_100"))
+        judge = Judge(study, study.ask(), Halving(1, 3), ("rmse", "top_100"))
         first = EpochMetrics(1, {"rmse": 0.9, "top_100": 0.1}, {}, 0.1)
         assert judge.stops(first)
         assert not judge.stops(EpochMetrics(2, first.metrics, {}, 0.1))
@@ -262,10 +263,10 @@ class TestDefinition:
         [
             ({}, None),
             ({"kind": "none"}, None),
-            ({"kind": "halving"}, Halving(1, 3)),
+            ({"kind": "halving"}, Halving(2, 2)),
             ({"kind": "halving", "grace": 2, "reduction": 4}, Halving(2, 4)),
-            ({"kind": "dominated"}, Dominated(1, 3, 0.05)),
-            ({"kind": "dominated", "margin": 0.0, "grace": 5}, Dominated(5, 3, 0.0)),
+            ({"kind": "dominated"}, Dominated(2, 2, 0.05)),
+            ({"kind": "dominated", "margin": 0.0, "grace": 5}, Dominated(5, 2, 0.0)),
         ],
     )
     def test_names_a_rule(self, pruner: dict[str, Any], rule: object) -> None:
@@ -305,4 +306,4 @@ class TestDefinition:
 
     def test_is_set_from_the_command_line(self) -> None:
         section = StudyDefinition.load("ml-100k-quick", ["study.pruner.kind=halving", "study.pruner.grace=2"])
-        assert rule_of(section.study.pruner) == Halving(2, 3)
+        assert rule_of(section.study.pruner) == Halving(2, 2)
