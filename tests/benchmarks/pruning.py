@@ -6,8 +6,8 @@
 four times as long. Every study may spend as many epochs as so many whole trials take, so that whoever stops trials runs
 more of them. `random` stops at each rung the share that `halving` stopped there at the same seed, drawn by lot. Each
 study has a trainer of its own and so pays for its own graphs. Prints a table; goes on where it was killed, as long as
---storage is the same; several may run at once with seeds of their own. All kinds run at seed 0, then all at seed 1, ...,
-so that a partial run is fair.
+--storage is the same; several may run at once with seeds of their own. All kinds run at seed 0, then all at seed 1,
+..., so that a partial run is fair.
 """
 
 import argparse
