@@ -112,7 +112,7 @@ class Watch:
     def _why(self, worker: Mapping[str, Any], silence: float) -> str:
         """Why a trial is given up; empty where it is not."""
         if worker and is_gone(worker):
-            return "its process died"
+            return "its worker died"
         return f"no sign of life for {self._grace:g} s" if silence >= self._grace else ""
 
 

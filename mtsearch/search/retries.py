@@ -70,12 +70,12 @@ def give_up_the_dead(study: optuna.Study) -> None:
     """Give up the running trials whose process is gone from this machine, or never came to sign them."""
     for trial in _running(study):
         if (worker := trial.user_attrs.get(attributes.WORKER)) and is_gone(worker):
-            give_up(study, trial.number, "died", "its process died")
+            give_up(study, trial.number, "died", "its worker died")
     unsigned = _unsigned(study)
     if unsigned:
         time.sleep(_SIGNING_SECONDS)
         for number in unsigned & _unsigned(study):
-            give_up(study, number, "died", "its process died")
+            give_up(study, number, "died", "its worker died")
 
 
 def give_up_trials_of(
