@@ -106,8 +106,11 @@ class Factory:
         """The module of the source, anew where another one, or an earlier text of it, has its name."""
         top = name.partition(".")[0]
         if (known := sys.modules.get(name)) and getattr(known, _MARK, None) != self.source.fingerprint:
+            # Where the program around this imported it, the rest of its package stays: functions are pickled by name.
+            theirs = not hasattr(known, _MARK) and Path(known.__file__ or "").resolve() == self.source.file.resolve()
             for each in [each for each in sys.modules if each == top or each.startswith(f"{top}.")]:
-                del sys.modules[each]
+                if each == name or not theirs:
+                    del sys.modules[each]
         if str(self.source.root) not in sys.path:
             sys.path.insert(0, str(self.source.root))  # for good: a factory may import what lies beside it
         try:

@@ -1,5 +1,6 @@
 """`OwnTrainer`: a model of the user's own under the protocol of every other."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -150,3 +151,12 @@ def test_users_that_are_not_trained_get_what_the_model_says(device: Device) -> N
     users = np.array([59], np.int32)
     expected = scorer.model.query_embeddings(users).numpy() @ scorer.model.candidate_embeddings(tf.range(80)).numpy().T
     np.testing.assert_allclose(scorer.scores(users), expected, rtol=1e-5)
+
+
+def test_the_rest_of_a_package_stays_as_it_was_imported() -> None:
+    """Another object of the same name could not be pickled any more, as workers need it."""
+    others = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "tests"}
+    del others["tests.recsys.own"]
+    sys.modules["tests.recsys.own"].__dict__.pop("__mtsearch_fingerprint__", None)  # as the tests imported it
+    factory("small")
+    assert {name: sys.modules.get(name) for name in others} == others
