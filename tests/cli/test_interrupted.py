@@ -85,7 +85,8 @@ def test_ten_interruptions_at_random_moments(definition: Path, tmp_path: Path, w
         number = moments.choice([signal.SIGINT, signal.SIGTERM])
         args = command(definition, parts, "--workers", workers)
         status, said = interrupt(args, moments.uniform(0, 1.0 if workers == "1" else 3.0), number)
-        assert status in (130, 0), said
+        # While Python shuts down, all done and said, a signal has its default effect.
+        assert status in (130, 0) or (status == -number and "the front" in said), said
         # Python itself prints what was raised where nothing can be raised, as in a callback of the garbage collector.
         assert "Traceback" not in said or "Exception ignored in" in said
         ended.append(status)
