@@ -1,10 +1,13 @@
 """Where tensors live and how many threads compute on them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import tensorflow as tf
 
-from mtsearch.errors import MachineError
+from mtsearch.config import TrialConfig
+from mtsearch.errors import MachineError, OutOfMemory
 from mtsearch.machine import free_gpu_memory, free_memory, usable_cores
 
 
@@ -48,6 +51,23 @@ class Device:
     def free_memory(self) -> int | None:
         """Bytes that nobody has taken yet; None where it does not say."""
         return free_gpu_memory() if self.is_gpu else free_memory()
+
+    @contextmanager
+    def training(self, config: TrialConfig) -> Iterator[None]:
+        """Within it, everything runs there.
+
+        Raises:
+            OutOfMemory: the model of `config` does not fit into its memory.
+        """
+        try:
+            with tf.device(self.name):
+                yield
+        except (tf.errors.ResourceExhaustedError, MemoryError):
+            raise OutOfMemory(
+                f"out of memory on {self.name} at embedding_size {config.embedding_size} "
+                f"and batch_size {config.batch_size}",
+                "lower one of them",
+            ) from None
 
 
 def _set_threads(threads: int) -> None:

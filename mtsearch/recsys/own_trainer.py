@@ -70,15 +70,11 @@ class OwnTrainer:
         release_dropped()
         clock = Clock()
         try:
-            with tf.device(self.device.name):
+            with self.device.training(config):
                 return self._train(config, on_epoch, clock)
-        except (tf.errors.ResourceExhaustedError, MemoryError):
+        except OutOfMemory:
             self._scorer = None
-            raise OutOfMemory(
-                f"out of memory on {self.device.name} at embedding_size {config.embedding_size} "
-                f"and batch_size {config.batch_size}",
-                "lower one of them",
-            ) from None
+            raise
 
     def evaluate(self, rows: Rows) -> dict[str, float]:
         """Metrics on `rows` of the model that was trained last, as its last epoch left it.

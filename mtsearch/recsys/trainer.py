@@ -69,16 +69,12 @@ class JointTrainer:
             raise OutOfMemory(lack, REMEDY)
         clock = Clock()
         try:
-            with tf.device(self.device.name):
+            with self.device.training(config):
                 return self._train(config, on_epoch, clock)
-        except tf.errors.ResourceExhaustedError:
+        except OutOfMemory:
             self._compiled.clear()
             self._last = None
-            raise OutOfMemory(
-                f"out of memory on {self.device.name} at embedding_size {config.embedding_size} "
-                f"and batch_size {config.batch_size}",
-                "lower one of them",
-            ) from None
+            raise
 
     def evaluate(self, rows: Rows) -> dict[str, float]:
         """Metrics on `rows` of the model that was trained last, as its last epoch left it.

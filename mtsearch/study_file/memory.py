@@ -48,11 +48,14 @@ def require_memory(definition: StudyDefinition, users: int, catalogue: int, work
     """
     if definition.model is not None:
         return
-    on_gpu, of_machine = free_gpu_memory(), free_memory()
-    free = of_machine // workers if of_machine is not None and not visible_gpus() else on_gpu
+    free = free_gpu_memory() if visible_gpus() else _shared(free_memory(), workers)
     for values in _trials(definition):
         if lack := lack_of_memory(config_of({**definition.fixed, **values}), users, catalogue, free):
             raise MachineError(lack, REMEDY)
+
+
+def _shared(memory: int | None, workers: int) -> int | None:
+    return None if memory is None else memory // workers
 
 
 def _trials(definition: StudyDefinition) -> Iterator[dict[str, Scalar]]:
