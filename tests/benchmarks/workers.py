@@ -4,7 +4,7 @@
 
 Runs `mtsearch run` with one worker on one core, with one worker on two, and with two workers of a thread each, in
 turns, and with `--workers auto`. Trials per minute are counted from prompt to prompt, Python's start, TensorFlow's
-import and tracing included. Ratios are what to quote. Takes about 25 minutes on 2 cores.
+import and tracing included. Ratios are what to quote. A round takes about 10 minutes on 2 cores.
 """
 
 import argparse
