@@ -1,6 +1,6 @@
 """Samplers, and a grid of weights, compared by the hypervolume of their fronts, over seeds, on real training.
 
-    python -m tests.benchmarks.samplers [--definition NAME ...] [--seeds 10] [--trials 50] [--storage FILE]
+    python -m tests.benchmarks.samplers [--definition NAME ...] [--sampler NAME ...] [--seeds 10] [--storage FILE]
 
 Prints a table. What is finished is kept in --json and not run again, unless the definition has changed; a study that
 was interrupted goes on, as long as --storage is the same. All samplers run at seed 0, then all at seed 1, ..., so that
@@ -52,6 +52,7 @@ def main() -> None:
     """Run what is not there yet, then print what there is."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--definition", nargs="+", default=["ml-100k-quick", "ml-100k"], metavar="NAME")
+    parser.add_argument("--sampler", nargs="+", default=list(SAMPLERS), choices=list(SAMPLERS), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=10, help="0, 1, ... so many of them")
     parser.add_argument("--trials", type=int, default=50, help="in each study")
     parser.add_argument("--storage", type=Path, default=Path("samplers.db"), metavar="FILE")
@@ -74,7 +75,7 @@ def run(definition: str, options: argparse.Namespace) -> None:
     make_trainer = shared_trainer(options.threads)
     done = results(definition, options)
     for seed in range(options.seeds):
-        for sampler in SAMPLERS:
+        for sampler in options.sampler:
             if seed in done[sampler]:
                 continue
             study = define(definition, sampler, seed)

@@ -72,6 +72,17 @@ def test_the_chatter_is_there_for_who_asks() -> None:
     assert "oneDNN" in process.stderr
 
 
+COLLECTOR = """
+import atexit, gc
+atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 100_000))  # after what is registered later
+import mtsearch.recsys
+"""
+
+
+def test_garbage_is_collected_after_the_import_and_not_searched_for_at_the_end() -> None:
+    assert run_python(COLLECTOR).stdout == "True True\n"
+
+
 BROKEN = """
 import os, sys, types
 class Finder:
