@@ -151,13 +151,13 @@ def run(
     make_trainer = make_trainer or trainer_of(definition)
     interactions, split = prepare(definition)
     places = seats(workers)
-    require_memory(definition, len(split.user_ids), len(split.catalogue), len(places))
+    require_memory(definition, len(split.user_ids), len(split.candidates), len(places))
     with storage_errors(url), graceful() as interrupt:
         with _crew(definition, url, split, places, make_trainer) as crew:
             writer = open_writer(url, create=True)  # while workers import TensorFlow
             ensure_views(writer)  # before there is a study: who sees the study sees the views
             passport = make_passport(interactions, split, {**crew.description(), "workers": len(places)})
-            references = evaluate_baselines(split, split.validation)
+            references = partial(evaluate_baselines, split, split.validation)
             study = begin_or_continue(
                 writer, definition, passport, references, warm, trials=until or trials or DEFAULT_TRIALS
             )
@@ -218,7 +218,7 @@ def _crew(
     if len(places) == 1:
         yield Alone(definition, split, make_trainer)
         return
-    with WorkerPool(Job(definition, url, make_trainer), places) as pool:
+    with WorkerPool(Job(definition, url, split.fingerprint, make_trainer), places) as pool:
         yield pool
 
 

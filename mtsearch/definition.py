@@ -77,7 +77,7 @@ class ConstraintsSection(Section):
 
     Attributes:
         max_parameters: numbers that the model learns.
-        max_seconds: to train and judge it.
+        max_seconds: of training, without judging.
     """
 
     max_parameters: Annotated[int, Field(gt=0)] | None = None

@@ -17,7 +17,8 @@ class EpochMetrics:
     Attributes:
         epoch: 1-based.
         metrics: validation metrics by the keys of `objectives.METRICS`.
-        losses: training losses of the epoch: `rating` (mean squared error per row), `retrieval` (per row).
+        losses: training losses of the epoch: `rating` (mean squared error per row), `retrieval` (per row); of a model
+            of the user's own `total`, the mean over its steps.
         seconds: training and evaluation since the trial began.
         weights: of the two losses, `rating` and `retrieval`, where the trial balances them by itself.
     """

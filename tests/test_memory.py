@@ -42,6 +42,23 @@ CASES = [
     ({"trials": [{}, {"retrieval_loss": "full"}]}, 1_000, True),
     ({"trials": [{"retrieval_loss": "full", "batch_size": 10}]}, 1_000, False),
     ({"fixed": {"retrieval_loss": "full"}, "space": {"batch_size": {"choices": [8192, 10]}}}, 1_000, False),
+    (  # what a listed trial leaves open is sampled
+        {
+            "fixed": {"retrieval_loss": "full"},
+            "space": {"batch_size": {"choices": [8192, 10]}, "learning_rate": {"low": 0.01, "high": 0.1}},
+            "trials": [{"learning_rate": 0.05}],
+        },
+        1_000,
+        False,
+    ),
+    (
+        {
+            "space": {"retrieval_loss": {"choices": ["corrected", "full"]}, "batch_size": {"choices": [8192, 10]}},
+            "trials": [{"batch_size": 8192}],
+        },
+        1_000,
+        True,
+    ),
     ({"fixed": {"retrieval_loss": "full"}, "space": {"batch_size": {"choices": [8192, 4096]}}}, 1_000, True),
 ]
 

@@ -65,6 +65,11 @@ class Split:
         """`[I]` True where a training row has the item."""
         return np.bincount(self.train.items, minlength=len(self.item_ids)) > 0
 
+    @cached_property
+    def candidates(self) -> Codes:
+        """Sorted codes of what a softmax over everything runs over: the catalogue, and what else is trained on."""
+        return np.union1d(self.catalogue, self.train.items).astype(np.int32)
+
     def final(self) -> Self:
         """The split of a last look: trained on train and all validation rows, validated on test.
 

@@ -7,7 +7,7 @@ from mtsearch.data.split import Split
 from mtsearch.errors import MalformedData, NonFiniteMetric
 from mtsearch.evaluation.means import Means
 from mtsearch.evaluation.metrics import coverage, ranking_gains, rating_errors
-from mtsearch.evaluation.plan import OUTSIDE, make_plan
+from mtsearch.evaluation.plan import make_plan
 from mtsearch.evaluation.ranks import Ranks
 from mtsearch.evaluation.scorer import Floats, Scorer
 from mtsearch.objectives import METRICS
@@ -25,11 +25,6 @@ class Evaluator:
         block_bytes: float32 scores that are asked for at a time, in bytes; at least one user's.
         drawn_from: from how many users those of `rows`, two or more, were drawn; None where they are all.
 
-    Attributes:
-        unknown_user_rows: rows whose user has no training row.
-        unknown_item_rows: rows whose item has no training row.
-        outside_catalogue_rows: rows whose item is outside the catalogue; misses in every top-k.
-
     Raises:
         MalformedData: nothing to evaluate on, to rank or to learn from.
     """
@@ -41,9 +36,6 @@ class Evaluator:
         self._plan = make_plan(split, rows, block_bytes)
         self._lowest = float(split.train.ratings.min())
         self._highest = float(split.train.ratings.max())
-        self.unknown_user_rows = int(np.count_nonzero(~split.known_users[rows.users]))
-        self.unknown_item_rows = int(np.count_nonzero(~split.known_items[rows.items]))
-        self.outside_catalogue_rows = int(np.count_nonzero(self._plan.column == OUTSIDE))
 
     def evaluate(self, scorer: Scorer) -> dict[str, float]:
         """Every metric of `objectives.METRICS`, in its order.

@@ -225,7 +225,7 @@ class _Catalogue:
     """
 
     def __init__(self, split: Split) -> None:
-        items = np.union1d(split.catalogue, split.train.items).astype(np.int32)
+        items = split.candidates
         places = np.zeros(len(split.item_ids), np.int32)
         places[items] = np.arange(len(items))
         counts = np.bincount(split.train.items, minlength=len(split.item_ids))

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from mtsearch.data.interactions import Codes
 from mtsearch.data.split import Split
+from mtsearch.errors import OwnModelFailure
+from mtsearch.recsys.own_model import Factory
 
 CODES = tf.TensorSpec([None], tf.int32)
 _BLOCK = 2**14
@@ -21,12 +23,18 @@ class OwnScorer:
 
     A user or an item without training rows gets what the model says of it: it may know more than its rows.
 
+    Args:
+        factory: that made the model, and says whose failure it is that it raises something.
+        model: that answers.
+        split: its users and items.
+
     Attributes:
         model: that answers.
     """
 
-    def __init__(self, model: tfrs.models.Model, split: Split) -> None:
+    def __init__(self, factory: Factory, model: tfrs.models.Model, split: Split) -> None:
         self.model = model
+        self._failures = factory.failures
         self._user_codes = np.arange(len(split.user_ids), dtype=np.int32)
         self._catalogue_codes = split.catalogue
         self._towers = [
@@ -36,14 +44,27 @@ class OwnScorer:
         self._rate: Callable[..., tf.Tensor] = tf.function(model.ratings, input_signature=[CODES, CODES])
 
     def renewed(self) -> Self:
-        """This one, with the embeddings that the model has now."""
-        self._users = in_blocks(self._towers[0], self._user_codes)
-        self._catalogue = in_blocks(self._towers[1], self._catalogue_codes)
+        """This one, with the embeddings that the model has now.
+
+        Raises:
+            OwnModelFailure: a tower raises something.
+        """
+        with self._failures():
+            self._users = in_blocks(self._towers[0], self._user_codes)
+            self._catalogue = in_blocks(self._towers[1], self._catalogue_codes)
         return self
 
     def ratings(self, users: Codes, items: Codes) -> NDArray[np.float32]:
-        """Predicted ratings `[B]`, unclipped."""
-        result: NDArray[np.float32] = in_blocks(self._rate, users, items).numpy()
+        """Predicted ratings `[B]`, unclipped.
+
+        Raises:
+            OwnModelFailure: the model raises something, or returns another number of them.
+        """
+        with self._failures():
+            result: NDArray[np.float32] = in_blocks(self._rate, users, items).numpy()
+        if result.shape != users.shape:
+            problem = f"ratings() of {len(users)} rows returned float32 {list(result.shape)}"
+            raise OwnModelFailure(problem, "return as many as it is asked for, whatever the number")
         return result
 
     def scores(self, users: Codes) -> NDArray[np.float32]:

@@ -81,6 +81,7 @@ class OwnTrainer:
 
         Raises:
             NonFiniteMetric: predictions that are no numbers.
+            OwnModelFailure: as `train` does.
             MalformedData: there are no rows.
         """
         with tf.device(self.device.name):
@@ -107,19 +108,15 @@ class OwnTrainer:
             if hasattr(model.optimizer, "build"):  # those of before Keras 2.11 have none, and need none
                 model.optimizer.build(model.trainable_variables)
             step = self._step_of(model)
-            self._scorer = scorer = OwnScorer(model, self.split)
+            self._scorer = scorer = OwnScorer(self._factory, model, self.split)
 
         def run_epoch(curve: Sequence[EpochMetrics]) -> tuple[dict[str, float], dict[str, float]]:
             model.reset_metrics()
             with self._factory.failures():
                 return {"total": self._run_epoch(step, config, len(curve) + 1)}, {}
 
-        def renewed() -> OwnScorer:
-            with self._factory.failures():
-                return scorer.renewed()
-
         parameters = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
-        return train_epochs(config, run_epoch, self._evaluator, renewed, on_epoch, clock, parameters)
+        return train_epochs(config, run_epoch, self._evaluator, scorer.renewed, on_epoch, clock, parameters)
 
     def _run_epoch(self, step: Callable[[tf.Tensor], tf.Tensor], config: TrialConfig, epoch: int) -> float:
         """The mean of the steps' losses."""

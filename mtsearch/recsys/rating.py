@@ -49,7 +49,9 @@ class RatingLayers(tf_keras.layers.Layer):  # type: ignore[misc]
         super().__init__()
         first, *rest = *widths, 1
         self.pair_layer = PairDense(first)
-        self.dense_layers = [_Dense(width, precision) for width in rest]
+        # The last one gives the rating, which 8 bits of mantissa would round to 1/64 of a star.
+        precisions = [precision] * (len(rest) - 1) + ["float32"]
+        self.dense_layers = [_Dense(*layer) for layer in zip(rest, precisions, strict=False)]
 
     def call(
         self, tables: tuple[tf.Tensor, tf.Tensor], users: SortedIndex, items: SortedIndex, dropout: Dropout | None

@@ -22,7 +22,7 @@ class ModelScorer:
         self._catalogue = tf.gather(items, catalogue)
 
     def ratings(self, users: Codes, items: Codes) -> NDArray[np.float32]:
-        """Predicted ratings `[B]` in stars, unclipped; `users` ascending."""
+        """Predicted ratings `[B]` in stars, unclipped."""
         if len(users) <= ROWS_AT_ONCE:
             return self._rated(self._tables, users, items)
         cuts = range(0, len(users), ROWS_AT_ONCE)

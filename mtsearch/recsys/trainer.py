@@ -65,7 +65,7 @@ class JointTrainer:
             NonFiniteMetric: predictions that are no numbers, with epoch.
             OutOfMemory: the model does not fit into the device's memory.
         """
-        if lack := lack_of_memory(config, len(self.split.user_ids), len(self.split.catalogue), self._memory):
+        if lack := lack_of_memory(config, len(self.split.user_ids), len(self.split.candidates), self._memory):
             raise OutOfMemory(lack, REMEDY)
         clock = Clock()
         try:
@@ -74,6 +74,7 @@ class JointTrainer:
         except OutOfMemory:
             self._compiled.clear()
             self._last = None
+            release_dropped()
             raise
 
     def evaluate(self, rows: Rows) -> dict[str, float]:

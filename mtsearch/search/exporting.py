@@ -27,7 +27,7 @@ def export_of(record: StudyRecord, choice: Choice) -> Export:
     """
     number, definition, study = choice.row.trial, record.definition, record.definition["study"]
     config = _stored(TrialConfig, record.configs.get(number), record, f"configuration of trial {number}")
-    passport = record.passport
+    passport = record.passport_of(number)
     trainer = passport.get("trainer", {})
     provenance = {
         "study": record.name,

@@ -47,8 +47,29 @@ def graceful() -> Iterator[Interrupt]:
 
 
 @contextmanager
-def signals_blocked() -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM wait; a process begun within it never hears of one."""
+def signals_deferred() -> Iterator[None]:
+    """Within it, SIGINT and SIGTERM wait; they are heard at its end.
+
+    NOTE: a mask would not do. It holds for one thread, the system hands the signal to another (TensorFlow's, a heart),
+    and Python then runs the handler here all the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    previous = {number: signal.signal(number, lambda sent, _: waiting.append(sent)) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        for sent in waiting:
+            signal.raise_signal(sent)
+
+
+@contextmanager
+def signals_masked() -> Iterator[None]:
+    """A process begun within it inherits that it never hears of SIGINT or SIGTERM."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield

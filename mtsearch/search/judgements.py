@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from mtsearch.search.attributes import PASSPORT, REPORT
-from mtsearch.search.interrupts import signals_blocked
+from mtsearch.search.interrupts import signals_deferred
 
 _TRAINING = re.compile(rf"{REPORT}(\d+):(\d+)", re.ASCII)
 _BASELINES = f"{REPORT}baselines"
@@ -49,7 +49,7 @@ class Judgements:
         self._write(_BASELINES, {"metrics": {name: dict(metrics) for name, metrics in baselines.items()}})
 
     def _write(self, key: str, values: Mapping[str, Any]) -> None:
-        with signals_blocked():
+        with signals_deferred():
             self._study.set_user_attr(key, {**self._rows, "mtsearch": version("mtsearch"), **values})
 
 

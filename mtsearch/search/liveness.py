@@ -87,15 +87,23 @@ class Watch:
         self._looked = time.monotonic()
 
     def look(self) -> Mapping[int, Mapping[str, Any]]:
-        """Look where the last look is a while ago; returns the trials given up, each with its worker."""
+        """Look where the last look is a while ago; returns the trials given up, here or by another watcher that has
+        seen them as silent, each with its worker.
+        """
         now = time.monotonic()
         if now - self._looked < min(LOOK_SECONDS, self._grace / 4):
             return {}
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        trials = self._study.get_trials(deepcopy=False)
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
         watched = min(now - self._looked, self._grace / 4)
         self._looked = now
+        silent = [number for number, (_, silence) in self._seen.items() if silence >= self._grace / 2]
+        given_up = {
+            number: trials[number].user_attrs.get(attributes.WORKER, {})
+            for number in silent
+            if attributes.reason_of(trials[number]).get("kind") in ("died", "model")
+        }
         self._seen = {trial.number: self._silence(trial, watched) for trial in running}
-        given_up = {}
         for trial in running:
             worker = trial.user_attrs.get(attributes.WORKER, {})
             text = self._why(worker, self._seen[trial.number][1])

@@ -11,10 +11,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 
 from mtsearch.data import Interactions, Split
-from mtsearch.evaluation import Evaluator
 from mtsearch.machine import usable_cores
 from mtsearch.search.attributes import PASSPORT, RUN
 
@@ -35,7 +35,7 @@ def make_passport(interactions: Interactions, split: Split, trainer: Mapping[str
         split: of it.
         trainer: what the trainer says of itself: device, threads.
     """
-    evaluator = Evaluator(split, split.validation)
+    validation = split.validation
     return {
         "data": {
             "fingerprint": interactions.fingerprint,
@@ -49,9 +49,9 @@ def make_passport(interactions: Interactions, split: Split, trainer: Mapping[str
             "validation": len(split.validation),
             "test": len(split.test),
             "catalogue": len(split.catalogue),
-            "validation_rows_of_unknown_users": evaluator.unknown_user_rows,
-            "validation_rows_of_unknown_items": evaluator.unknown_item_rows,
-            "validation_rows_outside_catalogue": evaluator.outside_catalogue_rows,
+            "validation_rows_of_unknown_users": int(np.count_nonzero(~split.known_users[validation.users])),
+            "validation_rows_of_unknown_items": int(np.count_nonzero(~split.known_items[validation.items])),
+            "validation_rows_outside_catalogue": int(np.count_nonzero(~np.isin(validation.items, split.catalogue))),
             **_drawn(split),
         },
         "feedback": interactions.reading.feedback,

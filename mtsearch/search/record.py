@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from statistics import stdev
 from typing import Any
@@ -131,6 +131,15 @@ class StudyRecord:
         split = self.passport.get("split", {})
         drawn, users = split.get("validation_users"), split.get("validation_users_drawn_from")
         return "standard error" + (f", {drawn:,} of {users:,} users judged" if drawn and users else "")
+
+    def passport_of(self, trial: int) -> Mapping[str, Any]:
+        """What the trial ran under: the last run to begin before it; of several at once the latest."""
+        if trial in self.times:
+            began = self.times[trial].begun.astimezone(UTC)
+            earlier = [run for run in self.runs if datetime.fromisoformat(run["begun"]) <= began]
+            if earlier:
+                return earlier[-1]
+        return self.passport
 
     def spread(self, trial: int) -> tuple[float, float] | None:
         """How far a trial's two objectives may be off; None where nothing says it.

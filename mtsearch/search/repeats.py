@@ -25,14 +25,33 @@ class RepeatedTrainer:
         """See `mtsearch.trial.Trainer`; `on_epoch` hears of every seed's epochs, and may stop at any of them."""
         results: list[TrialResult] = []
         for seed in config.seeds(self._repeats):
-            results.append(self._trainer.train(config.model_copy(update={"seed": seed}), on_epoch))
+            # One that is stopped at its last epoch is whole, and yet nothing may follow it.
+            listener = _Listener(on_epoch)
+            results.append(self._trainer.train(config.model_copy(update={"seed": seed}), listener))
             if results[-1].stopped:
                 return results[-1]
+            if listener.stopped and len(results) < self._repeats:
+                return replace(results[-1], stopped=True)
         return results[0] if len(results) == 1 else _mean_result(results)
 
 
+class _Listener:
+    """`on_epoch`, and whether it has stopped the training."""
+
+    def __init__(self, on_epoch: Callable[[EpochMetrics], bool]) -> None:
+        self._on_epoch = on_epoch
+        self.stopped = False
+
+    def __call__(self, epoch: EpochMetrics) -> bool:
+        go_on = self._on_epoch(epoch)
+        self.stopped = not go_on
+        return go_on
+
+
 def _mean_result(results: Sequence[TrialResult]) -> TrialResult:
-    curves = zip(*(result.curve for result in results), strict=False)
+    longest = max(len(result.curve) for result in results)
+    # With patience some seeds end earlier: of a later epoch it is the mean of those that came to it.
+    curves = ([result.curve[epoch] for result in results if epoch < len(result.curve)] for epoch in range(longest))
     return replace(
         results[0],
         metrics=_mean([result.metrics for result in results]),

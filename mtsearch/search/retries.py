@@ -12,30 +12,33 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch.machine import identity, is_gone, lives_here
 from mtsearch.search import attributes
-from mtsearch.search.interrupts import signals_blocked
+from mtsearch.search.interrupts import signals_deferred
 
-MAX_DEATHS = 3
+MAX_ATTEMPTS = 3
 _SIGNING_SECONDS = 3.0
-_RETRIED = ("died", "interrupted", "error")
+_BROKEN_OFF = ("died", "error")
+_RETRIED = (*_BROKEN_OFF, "interrupted")
 
 
 def give_up(study: optuna.Study, number: int, kind: attributes.ReasonKind, text: str) -> bool:
     """End a running trial as FAIL with its reason and queue its parameters again; an ended one is left alone.
 
-    A configuration whose worker has died `MAX_DEATHS` times is not tried again: it fails for a reason of the model.
+    A configuration that has broken off its run or its worker `MAX_ATTEMPTS` times is not tried again: it fails for a
+    reason of the model, and counts.
 
     Returns:
         Whether this call ended it. Of several processes that give it up at once one does, and the others do nothing.
     """
-    with signals_blocked():
+    with signals_deferred():
         trials = study.get_trials(deepcopy=False)
         trial = trials[number]
         if trial.state.is_finished():
             return False
-        deaths = sum(attributes.reason_of(each).get("kind") == "died" for each in chain(trials, trial))
-        hopeless = kind == "died" and deaths + 1 >= MAX_DEATHS
+        broken_off = sum(attributes.reason_of(each).get("kind") in _BROKEN_OFF for each in chain(trials, trial))
+        hopeless = kind in _BROKEN_OFF and broken_off + 1 >= MAX_ATTEMPTS
         if hopeless:
-            kind, text = "model", f"its worker died {MAX_DEATHS} times (out of memory?)"
+            hint = " (out of memory?)" if kind == "died" else ""
+            kind, text = "model", f"tried {MAX_ATTEMPTS} times, at last: {text}{hint}"
         if not _fail(study, trial, kind, text):
             return False
         if not hopeless:
@@ -51,7 +54,7 @@ def withdraw_duplicate(study: optuna.Study, number: int) -> bool:
     trials = study.get_trials(deepcopy=False)
     if not _is_duplicate(trials, trials[number]):
         return False
-    with signals_blocked():
+    with signals_deferred():
         _fail(study, trials[number], "interrupted", "queued twice")
     return True
 

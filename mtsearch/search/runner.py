@@ -16,7 +16,7 @@ from mtsearch.config import TrialConfig
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import NonFiniteMetric, TrialFailure
 from mtsearch.search import attributes
-from mtsearch.search.interrupts import Interrupt, signals_blocked
+from mtsearch.search.interrupts import Interrupt, signals_deferred
 from mtsearch.search.limits import constrain, excesses
 from mtsearch.search.listed import ListedFirst
 from mtsearch.search.liveness import Heart
@@ -44,7 +44,7 @@ class TrialEnd:
         state: `complete`, `pruned` or `fail`.
         params: what was searched, by name.
         metrics: every validation metric, by the keys of `objectives.METRICS`; empty where it did not complete.
-        curve: its finished epochs as `{"epoch", "metrics", "losses", "seconds"}`, see `mtsearch.trial.EpochMetrics`.
+        curve: its finished epochs, each with the attributes of `mtsearch.trial.EpochMetrics` as keys.
 
     To see the curves in TensorBoard, or to log to MLflow, `run(definition, on_trial=log)` with one of:
 
@@ -125,7 +125,7 @@ class TrialRunner:
                     self._tell(study, trial, result, time.perf_counter() - training)
             except TrialFailure as failure:
                 curve.flush()
-                with signals_blocked():
+                with signals_deferred():
                     trial.set_user_attr(attributes.REASON, attributes.reason("model", str(failure)))
                     _end(study, trial, state=TrialState.FAIL)
             except UpdateFinishedTrialError:
@@ -192,7 +192,7 @@ def _ask(study: optuna.Study, reading: OneReading) -> optuna.Trial:
     """A trial of this process; what was queued twice, or given up before it was signed, is left behind."""
     while True:
         reading.forget()
-        with suppress(UpdateFinishedTrialError), signals_blocked():
+        with suppress(UpdateFinishedTrialError), signals_deferred():
             trial = study.ask()
             if attributes.RETRY_OF not in trial.user_attrs or not withdraw_duplicate(study, trial.number):
                 return trial
@@ -218,7 +218,7 @@ def _end(
 
 
 def _prune(study: optuna.Study, trial: optuna.Trial, result: TrialResult, reason: str) -> None:
-    with signals_blocked():
+    with signals_deferred():
         trial.set_user_attr(attributes.CURVE, [asdict(epoch) for epoch in result.curve])
         trial.set_user_attr(attributes.SECONDS, dict(result.seconds))
         trial.set_user_attr(attributes.PRUNED_AT, len(result.curve))

@@ -68,8 +68,9 @@ class SeededSampler(BaseSampler):
     """Makes an inner sampler for each trial, seeded by the study's seed and the trial's place in it.
 
     A study that was interrupted and resumed proposes what it would have proposed in one go (one worker), and no two
-    workers propose the same: the seed is no state of a process. A configuration that the storage has already is drawn
-    again: NSGA's children are often copies of a parent, and training is deterministic.
+    workers propose the same: the seed is no state of a process. What a sampler proposes as a whole (all but `random`
+    and `tpe` without `multivariate`) is drawn again where the storage has it already: NSGA's children are often copies
+    of a parent, and training is deterministic.
 
     Args:
         make: an inner sampler.

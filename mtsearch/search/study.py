@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -30,7 +30,7 @@ def begin_or_continue(
     storage: BaseStorage,
     definition: StudyDefinition,
     passport: Mapping[str, Any],
-    baselines: Mapping[str, Mapping[str, float]],
+    baselines: Callable[[], Mapping[str, Mapping[str, float]]],
     warm_start: WarmStart | None = None,
     *,
     trials: int,
@@ -38,7 +38,7 @@ def begin_or_continue(
     """The definition's study: a new one that knows what it runs first, or the one that is there.
 
     Whatever was running when its process died is given up and queued again. `trials`, how many are asked for, gives a
-    new study of a genetic sampler its population, which it keeps.
+    new study of a genetic sampler its population, which it keeps. A new one alone asks for the `baselines`.
 
     Raises:
         StudyMismatch: a study of that name has another definition, or other data or another split, or is not ours.
@@ -52,7 +52,7 @@ def begin_or_continue(
         created = False
     study = optuna.load_study(study_name=name, storage=lasting)
     if created or not _is_described(study):
-        _describe(study, definition, passport, baselines, warm_start, trials)
+        _describe(study, definition, passport, baselines(), warm_start, trials)
     require_same_definition(study, definition, warm_start.study if warm_start else None)
     require_same_data(study, passport)
     record_run(study, passport)

@@ -15,10 +15,10 @@ import optuna
 
 from mtsearch.data import load, make_split
 from mtsearch.definition import StudyDefinition
-from mtsearch.errors import MachineError, MtsearchError
+from mtsearch.errors import MachineError, MtsearchError, StudyMismatch
 from mtsearch.machine import identity
 from mtsearch.search.crew import POLL_SECONDS, Budget, MakeTrainer, Observer
-from mtsearch.search.interrupts import Interrupt, signals_blocked
+from mtsearch.search.interrupts import Interrupt, signals_masked
 from mtsearch.search.liveness import Watch
 from mtsearch.search.outages import outlast
 from mtsearch.search.retries import give_up_the_dead, give_up_trials_of
@@ -40,11 +40,13 @@ class Job:
     Attributes:
         definition: of the study, which exists by the time of the first ticket.
         url: of the storage.
+        split: fingerprint of what it must find: a file may have been edited since the run began.
         make_trainer: a function of a module.
     """
 
     definition: StudyDefinition
     url: str = field(repr=False)  # it may hold a password
+    split: str
     make_trainer: MakeTrainer
 
 
@@ -183,7 +185,7 @@ class _Worker:
         )
         # Inherited: a signal to the whole group is for the parent alone to act on, and TensorFlow, whenever it is
         # imported, sees its GPU alone.
-        with signals_blocked(), _devices(seat.gpu):
+        with signals_masked(), _devices(seat.gpu):
             self._process.start()
         theirs.close()
         self.identity = identity(self._process.pid or 0)
@@ -278,6 +280,9 @@ def _work(job: Job, threads: int, parent: Connection) -> None:
 
 def _serve(job: Job, threads: int, parent: Connection) -> None:
     split = make_split(load(job.definition.data, job.definition.split), job.definition.split)
+    if split.fingerprint != job.split:
+        changed = f"{job.definition.data.source} was changed while the study ran"
+        raise StudyMismatch(changed, "undo that, and run it again")
     trainer, description = job.make_trainer(split, threads)
     parent.send(description)
     runner = TrialRunner(job.definition, trainer)

@@ -18,26 +18,26 @@ NOTE: TensorFlow makes the exponentials in the place of the scores: the peak of 
 """
 
 
-def lack_of_memory(config: TrialConfig, users: int, catalogue: int, free: int | None) -> str | None:
+def lack_of_memory(config: TrialConfig, users: int, candidates: int, free: int | None) -> str | None:
     """What `config` lacks for its softmax; None where it fits or where nobody knows.
 
     Args:
         config: of a trial.
         users: U; a batch has at most so many.
-        catalogue: number of items.
+        candidates: number of items, `Split.candidates`.
         free: bytes.
     """
     rows = min(config.batch_size, users)
-    needed = int(_MATRICES * 4 * rows * catalogue)
+    needed = int(_MATRICES * 4 * rows * candidates)
     if config.retrieval_loss != "full" or free is None or needed <= free:
         return None
     return (
-        f'retrieval_loss = "full" compares {rows:,} users with {catalogue:,} items at batch_size {config.batch_size}, '
+        f'retrieval_loss = "full" compares {rows:,} users with {candidates:,} items at batch_size {config.batch_size}, '
         f"which takes {needed / 2**30:.1f} GiB where {free / 2**30:.1f} are free"
     )
 
 
-def require_memory(definition: StudyDefinition, users: int, catalogue: int, workers: int = 1) -> None:
+def require_memory(definition: StudyDefinition, users: int, candidates: int, workers: int = 1) -> None:
     """Refuse a definition with trials for which this machine lacks the memory, by `lack_of_memory`.
 
     A searched batch size is taken at its least: where only larger ones do not fit, it is their trials that fail.
@@ -50,7 +50,7 @@ def require_memory(definition: StudyDefinition, users: int, catalogue: int, work
         return
     free = free_gpu_memory() if visible_gpus() else _shared(free_memory(), workers)
     for values in _trials(definition):
-        if lack := lack_of_memory(config_of({**definition.fixed, **values}), users, catalogue, free):
+        if lack := lack_of_memory(config_of({**definition.fixed, **values}), users, candidates, free):
             raise MachineError(lack, REMEDY)
 
 
@@ -59,15 +59,16 @@ def _shared(memory: int | None, workers: int) -> int | None:
 
 
 def _trials(definition: StudyDefinition) -> Iterator[dict[str, Scalar]]:
-    """The listed trials, and one of the space for each of its retrieval losses."""
-    yield from definition.trials
+    """The listed trials, and the starting point, each with every retrieval loss that it leaves open."""
     if not definition.space:
+        yield from definition.trials
         return
     start = definition.starting_point()
     if "batch_size" in definition.space:
         start["batch_size"] = min(definition.space["batch_size"].extremes())
-    if "retrieval_loss" not in definition.space:
-        yield start
-        return
-    for loss in definition.space["retrieval_loss"].extremes():
-        yield {**start, "retrieval_loss": loss}
+    losses: list[dict[str, Scalar]] = [{}]
+    if "retrieval_loss" in definition.space:
+        losses = [{"retrieval_loss": loss} for loss in definition.space["retrieval_loss"].extremes()]
+    for trial in ({}, *definition.trials):
+        for loss in losses:
+            yield {**start, **loss, **trial}

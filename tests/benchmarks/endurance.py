@@ -86,7 +86,7 @@ def storage(definition: StudyDefinition, trials: int) -> None:
     """Milliseconds of a trial that are not training, and of Optuna's own ask on the same trials in memory."""
     with tempfile.TemporaryDirectory() as folder, graceful() as interrupt:
         writer = open_writer(f"sqlite:///{Path(folder) / 'a.db'}", create=True)
-        study = begin_or_continue(writer, definition, {"data": {}, "split": {}, "trainer": {}}, {}, trials=trials)
+        study = begin_or_continue(writer, definition, {"data": {}, "split": {}, "trainer": {}}, dict, trials=trials)
         runner = TrialRunner(definition, _Instant())
         sampler = make_sampler(definition)
         for size in (WINDOW, trials * 3 // 10, trials):

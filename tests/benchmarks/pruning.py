@@ -133,7 +133,7 @@ def run_study(kind: str, seed: int, interactions: Interactions, split: Split, op
     runner = TrialRunner(definition, trainer)
     writer = open_writer(resolve_url(str(options.storage)), create=True)
     passport = make_passport(interactions, split, {**description, "workers": 1})
-    references = baselines(split, split.validation)
+    references = partial(baselines, split, split.validation)
     study = begin_or_continue(writer, definition, passport, references, trials=options.trials)
     judge: Any = Judge
     if kind == "random":

@@ -108,10 +108,3 @@ def test_metrics_are_those_worked_out_by_hand() -> None:
     }
     assert measured == pytest.approx(wanted, abs=1e-12)
     assert list(measured) == list(METRICS)
-
-
-def test_strange_rows_are_counted() -> None:
-    evaluator = Evaluator(SPLIT, SPLIT.validation)
-    assert evaluator.unknown_user_rows == 1  # (5, 6)
-    assert evaluator.unknown_item_rows == 3  # items 4, 5 and 6; item 8 is outside the catalogue, and known
-    assert evaluator.outside_catalogue_rows == 1

@@ -84,6 +84,21 @@ class WideRatings(Small):
         return super().ratings(users, items)[:, tf.newaxis]
 
 
+class FewRatings(Small):
+    """One less than it is asked for, where it is asked for more than two."""
+
+    def ratings(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        rated = super().ratings(users, items)
+        return rated[: tf.maximum(2, tf.size(users) - 1)]
+
+
+class EagerRatings(Small):
+    """Works outside a graph alone."""
+
+    def ratings(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        return super().ratings(tf.constant(users.numpy()), items)
+
+
 class Diverging(Small):
     """Its loss is infinite from the third step on."""
 
@@ -111,6 +126,14 @@ def by_name(config: TrialConfig, split: Split) -> Small:
 
 def wide_ratings(config: TrialConfig, split: Split) -> Small:
     return WideRatings(config, split)
+
+
+def few_ratings(config: TrialConfig, split: Split) -> Small:
+    return FewRatings(config, split)
+
+
+def eager_ratings(config: TrialConfig, split: Split) -> Small:
+    return EagerRatings(config, split)
 
 
 def diverging(config: TrialConfig, split: Split) -> Small:

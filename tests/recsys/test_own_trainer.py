@@ -103,6 +103,8 @@ def test_a_model_that_is_compiled_keeps_its_optimiser(split: Split, device: Devi
     [
         ("raising", OwnModelFailure, r"raised ZeroDivisionError: no such tower \(own.py, line \d+\)"),
         ("wide_ratings", OwnModelFailure, r"ratings\(\) of 2 rows returned float32 \[2, 1\]; return float32 \[2\]"),
+        ("few_ratings", OwnModelFailure, r"ratings\(\) of \d+ rows returned float32 \[\d+\]; return as many"),
+        ("eager_ratings", OwnModelFailure, r"raised AttributeError: .*numpy.* \(own.py, line \d+\)"),
         ("nothing", DefinitionError, "returned NoneType; return a tfrs.models.Model"),
         ("half", DefinitionError, r"without query_embeddings\(\)"),
         ("untrainable", OwnModelFailure, r"raised ValueError: this tower cannot learn \(own.py, line \d+\)"),

@@ -122,6 +122,19 @@ def test_a_dead_process_of_this_machine_needs_no_grace(study: optuna.Study) -> N
     process.join()
 
 
+def test_what_another_watcher_gave_up_is_told_here_too(study: optuna.Study) -> None:
+    silent, ended = begun_elsewhere(study), begun_elsewhere(study)
+    first, second = Watch(study, grace=0.8), Watch(study, grace=1.2)
+    seen = [first.look(), second.look()]
+    study.tell(ended, [1.0, 0.5])
+    given_up: list[dict[int, Any]] = [{}, {}]
+    for _ in range(15):
+        for place, watch in enumerate((first, second)):
+            given_up[place] |= look_for(watch, 0.05)
+    assert seen == [{}, {}]
+    assert given_up == [{silent.number: ELSEWHERE}] * 2
+
+
 def test_two_who_give_up_at_once_queue_one_retry(study: optuna.Study, tmp_path: Path) -> None:
     number = begun_elsewhere(study).number
     other = study_in(tmp_path / "a.db")

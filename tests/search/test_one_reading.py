@@ -117,7 +117,7 @@ def test_what_is_asked_for_as_a_copy_is_one(study: optuna.Study) -> None:
 def test_a_trial_reads_the_others_three_times_whatever_its_parameters(data: str, tmp_path: Path) -> None:
     definition = define(data)
     writer = open_writer(f"sqlite:///{tmp_path / 'a.db'}", create=True)
-    study = begin_or_continue(writer, definition, {"data": {}, "split": {}, "trainer": {}}, {}, trials=20)
+    study = begin_or_continue(writer, definition, {"data": {}, "split": {}, "trainer": {}}, dict, trials=20)
     runner = TrialRunner(definition, FormulaTrainer())
     assert isinstance(writer, RDBStorage)
     reads: list[str] = []
@@ -137,7 +137,7 @@ def test_a_trial_reads_the_others_three_times_whatever_its_parameters(data: str,
 def test_a_retry_has_what_was_sampled_before_the_interrupt(data: str, tmp_path: Path) -> None:
     definition = define(data)
     writer = open_writer(f"sqlite:///{tmp_path / 'a.db'}", create=True)
-    study = begin_or_continue(writer, definition, {"data": {}, "split": {}, "trainer": {}}, {}, trials=20)
+    study = begin_or_continue(writer, definition, {"data": {}, "split": {}, "trainer": {}}, dict, trials=20)
     sampler = study.sampler
     proposed: dict[str, Any] = {}
 

@@ -156,6 +156,23 @@ def test_error_of_the_trainer_ends_the_run_and_leaves_no_trial_running(data: str
     assert trials_of(tmp_path / "a.db")[1].params == trial.params
 
 
+def test_error_that_comes_again_and_again_does_not_hold_up_the_study(data: str, tmp_path: Path) -> None:
+    def break_down(config: TrialConfig, _epoch: int) -> None:
+        if config.embedding_size == 7 and config.learning_rate == TrialConfig().learning_rate:
+            raise RuntimeError("this one only")
+
+    space = {**SPACE, "embedding_size": {"choices": [7, 8]}}
+    definition = define(data, space=space, trials=[{"embedding_size": 7}])
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="this one only"):
+            go(definition, tmp_path / "a.db", None, FormulaTrainer(break_down), until=4)
+    record = go(definition, tmp_path / "a.db", None, FormulaTrainer(break_down), until=4)
+    assert record.counting == 4
+    (counted,) = [failure for failure in record.failures if failure.counted]
+    assert counted.reason == "tried 3 times, at last: RuntimeError: this one only"
+    assert len(record.failures) == 3
+
+
 def send_at(trial: int, epoch: int, count: int = 1) -> Callable[[TrialConfig, int], None]:
     """A hook that signals this process in that epoch of the so-manieth trial."""
     seen = [0]
@@ -307,3 +324,26 @@ def test_repeats_are_means_over_seeds(data: str, tmp_path: Path) -> None:
         seeds = [metrics_of(config, 3)["rmse"] for config in trainer.trained[first : first + 3]]
         assert row.values[0] == pytest.approx(sum(seeds) / 3, abs=1e-12)
         assert [metrics["rmse"] for metrics in record.repeats[row.trial]] == seeds
+
+
+def test_repeats_with_patience_keep_the_longest_curve(data: str, tmp_path: Path) -> None:
+    class Patient(FormulaTrainer):
+        def train(self, config: TrialConfig, on_epoch: Any) -> Any:
+            return super().train(config.model_copy(update={"epochs": config.seed - 1}), on_epoch)  # 2, 3, 4
+
+    go(define(data, study={"name": "s", "seed": 3, "repeats": 3}), tmp_path / "a.db", 1, Patient())
+    curve = trials_of(tmp_path / "a.db")[0].user_attrs["mtsearch:curve"]
+    assert [epoch["epoch"] for epoch in curve] == [1, 2, 3, 4]
+    noise = [0.003, 0.004, 0.005]
+    rmse = [epoch["metrics"]["rmse"] + epoch["epoch"] * 1e-3 for epoch in curve]
+    means = [sum(noise) / 3, sum(noise) / 3, sum(noise[1:]) / 2, noise[2]]
+    assert [value - rmse[0] for value in rmse] == pytest.approx([mean - means[0] for mean in means], abs=1e-12)
+
+
+def test_repeats_end_with_the_seed_whose_last_epoch_was_interrupted(data: str, tmp_path: Path) -> None:
+    definition = define(data, study={"name": "s", "seed": 3, "repeats": 3}, fixed={"epochs": 2})
+    trainer = FormulaTrainer(send_at(1, 2))
+    record = go(definition, tmp_path / "a.db", 5, trainer)
+    assert record.interrupted
+    assert [config.seed for config in trainer.trained] == [3]
+    assert record.states == {"fail": 1, "waiting": 1}

@@ -12,6 +12,7 @@ import pytest
 from optuna.trial import TrialState
 
 from mtsearch import api
+from mtsearch.errors import StudyMismatch
 from mtsearch.search.record import StudyRecord
 from mtsearch.search.runner import TrialEnd
 
@@ -114,6 +115,17 @@ def test_configuration_that_kills_its_worker_fails_and_the_study_goes_on(data: s
     listed = [failure for failure in record.failures if failure.counted]
     assert record.counting == 6
     assert listed
-    assert "its worker died 3 times" in listed[0].reason
+    assert "tried 3 times, at last: its worker died (out of memory?)" in listed[0].reason
     assert "running" not in record.states
     assert "waiting" not in record.states
+
+
+def test_worker_that_finds_other_data_ends_the_run(data: str, tmp_path: Path) -> None:
+    def edit_and_kill(_end: TrialEnd) -> None:
+        ratings = Path(data) / "u.data"
+        ratings.write_text(ratings.read_text().replace("\t1\t", "\t2\t"))
+        kill_one(lambda: trials_of(tmp_path / "a.db"))
+
+    with pytest.raises(StudyMismatch, match="was changed while the study ran"):
+        go(data, tmp_path / "a.db", 30, on_trial=edit_and_kill)
+    assert TrialState.RUNNING not in {trial.state for trial in trials_of(tmp_path / "a.db")}
