@@ -3,12 +3,24 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Export", "Retrained", "StudyDefinition", "StudyRecord", "TrialConfig", "TrialEnd", "baselines", "export",
-           "front", "prepare", "report_on", "retrain", "run",
-           "studies"]  # fmt: skip
+__all__ = ["Export", "Retrained", "StudyDefinition", "StudyRecord", "TrialConfig", "TrialEnd", "baselines", "compare",
+           "delete", "export", "front", "prepare", "rename", "report_on", "retrain", "run", "studies",
+           "upgrade"]  # fmt: skip
 
 if TYPE_CHECKING:
-    from mtsearch.api import baselines, export, front, prepare, report_on, run, studies
+    from mtsearch.api import (
+        baselines,
+        compare,
+        delete,
+        export,
+        front,
+        prepare,
+        rename,
+        report_on,
+        run,
+        studies,
+        upgrade,
+    )
     from mtsearch.config import TrialConfig
     from mtsearch.definition import StudyDefinition
     from mtsearch.export_file import Export
@@ -24,7 +36,8 @@ _HOMES = {
     "TrialConfig": "mtsearch.config",
     "TrialEnd": "mtsearch.search.runner",
     "retrain": "mtsearch.retraining",
-} | dict.fromkeys(("baselines", "export", "front", "prepare", "report_on", "run", "studies"), "mtsearch.api")
+} | dict.fromkeys(("baselines", "compare", "delete", "export", "front", "prepare", "rename", "report_on", "run",
+                   "studies", "upgrade"), "mtsearch.api")  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 from mtsearch.data import Interactions, Split, load, make_split
@@ -26,9 +28,10 @@ from mtsearch.search.judgements import Judgements
 from mtsearch.search.passport import MODEL_SOURCE, make_passport
 from mtsearch.search.patience import Patience
 from mtsearch.search.plan import plan, stored_definition
-from mtsearch.search.runner import counting
+from mtsearch.search.runner import TrialEnd, counting
 from mtsearch.search.seats import Seat, Workers, seats
 from mtsearch.search.storage import (
+    DatabaseFile,
     checkpoint,
     open_outdated,
     open_writer,
@@ -41,6 +44,7 @@ from mtsearch.search.study import begin_or_continue, find
 from mtsearch.search.views import drop_views, ensure_views
 from mtsearch.search.workers import Job, WorkerPool
 from mtsearch.study_file.memory import require_memory
+from mtsearch.study_file.mistakes import shown as brief
 from mtsearch.study_file.model import ModelSection, find_source
 from mtsearch.study_file.reading import change
 from mtsearch.study_file.sampler import require_packages
@@ -110,7 +114,7 @@ def run(
     patience: int | None = None,
     workers: Workers = 1,
     warm_start: str | None = None,
-    storage: str | None = None,
+    storage: str | PathLike[str] | None = None,
     on_trial: Observer = lambda _: None,
     begun: Callable[[int, int], None] = lambda _done, _until: None,
     make_trainer: MakeTrainer | None = None,
@@ -139,11 +143,10 @@ def run(
     Raises:
         MtsearchError: see `mtsearch.errors`.
     """
+    _require_counts(trials=trials, until=until, patience=patience, workers=None if workers == "auto" else workers)
+    _require_seconds(timeout)
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     trials = _trials_asked_for(definition, trials, until)
-    for name, value in (("workers", workers), ("patience", patience)):
-        if value is not None and value != "auto" and value < 1:
-            raise DefinitionError(f"{name} = {value}", "one or more")
     url = resolve_url(storage)
     definition, warm = plan(url, definition, warm_start)
     if definition.space:
@@ -155,6 +158,7 @@ def run(
     with storage_errors(url), graceful() as interrupt:
         with _crew(definition, url, split, places, make_trainer) as crew:
             writer = open_writer(url, create=True)  # while workers import TensorFlow
+            file = DatabaseFile(url)
             ensure_views(writer)  # before there is a study: who sees the study sees the views
             passport = make_passport(interactions, split, {**crew.description(), "workers": len(places)})
             references = partial(evaluate_baselines, split, split.validation)
@@ -164,7 +168,7 @@ def run(
             budget = budget_of(study, definition, trials, until, Patience(study, patience) if patience else None)
             done = counting(study)
             begun(done, done + budget.left)
-            crew.run(study, budget, deadline, tolerated(on_trial), interrupt)
+            crew.run(study, budget, deadline, _observer(file, on_trial), interrupt)
         if timeout is not None and budget.left > 0 and not budget.spent and not interrupt.requested:
             _logger.warning("no trial was run: timeout = %g s had passed when the first could begin", timeout)
         result = shown(record.of(study, interrupted=interrupt.requested, stopped=budget.stopped))
@@ -172,17 +176,48 @@ def run(
         return result
 
 
+def _observer(file: DatabaseFile, on_trial: Observer) -> Observer:
+    """Who is told of a trial that has ended: `on_trial`, once it is sure that the trial is kept."""
+    tell = tolerated(on_trial)
+
+    def observe(end: TrialEnd) -> None:
+        file.require()
+        tell(end)
+
+    return observe
+
+
+def _require_counts(**counts: object) -> None:
+    """Refuse what is given and is no whole number of one or more.
+
+    Raises:
+        DefinitionError: one of them is none.
+    """
+    for name, count in counts.items():
+        if count is not None and (not isinstance(count, Integral) or isinstance(count, bool) or count < 1):
+            remedy = "a whole number, one or more" + (", or 'auto'" if name == "workers" else "")
+            raise DefinitionError(f"{name} = {brief(count)}", remedy)
+
+
+def _require_seconds(timeout: object) -> None:
+    """Refuse a timeout that is given and is no number above 0, as NaN is none.
+
+    Raises:
+        DefinitionError: it is none.
+    """
+    if timeout is not None and (not isinstance(timeout, Real) or isinstance(timeout, bool) or not float(timeout) > 0):
+        raise DefinitionError(f"timeout = {brief(timeout)}", "a number of seconds above 0")
+
+
 def _trials_asked_for(definition: StudyDefinition, trials: int | None, until: int | None) -> int | None:
     """How many trials to add; None where `until` says it.
 
     Raises:
-        DefinitionError: less than one, both at once, or more than a definition without [space] lists.
+        DefinitionError: both at once, or more than a definition without [space] lists.
     """
     if trials is not None and until is not None:
         raise DefinitionError("both trials and until are given", "give one of them")
     asked = trials if trials is not None else until
-    if asked is not None and asked < 1:
-        raise DefinitionError(f"{asked} trials", "one or more")
     listed = len(definition.trials)
     if not definition.space and asked is not None and asked > listed:
         raise DefinitionError(
@@ -195,7 +230,10 @@ def _trials_asked_for(definition: StudyDefinition, trials: int | None, until: in
 
 
 def begun_as(
-    study: str, storage: str | None = None, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+    study: str,
+    storage: str | PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    values: Mapping[str, Any] | None = None,
 ) -> StudyDefinition | None:
     """The definition that a study was begun with, for a machine without the file; None where there is no such study.
 
@@ -207,7 +245,7 @@ def begun_as(
     raw = stored_definition(resolve_url(storage), study)
     if raw is None:
         return None
-    change(raw, overrides, values or {})
+    change(raw, [overrides] if isinstance(overrides, str) else overrides, values or {})
     return StudyDefinition.from_mapping(raw, origin=f"study {study}")
 
 
@@ -222,19 +260,19 @@ def _crew(
         yield pool
 
 
-def front(study: str | None = None, storage: str | None = None) -> ShownStudy:
+def front(study: str | None = None, storage: str | PathLike[str] | None = None) -> ShownStudy:
     """The record of a study, its front included; without a name, of the one written last."""
     with reading(resolve_url(storage)) as reader:
         return shown(record.read(reader, study))
 
 
-def front_in_full(study: str | None = None, storage: str | None = None) -> ShownStudy:
+def front_in_full(study: str | None = None, storage: str | PathLike[str] | None = None) -> ShownStudy:
     """`front`, with the importance of each parameter."""
     with reading(resolve_url(storage)) as reader:
         return shown(record.read_in_full(reader, study))
 
 
-def compare(studies: Sequence[str], storage: str | None = None) -> Comparison:
+def compare(studies: Sequence[str], storage: str | PathLike[str] | None = None) -> Comparison:
     """Two studies or more of one storage, measured alike.
 
     Raises:
@@ -245,7 +283,7 @@ def compare(studies: Sequence[str], storage: str | None = None) -> Comparison:
         return comparison([record.read(reader, name) for name in studies])
 
 
-def export(study: str | None = None, storage: str | None = None, pick: str = KNEE) -> Export:
+def export(study: str | None = None, storage: str | PathLike[str] | None = None, pick: str = KNEE) -> Export:
     """The configuration of one trial, with its data, its split and where it comes from; `.save("best.toml")` writes it.
 
     Args:
@@ -264,7 +302,7 @@ def export(study: str | None = None, storage: str | None = None, pick: str = KNE
 
 def report_on(
     study: str | None = None,
-    storage: str | None = None,
+    storage: str | PathLike[str] | None = None,
     *,
     seeds: int = 5,
     make_trainer: MakeJudge | None = None,
@@ -303,13 +341,13 @@ def report_on(
         return front_on_test(record.of(found), seeds)
 
 
-def studies(storage: str | None = None) -> list[ShownStudy]:
+def studies(storage: str | PathLike[str] | None = None) -> list[ShownStudy]:
     """The records of all studies in a storage."""
     with reading(resolve_url(storage)) as reader:
         return [shown(each) for each in record.read_all(reader)]
 
 
-def upgrade(storage: str | None = None) -> None:
+def upgrade(storage: str | PathLike[str] | None = None) -> None:
     """Bring a storage that an older version of Optuna wrote to the installed one's schema.
 
     NOTE: a view on Optuna's tables breaks the renames of its migrations on SQLite, so the views go first.
@@ -323,13 +361,13 @@ def upgrade(storage: str | None = None) -> None:
         ensure_views(open_writer(url))
 
 
-def rename(old: str, new: str, storage: str | None = None) -> None:
+def rename(old: str, new: str, storage: str | PathLike[str] | None = None) -> None:
     """Give a study another name; `mtsearch run --study NEW` then goes on with it."""
     with writing(resolve_url(storage)) as writer:
         upkeep.rename(writer, old, new)
 
 
-def delete(study: str, storage: str | None = None) -> None:
+def delete(study: str, storage: str | PathLike[str] | None = None) -> None:
     """Delete a study with all its trials."""
     with writing(resolve_url(storage)) as writer:
         upkeep.delete(writer, study)

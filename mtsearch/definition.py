@@ -12,7 +12,7 @@ from mtsearch.objectives import METRICS
 from mtsearch.study_file import starting_point
 from mtsearch.study_file.checks import Tables, mistakes
 from mtsearch.study_file.data import DataSection, Seed, SplitSection
-from mtsearch.study_file.mistakes import TOGETHER, all_mistakes, nearest, short, shown, spoilt_paths, without
+from mtsearch.study_file.mistakes import TOGETHER, Path, all_mistakes, nearest, short, shown, spoilt_paths, without
 from mtsearch.study_file.model import ModelSection
 from mtsearch.study_file.parameters import NOT_STRICT, Choices, Number, Parameter, Range, Scalar, Section
 from mtsearch.study_file.pruner import Pruner
@@ -52,6 +52,8 @@ class StudySection(Section):
         # Controls, lone surrogates, line and paragraph separators: no terminal, page or database takes them all.
         if isinstance(name, str) and any(unicodedata.category(each) in ("Cc", "Cs", "Zl", "Zp") for each in name):
             raise ValueError(f"{shown(name)} holds what cannot be printed: use letters, digits, spaces and signs")
+        if isinstance(name, str) and name != name.strip():
+            raise ValueError(f"{shown(name)} begins or ends with a blank: leave it out")
         return name
 
     @field_validator("objectives", mode="before")
@@ -160,14 +162,14 @@ class StudyDefinition(Section):
 
         Args:
             name: the path of a TOML file, or the name of a shipped definition.
-            overrides: `table.key=value` each, the value written as in TOML; applied before anything is checked.
+            overrides: `table.key=value`, or several, the value written as in TOML; applied before anything is checked.
             values: by `table.key`, as they are; applied after the overrides.
 
         Raises:
             DefinitionError: it cannot be found, read or used; the message names file and key.
         """
-        path, raw = read(name, overrides, values or {})
-        return cls.from_mapping(raw, origin=str(path))
+        path, raw = read(name, [overrides] if isinstance(overrides, str) else overrides, values or {})
+        return cls.from_mapping(raw, origin=f"{path} with --set" if overrides else str(path))
 
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any], origin: str = "definition") -> Self:
@@ -179,28 +181,36 @@ class StudyDefinition(Section):
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
-            found = [*all_mistakes(error, raw, cls), *cls._further(error, raw)]
+            found = cls._mistakes(error, raw)
             raise DefinitionError.of_several(f"{origin}: {line}" for line in found) from None
 
     @classmethod
-    def _further(cls, error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
-        """What is wrong between the tables once the mistakes within them are taken out."""
-        paths = spoilt_paths(error, raw)
-        if () in paths:
-            return []
-        try:
-            cls.model_validate(without(raw, paths), context=frozenset(path[:2] for path in paths))
-        except ValidationError as second:
-            together = [each for each in second.errors() if each["type"] == TOGETHER]
-            return [line for each in together for line in each["ctx"][TOGETHER]]
-        return []
+    def _mistakes(cls, error: ValidationError, raw: Mapping[str, Any]) -> list[str]:
+        """All mistakes: what is wrong is taken out, again and again, until nothing is that it hid.
+
+        A table whose values are wrong one by one is not looked at as a whole, nor are tables beside each other.
+        """
+        found: list[str] = []
+        paths: list[Path] = []
+        while True:
+            found += all_mistakes(error, raw, cls, paths)
+            further = [path for path in spoilt_paths(error, raw) if path not in paths]
+            paths += further
+            if not further or () in paths:
+                return found
+            try:
+                cls.model_validate(without(raw, paths), context=frozenset(path[:2] for path in paths))
+            except ValidationError as next_error:
+                error = next_error
+            else:
+                return found
 
     def starting_point(self) -> dict[str, Scalar]:
         """Where the study starts; see `mtsearch.study_file.starting_point`. Empty where there is no [space]."""
         return starting_point.starting_point(self.space)
 
     def unit_weights(self) -> dict[str, Scalar] | None:
-        """The starting point with both losses weighed by 1, where the space has that and it is another point."""
+        """The starting point with both losses weighed by 1, where the space has that."""
         return starting_point.unit_weights(self.space, self.fixed)
 
     def resolved(self) -> dict[str, Any]:

@@ -287,6 +287,9 @@ class TestOverrides:
     def test_a_second_line_is_no_second_value(self) -> None:
         assert "fixed.epochs" in load_refusal("ml-100k", "fixed.epochs=5\nbatch_size=1")
 
+    def test_one_alone_need_not_be_in_a_list(self) -> None:
+        assert StudyDefinition.load("ml-100k", "fixed.epochs=2").fixed["epochs"] == 2
+
     def test_values_come_last_and_are_not_parsed(self) -> None:
         values = {"study.name": "5 \U0001f600 \"'", "study.seed": 7, "study.sampler.kind": "random"}
         study = StudyDefinition.load("ml-100k", ["study.name=x"], values).study
@@ -295,6 +298,11 @@ class TestOverrides:
     @pytest.mark.parametrize("name", ["a\nb", "a\x1b[31m", "\udcff", "a\u2028b", "\x7f"])
     def test_names_that_cannot_be_printed(self, name: str) -> None:
         assert "holds what cannot be printed" in load_refusal("ml-100k", values={"study.name": name})
+
+    @pytest.mark.parametrize("name", ["  ", " a", "a ", "\u00a0a"])
+    def test_names_with_blanks_around_them(self, name: str) -> None:
+        assert "begins or ends with a blank" in load_refusal("ml-100k", values={"study.name": name})
+        assert StudyDefinition.load("ml-100k", values={"study.name": "a b"}).study.name == "a b"
 
     def test_options_of_the_command(self) -> None:
         from mtsearch.cli.options import load_definition
@@ -357,7 +365,9 @@ def valid_definitions(draw: st.DrawFn) -> dict[str, Any]:
         fixed["epochs"] = draw(SIZES)
     listed = [{name: each.get("low", each.get("choices", [None])[0]) for name, each in space.items()}]
     listed *= draw(st.integers(0, 2))
-    name = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=50)
+    name = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=50).filter(
+        lambda text: text == text.strip()
+    )
     objectives = st.lists(st.sampled_from(list(METRICS)), min_size=2, max_size=2, unique=True)
     return {
         "study": {"name": draw(name), "seed": draw(st.integers(0, 2**31 - 1)), "objectives": draw(objectives)},

@@ -93,10 +93,12 @@ def test_mending_one_leaves_the_others(tmp_path: Path) -> None:
         ({"space": 3}, "space: 3 is not a table"),
         ({"space": {}, "trials": [{"epoch": 1}]}, "[[trials]] number 1: epoch: unknown parameter (did you mean"),
         ({"trials": [{"epoch": 1}], "published": [{"rmse": 1.0}]}, "epoch: unknown parameter"),
-        ({"trials": 3}, "trials: input should be a valid tuple, not 3"),
+        ({"trials": 3}, "trials: is no list of tables: write [[trials]]"),
         ({"study": {"name": "s", "sampler": {"kindd": "tpe"}}}, "'study.sampler.kindd' (did you mean 'kind'?)"),
         ({"space": {"epochs": {"low": 1, "high": 2, "stp": 1}}}, "'space.epochs.stp' (did you mean 'step'?)"),
-        ({"space": {"epochs": {"choices": [1], "log": True}}}, "unknown key 'space.epochs.log'"),
+        ({"space": {"epochs": {"choices": [1], "log": True}}}, "space.epochs: choices and log exclude each other"),
+        ({"space": {"epochs": {"choices": 8}}}, "space.epochs.choices: 8 is no list: write [...]"),
+        ({"study": {"name": "s", "sampler": "tpe"}}, """study.sampler: 'tpe' is not a table: write { kind = "tpe" }"""),
         ({"constraints": {"max_second": 1}}, "unknown key 'constraints.max_second' (did you mean 'max_seconds'?)"),
         ({"split": {"tst": 0.1}}, "unknown key 'split.tst' (did you mean 'test'?)"),
         ({"fixed": {"\x1b[31m\n": 1}}, "fixed.'\\x1b[31m\\n': unknown parameter"),
@@ -105,6 +107,46 @@ def test_mending_one_leaves_the_others(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_one_alone_is_one_line(tables: dict[str, Any], said: str) -> None:
     assert said in refusal(**tables)
+
+
+HIDING = """
+[study]
+name = "hiding"
+sampler = { kind = "nsga2", n_startup_trials = 5, populaton_size = 3 }
+[split]
+method = "leave_last"
+test = 0.2
+k = 0
+[space]
+dot_product = { low = 0, high = 1 }
+temperature = { low = 0, high = 1 }
+seed = { low = 0, high = 3 }
+[fixed]
+epochs = "3"
+optimizer = "adm"
+"""
+
+
+def test_none_hides_another(tmp_path: Path) -> None:
+    """Most of these are found only once those before them are out of the way."""
+    path = tmp_path / "hiding.toml"
+    path.write_text(HIDING)
+    with pytest.raises(DefinitionError) as refused:
+        StudyDefinition.load(str(path))
+    lines = str(refused.value).splitlines()
+    said = [
+        "unknown key 'study.sampler.populaton_size'",
+        "n_startup_trials is no option of 'nsga2'",
+        "split.k: input should be greater than or equal to 1, not 0",
+        "space.dot_product: a boolean has no low and high",
+        "space.temperature",
+        "space.seed",
+        "fixed.epochs",
+        "fixed.optimizer",
+    ]
+    for text in said:
+        assert len([line for line in lines if text in line]) == 1
+    assert len(lines) == len(said)
 
 
 def test_the_mapping_that_was_given_is_left_as_it_was() -> None:

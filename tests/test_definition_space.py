@@ -245,12 +245,12 @@ class TestStart:
 
     def test_unit_weights(self) -> None:
         weights = {"rating_weight": {"low": 0.1, "high": 1}, "retrieval_weight": {"low": 1e-6, "high": 1, "log": True}}
-        assert make(space=weights).unit_weights() is None  # where it starts anyway
+        assert make(space=weights).unit_weights() == make(space=weights).starting_point()
         weights["retrieval_weight"]["default"] = 1e-3
         assert make(space=weights).unit_weights() == {"rating_weight": 1.0, "retrieval_weight": 1.0}
         weights["retrieval_weight"] |= {"high": 0.1, "default": 0.01}
         assert make(space=weights).unit_weights() is None
-        assert make().unit_weights() is None
+        assert make().unit_weights() == make().starting_point()
         rating = {"rating_weight": {"low": 0.1, "high": 1, "default": 0.5}}
         assert make(space=rating).unit_weights() == {"rating_weight": 1.0}
         assert make(space=rating, fixed={"retrieval_weight": 0.5}).unit_weights() is None
@@ -264,8 +264,7 @@ class TestStart:
 
     def test_a_definition_that_searches_nothing(self) -> None:
         definition = StudyDefinition.load("tutorial")
-        assert definition.starting_point() == {}
-        assert definition.unit_weights() is None
+        assert definition.starting_point() == definition.unit_weights() == {}
 
 
 def test_constraints() -> None:

@@ -40,6 +40,7 @@ def test_the_verbs_are_there_and_importing_the_package_is_light() -> None:
     assert subprocess.run([sys.executable, "-c", light], check=False).returncode == 0
     assert all(getattr(mtsearch, name) for name in mtsearch.__all__)
     assert {"StudyDefinition", "baselines", "front", "prepare", "run", "studies"} <= set(mtsearch.__all__)
+    assert {"compare", "delete", "rename", "upgrade"} <= set(mtsearch.__all__)
 
 
 @pytest.mark.slow

@@ -28,9 +28,12 @@ def command(definition: str, overrides: tuple[str, ...], output_format: str) -> 
 
     from mtsearch import api
     from mtsearch.study_file.memory import require_memory
+    from mtsearch.study_file.sampler import require_packages
 
+    if loaded.space:
+        require_packages(loaded.study.sampler)
     interactions, split = api.prepare(loaded)
-    require_memory(loaded, len(split.user_ids), len(split.catalogue))
+    require_memory(loaded, len(split.user_ids), len(split.candidates))
     facts = _facts(loaded, interactions, split)
     if output_format == "json":
         click.echo(json.dumps(facts, indent=2, allow_nan=False))
@@ -59,6 +62,7 @@ def _facts(definition: "StudyDefinition", interactions: "Interactions", split: "
         "constraints": resolved.get("constraints", {}),
         "space": space,
         "starting_point": definition.starting_point(),
+        "has_weights_1_1": definition.unit_weights() is not None,
         "fixed": {name: value for name, value in fixed.items() if value != default_of(name)},
         "listed_trials": [dict(trial) for trial in definition.trials],
         "data": {
@@ -85,6 +89,8 @@ def _tables(facts: dict[str, Any]) -> "Group":
     start = facts["starting_point"]
     space = {name: f"{_shown(parameter)}, from {_shown(start[name])}" for name, parameter in facts["space"].items()}
     listed = {f"listed trial {number}": trial for number, trial in enumerate(facts["listed_trials"], start=1)}
+    if space and not facts["has_weights_1_1"]:
+        listed["weights 1/1"] = "not run: outside what is searched"
     return Group(
         *_table("Study", {name: value for name, value in study.items() if value != {}}),
         *_table("Searched", {**space, **listed}),

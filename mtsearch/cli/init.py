@@ -16,6 +16,7 @@ def command(file: Path) -> None:
     from mtsearch.errors import DefinitionError, MachineError
     from mtsearch.study_file.template import template
 
+    _require_name(file)
     typed = shlex.quote(str(file))
     text = template(file.stem, typed)
     StudyDefinition.from_mapping(tomllib.loads(text), origin=str(file))
@@ -29,3 +30,20 @@ def command(file: Path) -> None:
             f"{file} cannot be written: {error}", "name a file in a folder that you may write to"
         ) from None
     click.echo(f"wrote {file}; next: mtsearch check {typed}", err=True)
+
+
+def _require_name(file: Path) -> None:
+    """The study is called as the file is, without its suffix: not every file will do."""
+    from pydantic import ValidationError
+
+    from mtsearch.definition import StudySection
+    from mtsearch.errors import DefinitionError
+    from mtsearch.study_file.mistakes import config_error, short, shown
+
+    if not file.name:
+        raise DefinitionError(f"{short(str(file))} is a folder", "name a file in it, such as study.toml")
+    try:
+        StudySection(name=file.stem)
+    except ValidationError as error:
+        problem = f"{shown(str(file))} names no study: {config_error(error)}"
+        raise DefinitionError(problem, "name another file") from None

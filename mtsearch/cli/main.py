@@ -8,6 +8,7 @@ import click
 
 from mtsearch import __version__
 from mtsearch.errors import MtsearchError
+from mtsearch.search.interrupts import ended_by_second_signal
 
 COMMANDS = {
     "run": "Search: run trials of a study and keep them.",
@@ -27,6 +28,8 @@ COMMANDS = {
     "baselines": "Show what needs no search, on the same split.",
     "studies": "List the studies in a storage.",
 }
+
+_INTERRUPTED, _KEPT = 130, "interrupted; what was finished is kept"
 
 
 class _Commands(click.Group):
@@ -60,7 +63,8 @@ def main() -> None:
     """The entry point; exit status 0 done, 1 a named error, 2 usage, 130 interrupted, by Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        cli.main(standalone_mode=False)
+        with ended_by_second_signal(_INTERRUPTED, _KEPT):
+            cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(_interrupted())
     except click.ClickException as error:
@@ -81,5 +85,6 @@ def main() -> None:
 
 
 def _interrupted() -> int:
-    click.echo("interrupted; what was finished is kept", err=True)
-    return 130
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one, while the interpreter ends, would kill it
+    click.echo(_KEPT, err=True)
+    return _INTERRUPTED

@@ -1,6 +1,7 @@
 """Options that several commands share, defined once."""
 
 import logging
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,20 @@ class CountOrAuto(click.IntRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See Click."""
         return value if value == "auto" else super().convert(value, param, ctx)
+
+
+class Seconds(click.FloatRange):
+    """A number above 0; no range keeps NaN out."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See Click."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return seconds
 
 
 storage = click.option(

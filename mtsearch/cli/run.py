@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.argument("definition", required=False)
 @click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Counting trials to add.  [default: 50]")
 @click.option("--until", type=click.IntRange(min=1), metavar="N", help="Counting trials to have in all.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS", help="Begin no trial after.")
+@click.option("--timeout", type=options.Seconds(), metavar="SECONDS", help="Begin no trial after.")
 @click.option("--patience", type=click.IntRange(min=1), metavar="N",
               help="End when N trials in a row have not moved the hypervolume.")  # fmt: skip
 @click.option("--study", "name", metavar="NAME", help="Name of the study.  [default: the definition's]")
@@ -76,8 +76,7 @@ def command(
         )
     print_summary(record, loaded, place, storage)
     if record.interrupted:
-        click.echo(
-            f"interrupted; what was finished is kept; to go on: the same command with --until {progress.until}",
-            err=True,
-        )
+        more = record.counting < progress.until
+        to_go_on = f"; to go on: the same command with --until {progress.until}" if more else ""
+        click.echo(f"interrupted; what was finished is kept{to_go_on}", err=True)
         raise SystemExit(130)

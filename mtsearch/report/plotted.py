@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtsearch.report.on_test import front_on_test, on_test_json
 from mtsearch.report.progress import curves, duration, hypervolume_steps, on_front
-from mtsearch.report.tables import standard_errors
+from mtsearch.report.tables import spread_columns, spreads
 
 if TYPE_CHECKING:
     from mtsearch.search.record import StudyRecord
@@ -28,7 +28,7 @@ def plotted(record: StudyRecord) -> dict[str, Any]:
                 **flat,
                 "params": dict(row.params),
                 "metrics": dict(row.metrics),
-                **standard_errors(record, row.trial),
+                **spreads(record, row.trial),
             }
             for row, flat in zip(record.rows, _flat(record), strict=True)
         ],
@@ -42,14 +42,20 @@ def plotted(record: StudyRecord) -> dict[str, Any]:
 
 
 def plotted_csv(record: StudyRecord) -> str:
-    """The complete trials as RFC 4180 text with a header: number, objectives, what the plots say, each parameter."""
+    """The complete trials as RFC 4180 text with a header: number, objectives, what the plots say, each parameter.
+
+    Behind all stands what `spread_columns` has.
+    """
     params = list(dict.fromkeys(name for row in record.rows for name in row.params))
+    columns = {row.trial: spread_columns(record, row.trial) for row in record.rows}
+    spread = list(dict.fromkeys(name for own in columns.values() for name in own))
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     keys = [metric.key for metric in record.objectives]
-    writer.writerow(["trial", *keys, "front", "knee", "hypervolume", "minutes", "seconds", *params])
+    writer.writerow(["trial", *keys, "front", "knee", "hypervolume", "minutes", "seconds", *params, *spread])
     for row, flat in zip(record.rows, _flat(record), strict=True):
-        writer.writerow([*flat.values(), *(row.params.get(name) for name in params)])
+        values = [row.params.get(name) for name in params] + [columns[row.trial].get(name) for name in spread]
+        writer.writerow([*flat.values(), *values])
     return text.getvalue()
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -43,7 +44,10 @@ class TableRow:
 
 
 def front_rows(record: StudyRecord) -> list[dict[str, Any]]:
-    """The front for JSON: `trial`, the two objectives by their keys, `params` and `metrics`; in the front's order."""
+    """The front for JSON: `trial`, the two objectives by their keys, `params` and `metrics`; in the front's order.
+
+    What `spreads` has of a trial follows.
+    """
     first, second = (metric.key for metric in record.objectives)
     return [
         {
@@ -52,34 +56,46 @@ def front_rows(record: StudyRecord) -> list[dict[str, Any]]:
             second: row.values[1],
             "params": dict(row.params),
             "metrics": dict(row.metrics),
-            **standard_errors(record, row.trial),
+            **spreads(record, row.trial),
         }
         for row in record.front
     ]
 
 
-def standard_errors(record: StudyRecord, trial: int) -> dict[str, dict[str, float]]:
-    """For JSON: `standard_errors` of a trial's metrics by their keys; nothing where all users were judged."""
-    errors = record.standard_errors.get(trial)
-    return {"standard_errors": dict(errors)} if errors else {}
+def spreads(record: StudyRecord, trial: int) -> dict[str, Any]:
+    """For JSON, by the metrics' keys: `repeats`, what each seed of a trial reached, and its `standard_errors`.
+
+    Without the first where it was not repeated, without the second where all users were judged.
+    """
+    seeds, errors = record.repeats.get(trial), record.standard_errors.get(trial)
+    repeats = {"repeats": [dict(metrics) for metrics in seeds]} if seeds else {}
+    return {**repeats, **({"standard_errors": dict(errors)} if errors else {})}
+
+
+def spread_columns(record: StudyRecord, trial: int) -> dict[str, float]:
+    """For CSV, of each metric: `standard_deviation_KEY` over a trial's seeds, and `standard_error_KEY`."""
+    seeds, errors = record.repeats.get(trial, ()), record.standard_errors.get(trial, {})
+    keys = seeds[0] if len(seeds) > 1 else ()
+    deviations = {f"standard_deviation_{key}": stdev(metrics[key] for metrics in seeds) for key in keys}
+    return deviations | {f"standard_error_{key}": error for key, error in errors.items()}
 
 
 def front_csv(record: StudyRecord) -> str:
     """The front as RFC 4180 text with a header: trial, objectives, then each parameter and each other metric.
 
-    Where users were drawn, `standard_error_KEY` of each metric stands behind all.
+    Behind all stands what `spread_columns` has.
     """
     objectives = [metric.key for metric in record.objectives]
     params = param_names(record)
     others = [key for key in _names(row.metrics for row in record.front) if key not in objectives]
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    errors = _names(record.standard_errors.get(row.trial, {}) for row in record.front)
-    writer.writerow(["trial", *objectives, *params, *others, *(f"standard_error_{key}" for key in errors)])
+    columns = {row.trial: spread_columns(record, row.trial) for row in record.front}
+    spread = _names(columns.values())
+    writer.writerow(["trial", *objectives, *params, *others, *spread])
     for row in record.front:
         values = [row.params.get(name) for name in params] + [row.metrics.get(key) for key in others]
-        own = record.standard_errors.get(row.trial, {})
-        writer.writerow([row.trial, *row.values, *values, *map(own.get, errors)])
+        writer.writerow([row.trial, *row.values, *values, *map(columns[row.trial].get, spread)])
     return text.getvalue()
 
 

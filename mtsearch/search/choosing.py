@@ -137,6 +137,11 @@ def _rule(metric: Metric) -> str:
 
 def _from_front(record: StudyRecord, pick: Pick, asked: str) -> FrontRow:
     front, signs = record.front, record.signs
+    if not front and record.infeasible:
+        raise PickError(
+            f"study {record.name}: no trial keeps the [constraints], so there is no front",
+            "widen [constraints] in a study of another name (--study)",
+        )
     if not front or record.knee is None:
         states = ", ".join(f"{amount} {state}" for state, amount in record.states.items()) or "none"
         raise PickError(

@@ -13,6 +13,7 @@ from mtsearch.search.listed import WarmStart, warm_start_from
 from mtsearch.search.resume import as_begun, require_same_definition
 from mtsearch.search.storage import reading
 from mtsearch.search.study import find, ours
+from mtsearch.study_file.mistakes import shown
 
 
 def stored_definition(url: str, name: str) -> dict[str, Any] | None:
@@ -35,13 +36,18 @@ def plan(url: str, definition: StudyDefinition, warm_start: str | None) -> tuple
         StudyMismatch: the study has another definition, or nothing of the other study's front can be used.
         StudyNotFound: the storage has no study `warm_start`.
     """
+    is_there = False
     try:
         with reading(url) as storage:
+            is_there = True
             return _plan(storage, definition, warm_start)
-    except StudyNotFound:
-        if warm_start is not None:
+    except StudyNotFound as error:
+        if warm_start is None:
+            return definition, None
+        if is_there:
             raise
-        return definition, None
+        problem = f"there is no study {shown(warm_start)} to start from: {error.problem}"
+        raise StudyNotFound(problem, "name the storage that holds it with --storage") from None
 
 
 def _plan(

@@ -10,6 +10,7 @@ from mtsearch.definition import StudyDefinition, StudySection
 from mtsearch.errors import StudyMismatch
 from mtsearch.search.attributes import DEFINITION, PASSPORT, WARM_START
 from mtsearch.search.passport import MODEL_SOURCE, differences
+from mtsearch.study_file.searchable import FIELDS, default_of
 
 _OPTIONS = ("seed", "sampler", "pruner")
 _logger = logging.getLogger("mtsearch")
@@ -65,7 +66,9 @@ def _refuse(study: optuna.Study, found: list[str]) -> None:
 def _comparable(definition: Mapping[str, Any]) -> dict[str, Any]:
     """What the numbers depend on: the same data may be had from several places, as their fingerprint tells."""
     study = {"pruner": {"kind": "none"}, **definition["study"]}  # a study of a time without pruners has none
+    unsaid = {name: default_of(name) for name in FIELDS if name not in definition.get("space", {})}
     return {key: value for key, value in definition.items() if key not in ("data", "published", "model")} | {
         "study": study,
+        "fixed": {**unsaid, "seed": study["seed"], **definition.get("fixed", {})},
         "model": {**definition.get("model", {}), "folder": None},
     }

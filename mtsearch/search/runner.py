@@ -16,7 +16,7 @@ from mtsearch.config import TrialConfig
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import NonFiniteMetric, TrialFailure
 from mtsearch.search import attributes
-from mtsearch.search.interrupts import Interrupt, signals_deferred
+from mtsearch.search.interrupts import Interrupt, last_wish, signals_deferred
 from mtsearch.search.limits import constrain, excesses
 from mtsearch.search.listed import ListedFirst
 from mtsearch.search.liveness import Heart
@@ -110,7 +110,7 @@ class TrialRunner:
 
     def _run(self, study: optuna.Study, trial: optuna.Trial, interrupt: Interrupt, reading: OneReading) -> None:
         judge = Judge(study, trial, self._rule, self._objectives)
-        with Heart(trial) as heart:
+        with Heart(trial) as heart, last_wish(lambda: give_up(study, trial.number, "interrupted", "interrupted twice")):
             curve = _CurveWriter(trial, interrupt, judge, heart)
             try:
                 if isinstance(study.sampler, ListedFirst) and study.sampler.label is not None:

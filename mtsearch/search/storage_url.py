@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+from os import PathLike
 from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
@@ -26,7 +27,7 @@ _QUERY_SECRET = re.compile(r"([?&][^=&]*(?:pass|pwd|secret|token|key)[^=&]*=)[^&
 _NETWORK = re.compile(r"nfs|cifs|smb|lustre|ceph|gluster|beegfs|gpfs|afs$|orangefs|pvfs|sshfs|s3fs|rclone")
 
 
-def resolve_url(url: str | None) -> str:
+def resolve_url(url: str | PathLike[str] | None) -> str:
     """The absolute URL of a storage: `url`, else the environment's MTSEARCH_STORAGE, else studies/mtsearch.db here.
 
     Args:
@@ -35,7 +36,10 @@ def resolve_url(url: str | None) -> str:
     Raises:
         StorageError: it is neither, or lies in memory.
     """
-    text = url or os.environ.get(ENVIRONMENT) or DEFAULT
+    # NOTE: an empty text is a mistake, as of an unset variable of a shell, and must not name another storage.
+    text = (os.environ.get(ENVIRONMENT) or DEFAULT) if url is None else os.fspath(url)
+    if not text.strip():
+        raise StorageError("an empty text names no storage", _FORMS)
     if "://" not in text:
         if not text.endswith(_SUFFIXES):
             raise StorageError(f"{masked(text)} names no storage", _FORMS)

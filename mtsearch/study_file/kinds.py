@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from pydantic import model_validator
 
-from mtsearch.study_file.mistakes import nearest
+from mtsearch.study_file.mistakes import nearest, short, shown
 from mtsearch.study_file.parameters import Section
 
 
@@ -18,6 +18,13 @@ class OfKind(Section):
 
     defaults: ClassVar[Mapping[str, Mapping[str, Any]]]
     kind: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_table(cls, raw: object) -> object:
+        if isinstance(raw, str):
+            raise ValueError(f'{shown(raw)} is not a table: write {{ kind = "{short(raw)}" }}')
+        return raw
 
     @model_validator(mode="after")
     def _of_the_kind(self) -> Self:

@@ -53,10 +53,21 @@ def config_error(error: ValidationError, default: object = None) -> str:
     return _plain(first)
 
 
-def all_mistakes(error: ValidationError, raw: Mapping[str, Any], model: type[BaseModel]) -> list[str]:
-    """The mistakes of `raw` as a `model`, one line each with its place, those of one place once."""
+def all_mistakes(
+    error: ValidationError, raw: Mapping[str, Any], model: type[BaseModel], known: Collection[Path] = ()
+) -> list[str]:
+    """The mistakes of `raw` as a `model`, one line each with its place, those of one place once.
+
+    Args:
+        error: what pydantic says of it.
+        raw: the file.
+        model: what it shall be.
+        known: places of which nothing more is said.
+    """
     lines: list[str] = []
     for place, errors in _by_place(error, raw).items():
+        if place in known:
+            continue
         first = errors[0]
         if first["type"] == TOGETHER:
             lines += first["ctx"][TOGETHER]
@@ -182,6 +193,10 @@ def _plain(error: Any) -> str:
         return f"{given} is not a finite number"
     if error["type"] == "too_short":
         return "is empty: name at least one"
+    if error["type"] == "tuple_type":
+        table = error["loc"][0]
+        in_words = f"is no list of tables: write [[{table}]]" if table in ("trials", "published") else ""
+        return in_words or f"{shown(given)} is no list: write [...]"
     if error["type"] in ("model_type", "dict_type"):
         return f"{shown(given)} is not a table"
     return f"{message[0].lower()}{message[1:]}, not {shown(given)}"

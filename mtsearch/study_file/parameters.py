@@ -122,6 +122,15 @@ class Choices(Section):
     choices: Annotated[tuple[Scalar, ...], Field(min_length=1, strict=False)]
     default: Scalar | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_range(cls, raw: object) -> object:
+        if isinstance(raw, Mapping):
+            for key in Range.model_fields:
+                if key in raw and key not in cls.model_fields:
+                    raise ValueError(f"choices and {key} exclude each other: drop one")
+        return raw
+
     @field_validator("choices")
     @classmethod
     def _different(cls, values: tuple[Scalar, ...]) -> tuple[Scalar, ...]:

@@ -84,8 +84,15 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise DefinitionError(f"{origin}: not of the form table.key=value", "for example --set fixed.epochs=5")
     try:
         _assign(raw, path, _toml_value(value.strip()), origin)
+        _unsearch(raw, path)
     except (ValueError, RecursionError) as error:
         raise DefinitionError(f"{origin}: {_beyond_reading(error)}") from None
+
+
+def _unsearch(raw: dict[str, Any], path: Sequence[str]) -> None:
+    """What an override fixes is no longer searched; a file that says both is a mistake."""
+    if path[0] == "fixed" and isinstance(space := raw.get("space"), dict):
+        space.pop(path[1], None)
 
 
 def _assign(raw: dict[str, Any], path: Sequence[str], value: object, origin: str) -> None:

@@ -21,7 +21,7 @@ def starting_point(space: Mapping[str, Parameter]) -> Values:
 def unit_weights(space: Mapping[str, Parameter], fixed: Mapping[str, Scalar]) -> Values | None:
     """The starting point with both losses weighed by 1, or by the ratio that this is at its batch size.
 
-    None where the space has no such point, or where it is the starting point.
+    None where the space has no such point.
     """
     start = starting_point(space)
     settled = {**fixed, **start}
@@ -37,7 +37,7 @@ def unit_weights(space: Mapping[str, Parameter], fixed: Mapping[str, Scalar]) ->
             start[name] = _as_listed(space[name], value)
         elif settled.get(name, default_of(name)) != value:
             return None
-    return None if start == starting_point(space) else start
+    return start
 
 
 def _start(name: str, parameter: Parameter) -> Scalar:

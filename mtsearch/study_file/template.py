@@ -91,7 +91,7 @@ def _fixed(definition: StudyDefinition) -> Iterator[str]:
 
 def _commented(tables: Mapping[str, Any]) -> Iterator[str]:
     yield ""
-    yield _comment(f"{tables['model']['description']}:")
+    yield _comment(tables["model"]["description"])
     for key, schema in tables["model"]["properties"].items():
         yield _comment(f"{key}: {_meaning(schema)}")
     yield "# [model]"

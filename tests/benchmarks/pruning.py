@@ -221,10 +221,13 @@ def table(found: Courses) -> str:
     """Markdown: a row per kind, medians over the seeds that all kinds have."""
     seeds = sorted(set.intersection(*(set(found[kind]) for kind in KINDS)))
     heads = [f"{share:.0%} of the epochs" for share in SHARES] + [f"{share:.0%} of none's time" for share in SHARES]
-    lines = [f"| pruner | seeds | trials | stopped | {' | '.join(heads)} | time | beats none |", "|--" * 12 + "|"]
+    lines = [
+        f"| pruner | seeds | trials | stopped | {' | '.join(heads)} | time | beats none | beats random |",
+        "|--" * 13 + "|",
+    ]
     for kind in KINDS:
         if not seeds:
-            lines.append(f"| {kind} | 0 |{' |' * 10}")
+            lines.append(f"| {kind} | 0 |{' |' * 11}")
             continue
         runs, whole = [found[kind][seed] for seed in seeds], [found["none"][seed] for seed in seeds]
         cells = [f"{statistics.median(values):.4f}" for values in zip(*map(by_budget, runs, whole), strict=True)]
@@ -233,11 +236,15 @@ def table(found: Courses) -> str:
         time = statistics.median(
             course.seconds[-1] / none.seconds[-1] for course, none in zip(runs, whole, strict=True)
         )
-        wins = sum(by_budget(a, b)[2] > by_budget(b, b)[2] for a, b in zip(runs, whole, strict=True))
-        beats = "" if kind == "none" else f"{wins} of {len(seeds)}"
-        lines.append(
-            f"| {kind} | {len(seeds)} | {trials:g} | {stopped:g} | {' | '.join(cells)} | {time:.0%} | {beats} |"
-        )
+        last = {each: [by_budget(found[each][seed], found["none"][seed])[2] for seed in seeds] for each in KINDS}
+        beats = [
+            f"{sum(a > b for a, b in zip(last[kind], last[other], strict=True))} of {len(seeds)}"
+            if kind != other
+            else ""
+            for other in ("none", "random")
+        ]
+        row = [kind, len(seeds), f"{trials:g}", f"{stopped:g}", *cells, f"{time:.0%}", *beats]
+        lines.append(f"| {' | '.join(map(str, row))} |")
     return "\n".join(lines)
 
 

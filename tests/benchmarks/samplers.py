@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.samplers [--definition NAME ...] [--sampler NAME ...] [--seeds 10] [--storage FILE]
 
-Prints a table. What is finished is kept in --json and not run again, unless the definition has changed; a study that
-was interrupted goes on, as long as --storage is the same. All samplers run at seed 0, then all at seed 1, ..., so that
-a partial run is fair.
+Prints a table. What is finished is kept in --json and not run again, unless what the definition searches or fixes has
+changed; a study that was interrupted goes on, as long as --storage is the same. All samplers run at seed 0, then all at
+seed 1, ..., so that a partial run is fair.
 
 The grid is what people try by hand: 6 rating weights by 8 retrieval weights over the definition's ranges, everything
 else at its default, beside the two trials that begin every study.
@@ -82,9 +82,8 @@ def run(definition: str, options: argparse.Namespace) -> None:
             record = api.run(study, until=options.trials, storage=str(options.storage), make_trainer=make_trainer)
             print(f"{record.name}: {record.hypervolume:.4f}", file=sys.stderr, flush=True)
             if record.interrupted:
-                return
-            done[sampler][seed] = record.hypervolume
-            keep(definition, options, done)
+                sys.exit(130)
+            keep(definition, sampler, seed, record.hypervolume, options)
 
 
 def define(definition: str, sampler: str, seed: int) -> StudyDefinition:
@@ -124,23 +123,31 @@ def shared_trainer(threads: int) -> MakeTrainer:
 
 
 def results(definition: str, options: argparse.Namespace) -> Results:
-    """The finished studies of a definition as it is."""
-    kept = json.loads(options.json.read_text()) if options.json.exists() else {}
-    there = kept.get(definition, {})
-    if there.get("version") != version(definition, options.trials):
-        there = {}
-    found: Results = {sampler: {} for sampler in SAMPLERS}
-    for sampler in SAMPLERS:
-        by_seed = there.get("hypervolume", {}).get(sampler, {})
-        found[sampler] = {int(seed): volume for seed, volume in by_seed.items() if int(seed) < options.seeds}
+    """The finished studies of a definition as it is, of the seeds that are asked for."""
+    there = kept(definition, options)
+    return {
+        sampler: {int(seed): volume for seed, volume in there.get(sampler, {}).items() if int(seed) < options.seeds}
+        for sampler in SAMPLERS
+    }
+
+
+def keep(definition: str, sampler: str, seed: int, volume: float, options: argparse.Namespace) -> None:
+    """Add one to what is finished: samplers that cannot run here and other seeds stay."""
+    there = kept(definition, options)
+    there.setdefault(sampler, {})[str(seed)] = volume
+    file = json.loads(options.json.read_text()) if options.json.exists() else {}
+    file[definition] = {"version": version(definition, options.trials), "trials": options.trials, "hypervolume": there}
+    write_whole(options.json, json.dumps(file, indent=1).encode())
+
+
+def kept(definition: str, options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """All of the file that is of the definition as it is: hypervolume by sampler and seed."""
+    file = json.loads(options.json.read_text()) if options.json.exists() else {}
+    there = file.get(definition, {})
+    found: dict[str, dict[str, float]] = {}
+    if there.get("version") == version(definition, options.trials):
+        found = there["hypervolume"]
     return found
-
-
-def keep(definition: str, options: argparse.Namespace, done: Results) -> None:
-    """Write what is finished."""
-    kept = json.loads(options.json.read_text()) if options.json.exists() else {}
-    kept[definition] = {"version": version(definition, options.trials), "trials": options.trials, "hypervolume": done}
-    write_whole(options.json, json.dumps(kept, indent=1).encode())
 
 
 def version(definition: str, trials: int) -> str:

@@ -41,6 +41,17 @@ def test_what_it_says(mtsearch: Command) -> None:
     assert 0 < facts["rough_seconds_of_a_trial"]["cheapest"] < facts["rough_seconds_of_a_trial"]["dearest"]
 
 
+def test_what_an_override_fixes_is_no_longer_searched(mtsearch: Command) -> None:
+    facts = json.loads(mtsearch("check", "ml-100k-quick", "--set", "fixed.learning_rate=0.2", "--format", "json").out)
+    assert facts["fixed"] == {"learning_rate": 0.2}
+    assert "learning_rate" not in facts["space"]
+
+
+def test_it_says_where_weights_of_one_are_not_run(mtsearch: Command) -> None:
+    assert "weights 1/1" in mtsearch("check", "ml-100k-quick").out
+    assert "weights 1/1" not in mtsearch("check", "ml-100k-quick", "--set", "space.retrieval_weight.high=1.0").out
+
+
 def test_a_study_of_made_up_data(mtsearch: Command, tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[study]\nname = "s"\n[data]\nsource = "synthetic/100k"\n[[trials]]\n')

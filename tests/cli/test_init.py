@@ -28,6 +28,7 @@ def test_a_file_of_another_name(mtsearch: Command, tmp_path: Path) -> None:
     definition = StudyDefinition.load("my own.toml")
     assert definition.study.name == "my own"
     assert definition.space == StudyDefinition.load(DEFAULT).space
+    assert not [line for line in text.splitlines() if line.endswith(".:")]
 
 
 def test_nothing_is_overwritten(mtsearch: Command, tmp_path: Path) -> None:
@@ -43,4 +44,22 @@ def test_where_nothing_can_be_written(mtsearch: Command, tmp_path: Path, file: s
     result = mtsearch("init", file)
     assert result.status == 1
     assert len(result.err.splitlines()) == 1 and result.err.startswith("error: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        (".", ". is a folder; name a file in it, such as study.toml"),
+        ("", ". is a folder; name a file in it, such as study.toml"),
+        ("a\nb.toml", r"'a\nb.toml' names no study: 'a\nb' holds what cannot be printed"),
+        (" a.toml", "' a.toml' names no study: ' a' begins or ends with a blank"),
+        ("x" * 201 + ".toml", "names no study: string should have at most 200 characters"),
+    ],
+)
+def test_names_that_no_study_can_have(mtsearch: Command, tmp_path: Path, file: str, said: str) -> None:
+    result = mtsearch("init", file)
+    assert result.status == 1
+    assert said in result.err
+    assert "ml-100k" not in result.err
     assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from mtsearch import api
 from mtsearch.search.attributes import RETRY_OF
+from mtsearch.search.record import StudyRecord
 from mtsearch.search.retries import chain
 from mtsearch.search.storage import open_reader, resolve_url
 
+from ..report.records import realistic
 from ..search.conftest import small_data
+from .conftest import Command
 
 TRIALS = 40
 DEFINITION = """
@@ -109,3 +114,19 @@ def test_an_interrupt_inside_an_exec_exits_with_130_too(tmp_path: Path) -> None:
     (tmp_path / "interrupted.py").write_text("\n".join([*lines, "main.cli.main = interrupted", "main.main()"]))
     done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 130
+
+
+@pytest.mark.parametrize(("left", "advice"), [(3, "; to go on: the same command with --until 54"), (0, "")])
+def test_how_to_go_on_is_said_where_something_is_left(
+    mtsearch: Command, monkeypatch: pytest.MonkeyPatch, left: int, advice: str
+) -> None:
+    study = replace(realistic(), interrupted=True)
+
+    def run(*_: object, begun: Callable[[int, int], None], **__: object) -> StudyRecord:
+        begun(0, study.counting + left)
+        return study
+
+    monkeypatch.setattr(api, "run", run)
+    result = mtsearch("run")
+    assert result.status == 130
+    assert result.err.splitlines()[-1] == f"interrupted; what was finished is kept{advice}"

@@ -67,8 +67,13 @@ def test_seed_need_not_be_said_again(run: Run, tmp_path: Path) -> None:
 
 def test_warm_start_from_a_study_of_the_storage(run: Run, tmp_path: Path) -> None:
     missing = run("--warm-start", "t", status=1)
-    assert missing[-1] == f"error: no database at {tmp_path / 'a.db'}; `mtsearch run` makes one"
+    assert missing[-1] == (
+        f"error: there is no study 't' to start from: no database at {tmp_path / 'a.db'}; "
+        "name the storage that holds it with --storage"
+    )
+    assert not (tmp_path / "a.db").exists()
     run("--trials", "4")
+    assert "to start from" not in run("--trials", "1", "--study", "u", "--warm-start", "t", status=1)[-1]
     run("--trials", "5", "--study", "t", "--warm-start", "s")
     run("--until", "6", "--study", "t", "--warm-start", "s")
     front = api.front("s", str(tmp_path / "a.db")).front

@@ -5,13 +5,14 @@ import io
 import json
 import re
 from dataclasses import replace
+from statistics import stdev
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
 from mtsearch.report.front_html import front_html
-from mtsearch.report.plotted import plotted
+from mtsearch.report.plotted import plotted, plotted_csv
 from mtsearch.report.tables import baseline_table, front_csv, front_rows, front_table, table_rows
 from tests.report.records import BASELINES, HOSTILE, hostile, of_some_users, realistic, record, repeated, row
 
@@ -86,9 +87,27 @@ def test_spread_over_seeds_stands_behind_its_mean() -> None:
     assert "±" not in "".join(printed(front_table(realistic())))
 
 
-def test_spread_keeps_json_and_csv_as_they_are() -> None:
-    assert front_rows(repeated()) == front_rows(realistic())
-    assert front_csv(repeated()) == front_csv(realistic())
+def test_seeds_in_json_and_their_spread_in_csv() -> None:
+    study = repeated()
+    for shown, plain in zip(front_rows(study), front_rows(realistic()), strict=True):
+        assert shown == {**plain, "repeats": study.repeats[plain["trial"]]}
+    assert plotted(study)["trials"][3]["repeats"] == study.repeats[3]
+    assert "repeats" not in plotted(realistic())["trials"][3]
+    for text, trials in ((front_csv(study), study.front), (plotted_csv(study), study.rows)):
+        lines = list(csv.DictReader(io.StringIO(text)))
+        assert list(lines[0])[-2:] == ["standard_deviation_rmse", "standard_deviation_top_100"]
+        for line, each in zip(lines, trials, strict=True):
+            rmse = stdev(seed["rmse"] for seed in study.repeats[each.trial])
+            assert float(line["standard_deviation_rmse"]) == pytest.approx(rmse)
+
+
+def test_spread_of_some_trials_alone() -> None:
+    seeds = [{"rmse": rmse, "top_100": 0.2} for rmse in (1.0, 1.1, 1.2)]
+    study = record([row(0, 1.1, 0.2), row(1, 1.2, 0.3), row(2, 1.3, 0.4)], repeats={0: seeds, 1: seeds[:1]})
+    assert [each.get("repeats") for each in front_rows(study)] == [seeds, seeds[:1], None]
+    lines = list(csv.DictReader(io.StringIO(front_csv(study))))
+    assert float(lines[0]["standard_deviation_rmse"]) == pytest.approx(0.1)
+    assert [line["standard_deviation_rmse"] for line in lines[1:]] == ["", ""]
 
 
 def test_front_table_with_spreads_fits_eighty_columns() -> None:
@@ -125,6 +144,8 @@ def test_standard_errors_in_json_and_csv() -> None:
     plotted_rows = {each["trial"]: each for each in plotted(study)["trials"]}
     assert plotted_rows[3]["standard_errors"] == study.standard_errors[3]
     assert "standard_errors" not in plotted(realistic())["trials"][3]
+    line = list(csv.DictReader(io.StringIO(plotted_csv(study))))[3]
+    assert float(line["standard_error_rmse"]) == study.standard_errors[3]["rmse"]
 
 
 def test_rich_markup_and_terminal_escapes_are_text() -> None:

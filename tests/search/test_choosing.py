@@ -169,6 +169,12 @@ class TestRefusals:
         with pytest.raises(PickError, match="there is no trial 0; it has none"):
             choose(record(states={}), "trial:0")
 
+    def test_no_trial_that_keeps_the_constraints(self) -> None:
+        with pytest.raises(PickError, match=r"no trial keeps the \[constraints\], so there is no front; widen"):
+            choose(record(states={"complete": 2}, infeasible=(0, 1)))
+        with pytest.raises(PickError, match="no trial to choose from"):
+            choose(record(states={"running": 2}))
+
 
 class TestInvariants:
     @given(points=SPARSE, keys=KEYS, index=st.sampled_from([0, 1]), bound=NUMBER)

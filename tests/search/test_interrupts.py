@@ -2,12 +2,35 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
+import optuna
 import pytest
+from optuna.trial import TrialState
 
+from mtsearch.search.attributes import REASON
 from mtsearch.search.interrupts import graceful, signals_deferred
+from mtsearch.search.storage import open_reader, resolve_url
+
+BLOCKED = """
+import hashlib, sys
+from mtsearch import api
+from mtsearch.search.interrupts import ended_by_second_signal
+from tests.search.test_run import define
+from tests.search.trainers import FormulaTrainer, made_by
+
+def block(_config, _epoch):  # for minutes, in C, as an epoch of a large study
+    print("in", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"a", b"b", 2**31 - 1)
+
+data, database = sys.argv[1:]
+with ended_by_second_signal(130, "over"):
+    api.run(define(data), 2, storage=database, make_trainer=made_by(FormulaTrainer(block)))
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -50,3 +73,23 @@ def test_two_signals_are_two() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
     assert interrupt.requested
+
+
+def test_the_second_signal_ends_a_process_that_python_cannot_reach(data: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    command = [sys.executable, "-c", BLOCKED, data, str(path)]
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in\n"
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert (process.returncode, said) == (130, "over\n")
+    study = optuna.load_study(study_name="s", storage=open_reader(resolve_url(str(path))))
+    trial, again = study.get_trials()
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs[REASON] == {"kind": "interrupted", "text": "interrupted twice"}
+    assert again.state == TrialState.WAITING

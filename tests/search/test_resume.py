@@ -31,7 +31,7 @@ TABLES: dict[str, Any] = {
         ({"constraints": {"max_parameters": 10}}, r"constraints\.max_parameters: nothing -> 10"),
         ({"trials": []}, r"trials: \[\{'learning_rate': 0\.1\}\] -> \[\]"),
         ({"fixed": {"epochs": 3}}, r"fixed\.epochs: 2 -> 3"),
-        ({"fixed": {"epochs": 2, "l2": 0.1}}, r"fixed\.l2: nothing -> 0\.1"),
+        ({"fixed": {"epochs": 2, "l2": 0.1}}, r"fixed\.l2: 0\.0 -> 0\.1"),
         ({"space": {**SPACE, "embedding_size": {"choices": [16]}}}, r"space\.embedding_size\.choices: "),
     ],
 )  # fmt: skip
@@ -108,3 +108,11 @@ def test_each_run_with_other_versions_is_recorded(
     assert f"this run differs from the one that began the study: packages.numpy: {now} -> 0.0" in caplog.messages
     monkeypatch.undo()
     assert runs(go(define(data), tmp_path / "a.db", 1)) == [now, "0.0", now]
+
+
+def test_a_default_written_out_is_no_difference(data: str, tmp_path: Path) -> None:
+    go(define(data), tmp_path / "a.db", 1)
+    written_out = {"epochs": 3, "seed": 3, "optimizer": "adagrad"}
+    assert go(define(data, fixed=written_out), tmp_path / "a.db", 1).counting == 2
+    with pytest.raises(StudyMismatch, match=r"fixed\.seed: 3 -> 42"):
+        go(define(data, fixed={"seed": 42}), tmp_path / "a.db", 1)

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
 from mtsearch import StudyDefinition, api
 from mtsearch.config import TrialConfig
-from mtsearch.errors import DefinitionError, NonFiniteLoss, StudyMismatch
+from mtsearch.errors import DefinitionError, NonFiniteLoss, StorageError, StudyMismatch
 from mtsearch.machine import identity
 from mtsearch.search.record import StudyRecord
 from mtsearch.search.storage import open_reader, resolve_url
@@ -268,6 +269,41 @@ def test_bad_budgets_are_refused_before_anything_is_written(data: str, tmp_path:
     assert not (tmp_path / "a.db").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"trials": "2"}, "trials = '2'; a whole number, one or more"),
+        ({"trials": 2.5}, "trials = 2.5; a whole number"),
+        ({"trials": True}, "trials = true; a whole number"),
+        ({"trials": None, "until": "3"}, "until = '3'; a whole number"),
+        ({"patience": 1.5}, "patience = 1.5; a whole number"),
+        ({"workers": "two"}, "workers = 'two'; a whole number, one or more, or 'auto'"),
+        ({"workers": 1.5}, "workers = 1.5; a whole number"),
+        ({"timeout": "3"}, "timeout = '3'; a number of seconds above 0"),
+        ({"timeout": -1}, "timeout = -1; a number"),
+        ({"timeout": 0}, "timeout = 0; a number"),
+        ({"timeout": float("nan")}, "timeout = nan; a number"),
+    ],
+)
+def test_what_is_no_number_is_refused_in_one_line(data: str, tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    with pytest.raises(DefinitionError) as caught:
+        go(define(data), tmp_path / "a.db", **{"trials": 1, **given})
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "a.db").exists()
+
+
+def test_numbers_of_numpy_are_numbers(data: str, tmp_path: Path) -> None:
+    trials: Any = np.int64(2)
+    assert go(define(data), tmp_path / "a.db", trials, timeout=float(np.float32(60))).counting == 2
+
+
+def test_a_storage_may_be_a_path(data: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    assert api.run(define(data), 1, storage=path, make_trainer=made_by(FormulaTrainer())).counting == 1
+    assert api.front("s", path).counting == 1
+
+
 def test_runs_outside_the_main_thread(data: str, tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
         assert pool.submit(go, define(data), tmp_path / "a.db", 2).result().counting == 2
@@ -347,3 +383,14 @@ def test_repeats_end_with_the_seed_whose_last_epoch_was_interrupted(data: str, t
     assert record.interrupted
     assert [config.seed for config in trainer.trained] == [3]
     assert record.states == {"fail": 1, "waiting": 1}
+
+
+def test_a_database_removed_under_a_run_ends_it(data: str, tmp_path: Path) -> None:
+    def remove(_config: TrialConfig, _epoch: int) -> None:
+        if len(trainer.trained) > 1:
+            (tmp_path / "a.db").unlink(missing_ok=True)
+
+    trainer = FormulaTrainer(remove)
+    with pytest.raises(StorageError, match=r"a\.db was removed while the study ran"):
+        go(define(data), tmp_path / "a.db", 10, trainer)
+    assert len(trainer.trained) == 2

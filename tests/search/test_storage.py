@@ -27,7 +27,7 @@ from sqlalchemy.exc import OperationalError
 from mtsearch.api import upgrade
 from mtsearch.errors import StorageError
 from mtsearch.search import storage as subject
-from mtsearch.search.storage import checkpoint, masked, resolve_url, storage_errors
+from mtsearch.search.storage import DatabaseFile, checkpoint, masked, resolve_url, storage_errors
 from mtsearch.search.storage_url import MOUNTS, network_file_system, sqlite_path
 from mtsearch.search.views import ensure_views
 
@@ -110,7 +110,9 @@ class TestResolve:
         assert resolve_url(None) == f"sqlite:///{tmp_path}/studies/mtsearch.db"
         monkeypatch.setenv("MTSEARCH_STORAGE", "other.sqlite3")
         assert resolve_url(None) == f"sqlite:///{tmp_path}/other.sqlite3"
-        assert resolve_url("given.db") == f"sqlite:///{tmp_path}/given.db"
+        assert resolve_url("given.db") == resolve_url(Path("given.db")) == f"sqlite:///{tmp_path}/given.db"
+        monkeypatch.setenv("MTSEARCH_STORAGE", "")
+        assert resolve_url(None) == f"sqlite:///{tmp_path}/studies/mtsearch.db"
         assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(
@@ -142,6 +144,11 @@ class TestResolve:
         with pytest.raises(StorageError) as caught:
             resolve_url(given)
         one_line(caught.value)
+
+    @pytest.mark.parametrize("given", ["", "  "])
+    def test_an_empty_text_is_not_the_default(self, given: str) -> None:
+        with pytest.raises(StorageError, match="an empty text names no storage; give a path"):
+            resolve_url(given)
 
     def test_odd_paths(self, tmp_path: Path) -> None:
         path = tmp_path / "a b%41&c#ü 100%" / "x?y=z.db"
@@ -564,3 +571,17 @@ class TestPostgreSQL:
             held.execute(text("SELECT 1"))
         run(other, end.text)
         assert trials_in(storage) == 1  # a connection that died between two transactions is made anew
+
+
+def test_a_database_that_was_removed_or_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    for other in (None, b""):
+        path.write_bytes(b"")
+        file = DatabaseFile(resolve_url(str(path)))
+        file.require()
+        path.rename(tmp_path / "kept")  # so that its number is not given to another file
+        if other is not None:
+            path.write_bytes(other)
+        with pytest.raises(StorageError, match=r"was removed|was replaced by another"):
+            file.require()
+    DatabaseFile("postgresql://nobody@nowhere/nothing").require()
