@@ -7,11 +7,11 @@ from functools import partial
 from typing import Protocol
 
 from mtsearch.data import Rows, Split
-from mtsearch.errors import PickError, TrialFailure
+from mtsearch.errors import TrialFailure
 from mtsearch.evaluation import baselines
 from mtsearch.export_file import Export
 from mtsearch.retraining.training import data_of, retrained_epochs, train_seed, trainer_of
-from mtsearch.search.choosing import choose
+from mtsearch.search.choosing import choose, front_of
 from mtsearch.search.exporting import export_of
 from mtsearch.search.judgements import Judged, Judgements
 from mtsearch.search.record import StudyRecord
@@ -67,9 +67,7 @@ def judge_front(
         ExportError: the data or the split are no longer those of the study.
         StorageError: a configuration cannot be read.
     """
-    if not record.front:
-        raise PickError(f"study {record.name} has no front to judge", "`mtsearch run` adds trials to it")
-    exports = {row.trial: export_of(record, choose(record, f"trial:{row.trial}")) for row in record.front}
+    exports = {row.trial: export_of(record, choose(record, f"trial:{row.trial}")) for row in front_of(record)}
     left = [each for each in _trainings(exports, seeds) if not _is_done(record, *each)]
     begun(len(exports) * seeds - len(left), len(exports) * seeds)
     if not left and record.test_baselines:

@@ -135,19 +135,26 @@ def _rule(metric: Metric) -> str:
     return f'"{metric.key}{_sign(metric)}{0.93 if metric.direction == "minimize" else 0.38}"'
 
 
-def _from_front(record: StudyRecord, pick: Pick, asked: str) -> FrontRow:
-    front, signs = record.front, record.signs
-    if not front and record.infeasible:
+def front_of(record: StudyRecord) -> list[FrontRow]:
+    """The front, which has one trial at least.
+
+    Raises:
+        PickError: it has none; the message says why.
+    """
+    if record.front:
+        return record.front
+    if record.infeasible:
         raise PickError(
             f"study {record.name}: no trial keeps the [constraints], so there is no front",
             "widen [constraints] in a study of another name (--study)",
         )
-    if not front or record.knee is None:
-        states = ", ".join(f"{amount} {state}" for state, amount in record.states.items()) or "none"
-        raise PickError(
-            f"study {record.name} has no trial to choose from (trials: {states})", "`mtsearch run` adds trials to it"
-        )
-    if pick.kind == "knee":
+    states = ", ".join(f"{amount} {state}" for state, amount in record.states.items()) or "none"
+    raise PickError(f"study {record.name} has no front (trials: {states})", "`mtsearch run` adds trials to it")
+
+
+def _from_front(record: StudyRecord, pick: Pick, asked: str) -> FrontRow:
+    front, signs = front_of(record), record.signs
+    if pick.kind == "knee" and record.knee is not None:
         return record.knee
     if pick.kind == "best":
         return min(front, key=lambda row: signs[pick.index] * row.values[pick.index])

@@ -143,7 +143,7 @@ class TestRefusals:
 
     @pytest.mark.parametrize("asked", ["knee", "rmse", "rmse<=1"])
     def test_nothing_to_choose_from(self, asked: str) -> None:
-        with pytest.raises(PickError, match=r"no trial to choose from \(trials: 2 fail\); `mtsearch run`"):
+        with pytest.raises(PickError, match=r"has no front \(trials: 2 fail\); `mtsearch run`"):
             choose(record(states={"fail": 2}), asked)
 
     @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ class TestRefusals:
     def test_no_trial_that_keeps_the_constraints(self) -> None:
         with pytest.raises(PickError, match=r"no trial keeps the \[constraints\], so there is no front; widen"):
             choose(record(states={"complete": 2}, infeasible=(0, 1)))
-        with pytest.raises(PickError, match="no trial to choose from"):
+        with pytest.raises(PickError, match="has no front"):
             choose(record(states={"running": 2}))
 
 
