@@ -28,6 +28,8 @@ GRACE_SECONDS = 120.0
 LOOK_SECONDS = 5.0
 """Between two looks of a watcher."""
 
+_SILENT = "no sign of life"
+
 
 class Heart:
     """Counts on in a trial's attribute `mtsearch:alive` while its context lasts, in a thread of its own.
@@ -101,7 +103,7 @@ class Watch:
         given_up = {
             number: trials[number].user_attrs.get(attributes.WORKER, {})
             for number in silent
-            if attributes.reason_of(trials[number]).get("kind") in ("died", "model")
+            if _SILENT in attributes.reason_of(trials[number]).get("text", "")
         }
         self._seen = {trial.number: self._silence(trial, watched) for trial in running}
         for trial in running:
@@ -121,7 +123,7 @@ class Watch:
         """Why a trial is given up; empty where it is not."""
         if worker and is_gone(worker):
             return "its worker died"
-        return f"no sign of life for {self._grace:g} s" if silence >= self._grace else ""
+        return f"{_SILENT} for {self._grace:g} s" if silence >= self._grace else ""
 
 
 @contextmanager

@@ -114,7 +114,7 @@ class TestContract:
             while not taken:
                 time.sleep(0.05)
                 taken.extend(number for watch in watches for number in watch.look())
-            assert taken == [number]
+            assert set(taken) == {number}  # one has done it, and both may tell
             assert not give_up(study, number, "died", "late")
             close(storage)
 
