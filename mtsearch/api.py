@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from numbers import Integral, Real
 from os import PathLike
 from typing import Any
 
@@ -20,8 +19,10 @@ from mtsearch.report.notebook import ShownStudy, shown
 from mtsearch.report.on_test import FrontOnTest, front_on_test
 from mtsearch.retraining.judging import Begun, Listener, MakeJudge, Watcher, judge_front
 from mtsearch.search import record, upkeep
+from mtsearch.search.asked import DEFAULT_TRIALS, require_counts, require_seconds, trials_asked_for
 from mtsearch.search.choosing import KNEE, choose
 from mtsearch.search.crew import Alone, Crew, MakeTrainer, Observer, budget_of, tolerated
+from mtsearch.search.database_file import DatabaseFile
 from mtsearch.search.exporting import export_of
 from mtsearch.search.interrupts import graceful
 from mtsearch.search.judgements import Judgements
@@ -31,7 +32,6 @@ from mtsearch.search.plan import plan, stored_definition
 from mtsearch.search.runner import TrialEnd, counting
 from mtsearch.search.seats import Seat, Workers, seats
 from mtsearch.search.storage import (
-    DatabaseFile,
     checkpoint,
     open_outdated,
     open_writer,
@@ -44,13 +44,10 @@ from mtsearch.search.study import begin_or_continue, find
 from mtsearch.search.views import drop_views, ensure_views
 from mtsearch.search.workers import Job, WorkerPool
 from mtsearch.study_file.memory import require_memory
-from mtsearch.study_file.mistakes import shown as brief
 from mtsearch.study_file.model import ModelSection, find_source
 from mtsearch.study_file.reading import change
 from mtsearch.study_file.sampler import require_packages
 from mtsearch.trial import Trainer
-
-DEFAULT_TRIALS = 50
 
 _logger = logging.getLogger("mtsearch")
 
@@ -143,10 +140,10 @@ def run(
     Raises:
         MtsearchError: see `mtsearch.errors`.
     """
-    _require_counts(trials=trials, until=until, patience=patience, workers=None if workers == "auto" else workers)
-    _require_seconds(timeout)
+    require_counts(trials=trials, until=until, patience=patience, workers=None if workers == "auto" else workers)
+    require_seconds(timeout)
     deadline = math.inf if timeout is None else time.monotonic() + timeout
-    trials = _trials_asked_for(definition, trials, until)
+    trials = trials_asked_for(definition, trials, until)
     url = resolve_url(storage)
     definition, warm = plan(url, definition, warm_start)
     if definition.space:
@@ -185,48 +182,6 @@ def _observer(file: DatabaseFile, on_trial: Observer) -> Observer:
         tell(end)
 
     return observe
-
-
-def _require_counts(**counts: object) -> None:
-    """Refuse what is given and is no whole number of one or more.
-
-    Raises:
-        DefinitionError: one of them is none.
-    """
-    for name, count in counts.items():
-        if count is not None and (not isinstance(count, Integral) or isinstance(count, bool) or count < 1):
-            remedy = "a whole number, one or more" + (", or 'auto'" if name == "workers" else "")
-            raise DefinitionError(f"{name} = {brief(count)}", remedy)
-
-
-def _require_seconds(timeout: object) -> None:
-    """Refuse a timeout that is given and is no number above 0, as NaN is none.
-
-    Raises:
-        DefinitionError: it is none.
-    """
-    if timeout is not None and (not isinstance(timeout, Real) or isinstance(timeout, bool) or not float(timeout) > 0):
-        raise DefinitionError(f"timeout = {brief(timeout)}", "a number of seconds above 0")
-
-
-def _trials_asked_for(definition: StudyDefinition, trials: int | None, until: int | None) -> int | None:
-    """How many trials to add; None where `until` says it.
-
-    Raises:
-        DefinitionError: both at once, or more than a definition without [space] lists.
-    """
-    if trials is not None and until is not None:
-        raise DefinitionError("both trials and until are given", "give one of them")
-    asked = trials if trials is not None else until
-    listed = len(definition.trials)
-    if not definition.space and asked is not None and asked > listed:
-        raise DefinitionError(
-            f"{definition.study.name} lists {listed} trials and has no [space] to sample {asked - listed} more from",
-            "run it without --trials, or add a [space]",
-        )
-    if until is not None:
-        return None
-    return trials or (DEFAULT_TRIALS if definition.space else listed)
 
 
 def begun_as(

@@ -27,7 +27,8 @@ from sqlalchemy.exc import OperationalError
 from mtsearch.api import upgrade
 from mtsearch.errors import StorageError
 from mtsearch.search import storage as subject
-from mtsearch.search.storage import DatabaseFile, checkpoint, masked, resolve_url, storage_errors
+from mtsearch.search.database_file import DatabaseFile
+from mtsearch.search.storage import checkpoint, masked, resolve_url, storage_errors
 from mtsearch.search.storage_url import MOUNTS, network_file_system, sqlite_path
 from mtsearch.search.views import ensure_views
 
