@@ -5,7 +5,7 @@ The watcher measures how long a count stands still, on its own clock: no two mac
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
@@ -80,17 +80,27 @@ class Watch:
     Args:
         study: whose trials.
         grace: seconds; by default `GRACE_SECONDS`.
+
+    Attributes:
+        idle: the workers that were to run a trial at the last look, and have been seen with none for the grace.
     """
 
     def __init__(self, study: optuna.Study, grace: float | None = None) -> None:
         self._study = study
         self._grace = GRACE_SECONDS if grace is None else grace
         self._seen: dict[int, tuple[object, float]] = {}
+        self._without: dict[object, float] = {}
         self._looked = time.monotonic()
+        self.idle: Sequence[Mapping[str, Any]] = ()
 
-    def look(self) -> Mapping[int, Mapping[str, Any]]:
-        """Look where the last look is a while ago; returns the trials given up, here or by another watcher that has
-        seen them as silent, each with its worker.
+    def look(self, busy: Mapping[Any, Mapping[str, Any]] | None = None) -> Mapping[int, Mapping[str, Any]]:
+        """Look where the last look is a while ago.
+
+        Args:
+            busy: workers that are to run a trial, each by a key of that trial's own.
+
+        Returns:
+            The trials given up, here or by another watcher that has seen them as silent, each with its worker.
         """
         now = time.monotonic()
         if now - self._looked < min(LOOK_SECONDS, self._grace / 4):
@@ -106,6 +116,10 @@ class Watch:
             if _SILENT in attributes.reason_of(trials[number]).get("text", "")
         }
         self._seen = {trial.number: self._silence(trial, watched) for trial in running}
+        at_work = [trial.user_attrs.get(attributes.WORKER) for trial in running]
+        without = {key: worker for key, worker in (busy or {}).items() if worker not in at_work}
+        self._without = {key: self._without.get(key, 0.0) + watched for key in without}
+        self.idle = [worker for key, worker in without.items() if self._without[key] >= self._grace]
         for trial in running:
             worker = trial.user_attrs.get(attributes.WORKER, {})
             text = self._why(worker, self._seen[trial.number][1])

@@ -1,5 +1,6 @@
 """Several processes on one study: the parent owns the budget, a worker gets one ticket per trial."""
 
+import logging
 import multiprocessing
 import os
 import time
@@ -31,6 +32,8 @@ _STOP, _END = "stop", "end"
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _IDLE_DEATHS = 5
 _GOODBYE_SECONDS = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,11 @@ class WorkerPool:
         return bool(self._busy()) or budget.left > 0  # others may run the last ones, and fail to
 
     def _replace_stuck(self, watch: Watch) -> None:
-        """End the workers whose trial was given up because it showed no sign of life."""
-        stuck = list(watch.look().values())
+        """End the workers whose trial was given up because it showed no sign of life, or that never began it."""
+        busy = {(worker.identity["pid"], len(worker.told)): worker.identity for worker in self._busy()}
+        stuck = [*watch.look(busy).values(), *watch.idle]
+        for _ in watch.idle:
+            _log.warning("a worker that was given a trial long ago has not begun it: another takes its place")
         for worker in self._workers:
             if worker.identity in stuck:
                 worker.kill()

@@ -6,6 +6,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,9 @@ CHECKED = TrialConfig(retrieval_weight=0.05, learning_rate=0.3)
 
 
 def main() -> None:
-    """`mtsearch`, or `published|advised TRIALS`."""
+    """`mtsearch`, or `published|advised TRIALS SIZE...`."""
     part, *rest = sys.argv[1:]
-    figures = ours() if part == "mtsearch" else rival(part, int(rest[0]))
+    figures = ours() if part == "mtsearch" else rival(part, *map(int, rest))
     figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps(figures))
 
@@ -55,6 +56,7 @@ def ours() -> dict[str, Any]:
         "losses": losses,
         "metrics": metrics,
         "seconds": study["seconds"],
+        "sizes": Counter(config.embedding_size for config in study["configs"]),
         "breakdown": {"import": _IMPORTED - _START, "data": loaded - start, **study["breakdown"]},
         "study_flops": sum(flops(split, config) for config in study["configs"]),
         "gflops": matrix_rate(None),
@@ -88,33 +90,37 @@ def initial_weights(split: Split) -> dict[str, Any]:
     return head | {"user_table": model.user_table.numpy(), "item_table": model.item_table.numpy()}
 
 
-def rival(name: str, trials: int) -> dict[str, Any]:
-    """Train as the rival does; the first trial is checked against ours, all are timed."""
+def rival(name: str, trials: int, *sizes: int) -> dict[str, Any]:
+    """Train as the rival does, some trials of each embedding size, all timed; the first of `CHECKED` is checked."""
     from tests.benchmarks import rivals
 
     split = data()
     weights = initial_weights(split)
     strings, make = name == "published", rivals.as_published if name == "published" else rivals.as_advised
     order = _order(split)
-    seconds: list[float] = []
-    cpu: list[float] = []
-    losses = _Losses()
-    for number in range(trials):
-        start, cpu_start = time.perf_counter(), time.process_time()
-        model = make(split, CHECKED)
-        model.start_from(weights, strings)
-        train = rivals.batches(split, split.train, order, CHECKED.batch_size, strings)
-        rows = np.arange(len(split.validation), dtype=np.int32)
-        held_out = rivals.batches(split, split.validation, rows, 4096, strings)
-        model.fit(train, epochs=CHECKED.epochs, verbose=0, callbacks=[losses] if number == 0 else [])
-        result = model.evaluate(held_out, return_dict=True, verbose=0)
-        seconds.append(time.perf_counter() - start)
-        cpu.append(time.process_time() - cpu_start)
-    metrics = {
-        "rmse": result["root_mean_squared_error"],
-        "top_100": result["factorized_top_k/top_100_categorical_accuracy"],
-    }
-    return {"seconds": seconds, "cpu": cpu, "losses": losses.values, "metrics": metrics}
+    rows = np.arange(len(split.validation), dtype=np.int32)
+    figures: dict[str, Any] = {"seconds": {}, "cpu": {}}
+    for size in (CHECKED.embedding_size, *(size for size in sizes if size != CHECKED.embedding_size)):
+        figures["seconds"][size], figures["cpu"][size] = seconds, cpu = [], []
+        for _ in range(trials):
+            checked, losses = "losses" not in figures, _Losses()
+            start, cpu_start = time.perf_counter(), time.process_time()
+            model = make(split, CHECKED.model_copy(update={"embedding_size": size}))
+            if checked:
+                model.start_from(weights, strings)
+            train = rivals.batches(split, split.train, order, CHECKED.batch_size, strings)
+            held_out = rivals.batches(split, split.validation, rows, 4096, strings)
+            model.fit(train, epochs=CHECKED.epochs, verbose=0, callbacks=[losses] if checked else [])
+            result = model.evaluate(held_out, return_dict=True, verbose=0)
+            seconds.append(time.perf_counter() - start)
+            cpu.append(time.process_time() - cpu_start)
+            if checked:
+                figures["losses"] = losses.values
+                figures["metrics"] = {
+                    "rmse": result["root_mean_squared_error"],
+                    "top_100": result["factorized_top_k/top_100_categorical_accuracy"],
+                }
+    return figures
 
 
 def _order(split: Split) -> Index:

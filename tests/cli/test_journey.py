@@ -96,7 +96,7 @@ def test_a_reader_never_waits_for_a_writer(shell: Command, tmp_path: Path) -> No
     command = [sys.executable, "-m", "mtsearch", "run", "ml-100k-quick", "--trials", "500"]
     environment = {**os.environ, "MTSEARCH_STORAGE": "mine.db"}
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, env=environment)
-    fronts, deadline = 0, time.monotonic() + 120
+    fronts, deadline = 0, time.monotonic() + 600
     try:
         while fronts < 3 and time.monotonic() < deadline:
             result = shell("front", "--storage", "mine.db", "--format", "json")

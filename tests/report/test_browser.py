@@ -197,7 +197,7 @@ def test_hovering_names_the_trial_and_its_parameters(browser: "Browser", tmp_pat
             label = hover(page, "front", index, says=f"trial {study.front[index].trial}")
             assert f"trial {study.front[index].trial}" in label
             assert f"learning_rate: {study.front[index].params['learning_rate']:.4g}" in label
-        assert "biases, baseline" in hover(page, "biases", 0)
+        assert "biases, baseline" in hover(page, "biases", 0, says="biases, baseline")
 
 
 def test_bars_over_seeds_are_drawn_inside_the_plot(browser: "Browser", tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_bars_over_seeds_are_drawn_inside_the_plot(browser: "Browser", tmp_path:
             assert box["x"] + box["width"] <= frame["x"] + frame["width"]
             assert frame["y"] <= box["y"]
             assert box["y"] + box["height"] <= frame["y"] + frame["height"]
-        assert "± " in hover(page, "front", 0)
+        assert "± " in hover(page, "front", 0, says="± ")
 
 
 def test_double_click_shows_all(browser: "Browser", tmp_path: Path) -> None:

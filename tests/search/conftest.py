@@ -42,6 +42,17 @@ def new_postgres(postgres_server: Any) -> Callable[[], str]:
 
 
 @pytest.fixture
+def together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Called with a number, no slow or quick formula goes on before so many processes train with it."""
+
+    def ask(number: int) -> None:
+        (tmp_path / "together").mkdir()
+        monkeypatch.setenv("MTSEARCH_TEST_TOGETHER", f"{tmp_path / 'together'}:{number}")
+
+    return ask
+
+
+@pytest.fixture
 def data(tmp_path: Path) -> str:
     """A small ml-100k folder: 40 users, 30 items."""
     return small_data(tmp_path)

@@ -19,7 +19,7 @@ from mtsearch import api
 from mtsearch.config import TrialConfig
 from mtsearch.machine import identity, is_gone
 from mtsearch.search import liveness
-from mtsearch.search.attributes import ALIVE, REASON, RETRY_OF, WORKER, reason
+from mtsearch.search.attributes import ALIVE, REASON, RETRY_OF, WORKER, counts, reason
 from mtsearch.search.interrupts import graceful
 from mtsearch.search.liveness import Heart, Watch
 from mtsearch.search.retries import give_up, queue_the_lost
@@ -278,18 +278,17 @@ def signed(path: Path, number: int = 0) -> list[FrozenTrial]:
 
 def test_a_worker_stopped_for_too_long_finds_its_trial_taken_and_goes_on(data: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    with running(data, path, until=30) as process:
-        victim = wait_for(lambda: signed(path))[0]
+    with running(data, path, until=100) as process:
+        victim = wait_for(lambda: stopped_in(path), 300)
         worker = victim.user_attrs[WORKER]
-        os.kill(worker["pid"], signal.SIGSTOP)
         watch = Watch(study_in(path), grace=3.0)
         given_up: dict[int, Any] = {}
         wait_for(lambda: given_up.update(watch.look()) or victim.number in given_up)
         os.kill(worker["pid"], signal.SIGCONT)
-        process.join(120)
+        process.join(300)
         assert process.exitcode == 0
     trials = trials_of(path)
-    assert [t.state for t in trials].count(TrialState.COMPLETE) == 30
+    assert [t.state for t in trials].count(TrialState.COMPLETE) == 100
     assert TrialState.RUNNING not in {t.state for t in trials}
     assert trials[victim.number].user_attrs[REASON]["text"] == "no sign of life for 3 s"
     (again,) = [t for t in trials if t.user_attrs.get(RETRY_OF) == victim.number]
@@ -309,20 +308,28 @@ def is_locked(path: Path) -> bool:
         return False
 
 
+def stopped_in(path: Path) -> FrozenTrial | None:
+    """A trial of a worker that was stopped in its midst; None where there was no such worker."""
+    for trial in signed(path):
+        pid = trial.user_attrs[WORKER]["pid"]
+        os.kill(pid, signal.SIGSTOP)
+        # Stuck while it writes, it would keep all others from writing; and it may have ended the trial meanwhile.
+        if not is_locked(path) and trials_of(path)[trial.number].state == TrialState.RUNNING:
+            return trial
+        os.kill(pid, signal.SIGCONT)
+    return None
+
+
 def test_a_worker_of_ones_own_that_is_stuck_is_replaced(
-    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: Callable[[int], None]
 ) -> None:
+    together(2)
     monkeypatch.setattr(liveness, "GRACE_SECONDS", 3.0)
     stopped: list[dict[str, Any]] = []
 
     def stop_one(_end: TrialEnd) -> None:
-        if not stopped and (found := signed(tmp_path / "a.db")):
-            worker = found[0].user_attrs[WORKER]
-            os.kill(worker["pid"], signal.SIGSTOP)
-            if is_locked(tmp_path / "a.db"):  # it writes: stuck there, it would keep all others from writing
-                os.kill(worker["pid"], signal.SIGCONT)
-            else:
-                stopped.append(worker)
+        if not stopped and (trial := stopped_in(tmp_path / "a.db")):
+            stopped.append(trial.user_attrs[WORKER])
 
     record = api.run(
         define(data), 12, workers=2, storage=str(tmp_path / "a.db"), make_trainer=brisk_formula, on_trial=stop_one
@@ -334,14 +341,15 @@ def test_a_worker_of_ones_own_that_is_stuck_is_replaced(
 
 def test_workers_of_a_killed_parent_end_with_their_epoch_and_the_next_run_goes_on(data: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    with running(data, path, until=20, workers=3) as process:
-        wait_for(lambda: len(signed(path)) == 3)
+    with running(data, path, until=10_000, workers=3) as process:
+        wait_for(lambda: len(signed(path)) == 3, 300)
         wait_for(lambda: len(trials_of(path)) > 4)
         workers = {str(t.user_attrs[WORKER]["pid"]): t.user_attrs[WORKER] for t in trials_of(path) if t.user_attrs}
         os.kill(process.pid, signal.SIGKILL)
-        wait_for(lambda: all(is_gone(worker) for worker in workers.values()), 10)
+        wait_for(lambda: all(is_gone(worker) for worker in workers.values()))
     states = [t.state for t in trials_of(path)]
     assert TrialState.RUNNING not in states  # each ended its own trial
-    record = api.run(define(data), until=20, workers=2, storage=str(path), make_trainer=slow_formula)
-    assert record.counting == 20
+    until = sum(map(counts, trials_of(path))) + 8
+    record = api.run(define(data), until=until, workers=2, storage=str(path), make_trainer=slow_formula)
+    assert record.counting == until
     assert set(record.states) <= {"complete", "fail"}

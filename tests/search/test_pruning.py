@@ -2,7 +2,7 @@
 
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +180,9 @@ class TestWhatItWasBegunWith:
             go(pruned_study(data, HALVING), tmp_path / "a.db", 2)
 
 
-def test_several_workers_of_whom_two_are_killed(data: str, tmp_path: Path) -> None:
+def test_several_workers_of_whom_two_are_killed(data: str, tmp_path: Path, together: Callable[[int], None]) -> None:
     """All trials asked for and no more, none left running, and what was begun again stands for itself."""
+    together(3)
     killed: list[int] = []
 
     def kill_two(end: TrialEnd) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from mtsearch import StudyDefinition, api
 from mtsearch.config import TrialConfig
 from mtsearch.errors import DefinitionError, NonFiniteLoss, StorageError, StudyMismatch
 from mtsearch.machine import identity
+from mtsearch.search import crew
 from mtsearch.search.record import StudyRecord
 from mtsearch.search.storage import open_reader, resolve_url
 
@@ -345,9 +347,13 @@ def test_timeout_begins_no_further_trial_and_says_so(
     assert caplog.messages == ["no trial was run: timeout = 1e-09 s had passed when the first could begin"]
 
 
-def test_timeout_lets_the_running_trial_end(data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    trainer = FormulaTrainer(lambda _config, epoch: time.sleep(3) if epoch == 1 else None)
-    record = go(define(data), tmp_path / "a.db", 50, trainer, timeout=2.5)
+def test_timeout_lets_the_running_trial_end(
+    data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def let_hours_pass(_config: TrialConfig, _epoch: int) -> None:
+        monkeypatch.setattr(crew, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 10_000))
+
+    record = go(define(data), tmp_path / "a.db", 50, FormulaTrainer(let_hours_pass), timeout=3600)
     assert record.states == {"complete": 1}
     assert caplog.messages == []
 

@@ -1,6 +1,7 @@
 """How many workers, and what each of them sees."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -74,7 +75,10 @@ def test_what_cuda_was_told_to_show(monkeypatch: pytest.MonkeyPatch, chosen: str
 
 
 @pytest.mark.usefixtures("gpus")
-def test_each_worker_is_begun_with_its_own_gpu(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_worker_is_begun_with_its_own_gpu(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: Callable[[int], None]
+) -> None:
+    together(2)
     notes = tmp_path / "notes"
     notes.mkdir()
     monkeypatch.setenv("MTSEARCH_TEST_NOTES", str(notes))

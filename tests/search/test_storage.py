@@ -332,10 +332,10 @@ class TestReader:
     def test_sees_what_another_process_writes(self, url: str) -> None:
         make(url)
         code = (
-            "import sys, optuna; from mtsearch.search.storage import open_writer\n"
+            "import sys, time, optuna; from mtsearch.search.storage import open_writer\n"
             "study = optuna.load_study(storage=open_writer(sys.argv[1]), study_name='s')\n"
             "while len(study.get_trials(deepcopy=False)) < 60:\n"
-            "    study.add_trial(optuna.trial.create_trial(values=[1, 1]))\n"
+            "    study.add_trial(optuna.trial.create_trial(values=[1, 1])); time.sleep(0.02)\n"
         )
         writer = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code, url])
         reader, seen = open_reader(url), set()

@@ -1,5 +1,6 @@
 """One contract for each storage that a study can live in: SQLite, PostgreSQL, and Optuna's gRPC proxy before one."""
 
+import contextlib
 import multiprocessing
 import socket
 import subprocess
@@ -44,6 +45,12 @@ def proxy(tmp_path: Path) -> Iterator[str]:
     url = resolve_url(str(tmp_path / "behind.db"))
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(url, port))
     process.start()
+    end = time.monotonic() + 120
+    while True:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            break
+        assert time.monotonic() < end, "the proxy does not start"
+        time.sleep(0.05)
     yield f"grpc://127.0.0.1:{port}"
     process.kill()
     process.join()
@@ -86,7 +93,8 @@ class TestContract:
         with pytest.raises(StudyNotFound, match="it holds: s"):
             api.front("t", url)
 
-    def test_several_workers_one_of_them_killed(self, data: str, url: str) -> None:
+    def test_several_workers_one_of_them_killed(self, data: str, url: str, together: Callable[[int], None]) -> None:
+        together(2)
         killed: list[int] = []
 
         def kill_once(_end: TrialEnd) -> None:
@@ -126,7 +134,7 @@ class TestContract:
 
     def test_another_machine_joins_by_name(self, data: str, url: str) -> None:
         go(define(data), url, 2)
-        assert join_by_name(url, "--trials", "3").wait(60) == 0
+        assert join_by_name(url, "--trials", "3").wait(600) == 0
         trials = trials_in(url)
         assert [t.state for t in trials] == [TrialState.COMPLETE] * 5
         assert all(t.user_attrs["mtsearch:config"]["seed"] == 3 for t in trials)
@@ -142,11 +150,14 @@ def join_by_name(url: str, *options: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, cwd=Path(__file__).parents[2], stderr=subprocess.DEVNULL)
 
 
-def test_two_machines_end_together_with_exactly_what_was_asked(data: str, new_postgres: Callable[[], str]) -> None:
+def test_two_machines_end_together_with_exactly_what_was_asked(
+    data: str, new_postgres: Callable[[], str], together: Callable[[int], None]
+) -> None:
     url = new_postgres()
     go(define(data), url, 1)
+    together(3)
     runs = [join_by_name(url, "--until", "40", "--workers", workers) for workers in ("2", "1")]
-    assert [run.wait(120) for run in runs] == [0, 0]
+    assert [run.wait(600) for run in runs] == [0, 0]
     trials = trials_in(url)
     assert [t.state for t in trials].count(TrialState.COMPLETE) == 40
     assert TrialState.RUNNING not in {t.state for t in trials}

@@ -13,12 +13,13 @@ from optuna.trial import TrialState
 
 from mtsearch import api
 from mtsearch.errors import StudyMismatch
+from mtsearch.search import liveness
 from mtsearch.search.record import StudyRecord
 from mtsearch.search.runner import TrialEnd
 
 from .killing import kill_one
 from .test_run import SPACE, define, trials_of
-from .trainers import buggy, murderous, slow_formula, unheard_formula
+from .trainers import buggy, hesitant_formula, murderous, slow_formula, unheard_formula
 
 
 def go(data: str, path: Path, trials: int, **kwargs: Any) -> StudyRecord:
@@ -29,7 +30,10 @@ def pid_of(trial: optuna.trial.FrozenTrial) -> int:
     return int(trial.user_attrs["mtsearch:worker"]["pid"])
 
 
-def test_exactly_the_trials_asked_for_by_several_processes(data: str, tmp_path: Path) -> None:
+def test_exactly_the_trials_asked_for_by_several_processes(
+    data: str, tmp_path: Path, together: Callable[[int], None]
+) -> None:
+    together(3)
     ends: list[TrialEnd] = []
     record = go(data, tmp_path / "a.db", 20, on_trial=ends.append)
     trials = trials_of(tmp_path / "a.db")
@@ -41,7 +45,10 @@ def test_exactly_the_trials_asked_for_by_several_processes(data: str, tmp_path: 
     assert record.passport["trainer"]["workers"] == 3
 
 
-def test_killed_worker_is_replaced_and_its_trial_tried_again(data: str, tmp_path: Path) -> None:
+def test_killed_worker_is_replaced_and_its_trial_tried_again(
+    data: str, tmp_path: Path, together: Callable[[int], None]
+) -> None:
+    together(3)
     killed: list[int] = []
 
     def kill_once(_end: TrialEnd) -> None:
@@ -69,6 +76,16 @@ def test_a_trial_stored_by_a_worker_that_died_before_saying_so_counts(
     assert (tmp_path / "died").exists()
     assert record.states == {"complete": 8}
     assert sorted(end.trial for end in ends) == list(range(8))
+
+
+def test_a_worker_that_never_begins_its_trial_is_replaced(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MTSEARCH_TEST_NOTES", str(tmp_path / "given"))
+    monkeypatch.setattr(liveness, "GRACE_SECONDS", 2.0)
+    record = api.run(define(data), 4, workers=2, storage=str(tmp_path / "a.db"), make_trainer=hesitant_formula)
+    assert record.states == {"complete": 4}
+    assert "a worker that was given a trial long ago has not begun it: another takes its place" in caplog.messages
 
 
 def signalled_at(trial: int, signals: list[int]) -> Callable[[TrialEnd], None]:
@@ -127,5 +144,5 @@ def test_worker_that_finds_other_data_ends_the_run(data: str, tmp_path: Path) ->
         kill_one(lambda: trials_of(tmp_path / "a.db"))
 
     with pytest.raises(StudyMismatch, match="was changed while the study ran"):
-        go(data, tmp_path / "a.db", 30, on_trial=edit_and_kill)
+        go(data, tmp_path / "a.db", 10_000, on_trial=edit_and_kill)
     assert TrialState.RUNNING not in {trial.state for trial in trials_of(tmp_path / "a.db")}

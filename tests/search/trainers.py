@@ -55,9 +55,34 @@ def made_by(trainer: FormulaTrainer) -> Callable[[Split, int | None], tuple[Form
     return lambda _split, _threads: (trainer, {"device": "formula", "threads": 1})
 
 
+def wait_for_all() -> None:
+    """Return once as many processes have come here as the fixture `together` asks for.
+
+    However slowly the last of them starts, the first ones do not end the study before.
+    """
+    folder, _, number = os.environ.get("MTSEARCH_TEST_TOGETHER", "").rpartition(":")
+    if not folder:
+        return
+    Path(folder, str(os.getpid())).touch()
+    end = time.monotonic() + 300
+    while len(list(Path(folder).iterdir())) < int(number):
+        assert time.monotonic() < end, f"not all of {number} workers have begun a trial"
+        time.sleep(0.02)
+
+
+def _sleeping(seconds: float) -> Callable[[TrialConfig, int], None]:
+    """A hook for so long an epoch."""
+
+    def sleep(_config: TrialConfig, _epoch: int) -> None:
+        wait_for_all()
+        time.sleep(seconds)
+
+    return sleep
+
+
 def slow_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
     """The same from a worker's side: 0.1 s an epoch."""
-    return FormulaTrainer(lambda _config, _epoch: time.sleep(0.1)), {"device": "formula", "threads": threads}
+    return FormulaTrainer(_sleeping(0.1)), {"device": "formula", "threads": threads}
 
 
 def buggy(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
@@ -82,7 +107,7 @@ def murderous(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mappi
 
 def quick_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
     """The same, 0.02 s an epoch."""
-    return FormulaTrainer(lambda _config, _epoch: time.sleep(0.02)), {"device": "formula", "threads": threads}
+    return FormulaTrainer(_sleeping(0.02)), {"device": "formula", "threads": threads}
 
 
 class _Constant(FormulaTrainer):
@@ -108,9 +133,23 @@ def seeing_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, 
         environment = Path("/proc/self/environ").read_bytes().decode().split("\0")  # as it was when the process began
         seen = [entry for entry in environment if entry.startswith("CUDA_VISIBLE_DEVICES=")]
         Path(os.environ["MTSEARCH_TEST_NOTES"], str(os.getpid())).write_text("".join(seen))
-        time.sleep(0.1)
+        wait_for_all()
 
     return FormulaTrainer(note), {"device": "formula", "threads": threads}
+
+
+def hesitant_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
+    """The first of all workers that is given a trial never begins it."""
+    original = runner.TrialRunner.run
+
+    def sleep_once(*args: Any, **kwargs: Any) -> runner.TrialEnd:
+        with suppress(FileExistsError):
+            Path(os.environ["MTSEARCH_TEST_NOTES"]).touch(exist_ok=False)
+            time.sleep(3600)
+        return original(*args, **kwargs)
+
+    runner.TrialRunner.run = sleep_once  # type: ignore[method-assign]
+    return slow_formula(_split, threads)
 
 
 def unheard_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
