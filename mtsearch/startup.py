@@ -26,6 +26,8 @@ def start_tensorflow() -> None:
     if os.environ.setdefault(_LEVEL, _ERRORS_BECOME_EXCEPTIONS) == _ERRORS_BECOME_EXCEPTIONS:
         with _without_chatter(), _no_garbage_collected():
             import tensorflow  # noqa: F401
+
+            gc.freeze()
     atexit.register(gc.freeze)
 
 
@@ -33,8 +35,8 @@ def start_tensorflow() -> None:
 def _no_garbage_collected() -> Iterator[None]:
     """Leave the collector out of an import, which makes half a million objects and next to no garbage.
 
-    NOTE: 3.0 to 2.5 s of the import. At the end of the process the interpreter looks through all of them several times,
-    which frozen ones are spared: 0.8 to 0.1 s.
+    NOTE: 3.0 to 2.5 s of the import. Frozen, they are looked through neither in later collections (a worker opens its
+    study in 0.2 s in place of 0.55 s) nor, several times, at the end of the process (0.8 to 0.1 s).
     """
     was_enabled = gc.isenabled()
     gc.disable()
