@@ -26,7 +26,7 @@ from mtsearch.search.database_file import DatabaseFile
 from mtsearch.search.exporting import export_of
 from mtsearch.search.interrupts import graceful
 from mtsearch.search.judgements import Judgements
-from mtsearch.search.passport import MODEL_SOURCE, make_passport
+from mtsearch.search.passport import make_passport
 from mtsearch.search.patience import Patience
 from mtsearch.search.plan import plan, stored_definition
 from mtsearch.search.runner import TrialEnd, counting
@@ -44,10 +44,9 @@ from mtsearch.search.study import begin_or_continue, find
 from mtsearch.search.views import drop_views, ensure_views
 from mtsearch.search.workers import Job, WorkerPool
 from mtsearch.study_file.memory import require_memory
-from mtsearch.study_file.model import ModelSection, find_source
 from mtsearch.study_file.reading import change
 from mtsearch.study_file.sampler import require_packages
-from mtsearch.trial import Trainer
+from mtsearch.trainers import trainer_of
 
 _logger = logging.getLogger("mtsearch")
 
@@ -66,40 +65,6 @@ def baselines(definition: StudyDefinition) -> dict[str, dict[str, float]]:
     """What needs no search: metrics of chance, popularity and biases on the validation rows."""
     _, split = prepare(definition)
     return evaluate_baselines(split, split.validation)
-
-
-def joint_trainer(split: Split, threads: int | None) -> tuple[Trainer, Mapping[str, Any]]:
-    """The TFRS joint model on the best device of this machine, and what to write into the passport of it."""
-    from mtsearch.recsys import Device, JointTrainer  # TensorFlow takes seconds to import
-
-    device = Device.default(threads)
-    return JointTrainer(split, device), {"device": device.description, "threads": device.threads}
-
-
-def own_trainer(
-    model: ModelSection, source: str, split: Split, threads: int | None
-) -> tuple[Trainer, Mapping[str, Any]]:
-    """`joint_trainer` of a model of the user's own, whose source has the fingerprint `source`.
-
-    Raises:
-        DefinitionError: it cannot be found or imported, or was changed.
-    """
-    from mtsearch.recsys import Device, Factory, OwnTrainer
-
-    device = Device.default(threads)
-    trainer = OwnTrainer(Factory(model, source), split, device)
-    return trainer, {"device": device.description, "threads": device.threads, MODEL_SOURCE: source}
-
-
-def trainer_of(definition: StudyDefinition) -> MakeTrainer:
-    """What makes the trainer of a definition, in this process or another.
-
-    Raises:
-        DefinitionError: the module of a model of the user's own is not found.
-    """
-    if definition.model is None:
-        return joint_trainer
-    return partial(own_trainer, definition.model, find_source(definition.model).fingerprint)
 
 
 def run(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mtsearch import StudyDefinition, TrialConfig, api, run
+from mtsearch.trainers import joint_trainer
 
 
 @pytest.mark.slow
@@ -22,7 +23,7 @@ def test_one_model_of_the_quick_front_beats_all_three_of_the_tutorial(tmp_path: 
     accurate = [row for row in record.front if row.metrics["rmse"] < 1.08]
     picked = max(accurate, key=lambda row: row.metrics["top_100"])
     _, split = api.prepare(definition)
-    trainer, _ = api.joint_trainer(split.final(), None)
+    trainer, _ = joint_trainer(split.final(), None)
 
     def on_test(config: TrialConfig) -> tuple[float, float]:
         seeded = [config.model_copy(update={"seed": seed}) for seed in (1, 2, 3)]

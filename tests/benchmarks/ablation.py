@@ -52,7 +52,7 @@ def main() -> None:
             for number in range(options.seeds)
         ]
         figures[name] = {key: [run.metrics[key] for run in runs] for key in METRICS}
-        cells = (f"{statistics.mean(v):.4f} ± {statistics.stdev(v):.4f}" for v in figures[name].values())
+        cells = [f"{statistics.mean(v):.4f} ± {statistics.stdev(v):.4f}" for v in figures[name].values()]
         figures[name]["seconds"] = [run.seconds["train"] for run in runs]
         print(f"| {name} | {' | '.join(cells)} | {statistics.median(figures[name]['seconds']):.2f} |", flush=True)
     if options.output:

@@ -39,6 +39,7 @@ from mtsearch.search.pruning import Judge
 from mtsearch.search.runner import TrialRunner
 from mtsearch.search.storage import open_writer, reading, resolve_url
 from mtsearch.search.study import begin_or_continue, find
+from mtsearch.trainers import joint_trainer
 from mtsearch.trial import EpochMetrics
 
 DEFINITION, EPOCHS = "ml-100k-wide", 20
@@ -129,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
 def run_study(kind: str, seed: int, interactions: Interactions, split: Split, options: argparse.Namespace) -> bool:
     """Run a study until its epochs are spent; False where it was interrupted."""
     definition = define(kind, seed)
-    trainer, description = api.joint_trainer(split, options.threads)
+    trainer, description = joint_trainer(split, options.threads)
     runner = TrialRunner(definition, trainer)
     writer = open_writer(resolve_url(str(options.storage)), create=True)
     passport = make_passport(interactions, split, {**description, "workers": 1})

@@ -28,6 +28,7 @@ from mtsearch import StudyDefinition, api
 from mtsearch.data import Split
 from mtsearch.files import write_whole
 from mtsearch.search.crew import MakeTrainer
+from mtsearch.trainers import joint_trainer
 from mtsearch.trial import Trainer
 
 RESULTS = Path(__file__).parent / "results" / "samplers.json"
@@ -116,7 +117,7 @@ def shared_trainer(threads: int) -> MakeTrainer:
 
     def make(split: Split, _threads: int | None) -> tuple[Trainer, Mapping[str, Any]]:
         if not made:
-            made.append(api.joint_trainer(split, threads))
+            made.append(joint_trainer(split, threads))
         return made[0]
 
     return make
