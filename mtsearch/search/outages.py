@@ -26,7 +26,9 @@ _PASSES = re.compile(
     r"is locked|starting up|shutting down|in recovery mode|server closed|terminating connection|connection is closed|"
     r"connection already closed|connection is lost|connection was lost|gone away|SSL SYSCALL|refused|timeout|timed out|"
     r"unreachable|Connection reset|Broken pipe|No such file or directory|too many clients|remaining connection slots|"
-    r"UNAVAILABLE|could not receive data|could not send data|EOF detected|deadlock detected|could not serialize"
+    r"UNAVAILABLE|could not receive data|could not send data|EOF detected|deadlock detected|could not serialize|"
+    # Optuna reads trials once more, in the same transaction, where the connection is lost under its first query.
+    r"invalid transaction is rolled back"
 )
 _logger = logging.getLogger("mtsearch")
 

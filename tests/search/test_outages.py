@@ -8,8 +8,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 from optuna.exceptions import StorageInternalError
+from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
@@ -18,8 +20,9 @@ from mtsearch import api
 from mtsearch.config import TrialConfig
 from mtsearch.errors import StorageError
 from mtsearch.search import liveness, outages
-from mtsearch.search.outages import outlast, passes
+from mtsearch.search.outages import Outlasting, outlast, passes
 from mtsearch.search.runner import TrialEnd
+from mtsearch.search.storage import open_writer, resolve_url
 
 from .test_run import define, go, trials_of
 from .trainers import FormulaTrainer, slow_formula
@@ -36,6 +39,7 @@ def driver(words: str) -> OperationalError:
         ("connection failed: FATAL:  the database system is starting up", True),
         ("terminating connection due to administrator command", True),
         ("connection to server at 127.0.0.1, port 5432 failed: Connection refused", True),
+        ("Can't reconnect until invalid transaction is rolled back.", True),
         ("database or disk is full", False),
         ("attempt to write a readonly database", False),
         ("password authentication failed for user", False),
@@ -166,6 +170,28 @@ def test_a_full_disk_ends_the_run_and_spoils_nothing(data: str, tmp_path: Path) 
     assert record.counting == done + 3
     assert set(record.states) <= {"complete", "fail"}
     assert len({str(t.params) for t in trials_of(path) if t.values}) == record.states["complete"]
+
+
+def test_a_connection_lost_while_trials_are_read(
+    data: str, postgres_server: Any, new_postgres: Callable[[], str]
+) -> None:
+    url, lost = new_postgres(), list[str]()
+    go(define(data), url, 2)
+    storage = open_writer(resolve_url(url))
+    assert isinstance(storage, RDBStorage)
+
+    def lose(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "FROM trial_values" in statement and not lost:
+            lost.append(statement)
+            postgres_server.psql(
+                f"SELECT pg_terminate_backend({connection.connection.driver_connection.info.backend_pid})"
+            )
+
+    event.listen(storage.engine, "before_cursor_execute", lose)
+    study = optuna.load_study(study_name="s", storage=Outlasting.of(storage))
+    assert [len(trial.values) for trial in study.get_trials()] == [2, 2]
+    assert lost
+    storage.engine.dispose()
 
 
 @pytest.mark.slow
