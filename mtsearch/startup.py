@@ -4,9 +4,10 @@ import atexit
 import gc
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 _LEVEL = "TF_CPP_MIN_LOG_LEVEL"
 _ERRORS_BECOME_EXCEPTIONS = "3"
@@ -23,8 +24,9 @@ def start_tensorflow() -> None:
     # matters of it reaches Python as an exception. Its static initialisers write before they read the level, so file
     # descriptor 2 is held back for the 2 s of the import. A crash of the process meanwhile takes its last words along:
     # they are seen with TF_CPP_MIN_LOG_LEVEL=0.
-    if os.environ.setdefault(_LEVEL, _ERRORS_BECOME_EXCEPTIONS) == _ERRORS_BECOME_EXCEPTIONS:
-        with _without_chatter(), _no_garbage_collected():
+    quiet = os.environ.setdefault(_LEVEL, _ERRORS_BECOME_EXCEPTIONS) == _ERRORS_BECOME_EXCEPTIONS
+    if "tensorflow" not in sys.modules:  # what a notebook made with it stays the collector's
+        with _without_chatter() if quiet else nullcontext(), _no_garbage_collected():
             import tensorflow  # noqa: F401
 
             gc.freeze()

@@ -10,10 +10,11 @@ from importlib.metadata import version
 import pytest
 from hypothesis import settings
 
-settings.register_profile("mtsearch", deadline=None)  # no test is about time
-settings.load_profile("mtsearch")
-
 TEST_ALL = bool(os.environ.get("MTSEARCH_TEST_ALL"))
+
+# No test is about time. Every run explores, but for the gate, which says the same of the same tree.
+settings.register_profile("mtsearch", deadline=None, derandomize=TEST_ALL)
+settings.load_profile("mtsearch")
 
 
 def pytest_report_header() -> list[str]:

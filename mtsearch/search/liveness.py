@@ -23,7 +23,9 @@ BEAT_SECONDS = 15.0
 """Between two counts of a running trial."""
 
 GRACE_SECONDS = 120.0
-"""How long a count may stand still: eight beats, or the longest outage of a storage that is waited for, twice."""
+"""How long a count may stand still, or a worker with a ticket run no trial: eight beats, or the longest outage of a
+storage that is waited for, twice.
+"""
 
 LOOK_SECONDS = 5.0
 """Between two looks of a watcher."""
@@ -82,16 +84,16 @@ class Watch:
         grace: seconds; by default `GRACE_SECONDS`.
 
     Attributes:
-        idle: the workers that were to run a trial at the last look, and have been seen with none for the grace.
+        overdue: the workers that, by this look, were to run a trial and have been seen with none for the grace.
     """
 
     def __init__(self, study: optuna.Study, grace: float | None = None) -> None:
         self._study = study
         self._grace = GRACE_SECONDS if grace is None else grace
         self._seen: dict[int, tuple[object, float]] = {}
-        self._without: dict[object, float] = {}
+        self._waited: dict[object, float] = {}
         self._looked = time.monotonic()
-        self.idle: Sequence[Mapping[str, Any]] = ()
+        self.overdue: Sequence[Mapping[str, Any]] = ()
 
     def look(self, busy: Mapping[Any, Mapping[str, Any]] | None = None) -> Mapping[int, Mapping[str, Any]]:
         """Look where the last look is a while ago.
@@ -102,6 +104,7 @@ class Watch:
         Returns:
             The trials given up, here or by another watcher that has seen them as silent, each with its worker.
         """
+        self.overdue = ()
         now = time.monotonic()
         if now - self._looked < min(LOOK_SECONDS, self._grace / 4):
             return {}
@@ -116,10 +119,10 @@ class Watch:
             if _SILENT in attributes.reason_of(trials[number]).get("text", "")
         }
         self._seen = {trial.number: self._silence(trial, watched) for trial in running}
-        at_work = [trial.user_attrs.get(attributes.WORKER) for trial in running]
-        without = {key: worker for key, worker in (busy or {}).items() if worker not in at_work}
-        self._without = {key: self._without.get(key, 0.0) + watched for key in without}
-        self.idle = [worker for key, worker in without.items() if self._without[key] >= self._grace]
+        at_work = [_process(trial.user_attrs.get(attributes.WORKER, {})) for trial in running]
+        waiting = {key: worker for key, worker in (busy or {}).items() if _process(worker) not in at_work}
+        self._waited = {key: self._waited[key] + watched if key in self._waited else 0.0 for key in waiting}
+        self.overdue = [worker for key, worker in waiting.items() if self._waited[key] >= self._grace]
         for trial in running:
             worker = trial.user_attrs.get(attributes.WORKER, {})
             text = self._why(worker, self._seen[trial.number][1])
@@ -138,6 +141,11 @@ class Watch:
         if worker and is_gone(worker):
             return "its worker died"
         return f"{_SILENT} for {self._grace:g} s" if silence >= self._grace else ""
+
+
+def _process(worker: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A worker of one's own by all but the host: a laptop's name changes with the network."""
+    return {key: value for key, value in worker.items() if key != "host"}
 
 
 @contextmanager

@@ -67,7 +67,7 @@ _CAUSES = [
     (r"password|Access denied|role \"\S*\" does not exist", "{storage} refuses the user or the password",
      "check both in the URL or in ~/.pgpass"),
     (r"server closed|terminating connection|connection is closed|connection already closed|lost|gone away|SSL SYSCALL|"
-     r"UNAVAILABLE",
+     r"UNAVAILABLE|invalid transaction",
      "the connection to {storage} was lost", "check the server and run again; finished trials are kept"),
     (r"database \"\S*\" does not exist|Unknown database", "no database at {storage}", "make it with `createdb NAME`"),
     (r"translate host name|resolve host|Name or service", "the host of {storage} is unknown", "check its name"),

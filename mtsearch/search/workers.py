@@ -123,11 +123,11 @@ class WorkerPool:
     def _replace_stuck(self, watch: Watch) -> None:
         """End the workers whose trial was given up because it showed no sign of life, or that never began it."""
         busy = {(worker.identity["pid"], len(worker.told)): worker.identity for worker in self._busy()}
-        stuck = [*watch.look(busy).values(), *watch.idle]
-        for _ in watch.idle:
-            _log.warning("a worker that was given a trial long ago has not begun it: another takes its place")
+        silent = list(watch.look(busy).values())
         for worker in self._workers:
-            if worker.identity in stuck:
+            if worker.identity in watch.overdue:
+                _log.warning("worker %s has begun no trial for long: another takes its place", worker.identity["pid"])
+            if worker.identity in silent or worker.identity in watch.overdue:
                 worker.kill()
 
     def _idle(self) -> list["_Worker"]:
@@ -159,14 +159,14 @@ class WorkerPool:
 
     def _replace(self, worker: "_Worker", study: optuna.Study | None) -> list[TrialEnd]:
         """A worker has gone without a word: its trial is given up and queued again, another takes its place."""
-        # Deaths in a trial are bounded by configuration, see `retries`; those without one would go on for ever.
-        self._idle_deaths += not worker.busy
         worker.end()
         ends = []
         if study is not None:
             # Besides the one that it ran: one that ended before the worker could say so, or was given up by others.
             numbers = give_up_trials_of(study, worker.identity, "died", "its worker died")
             ends = [end_of(study, number, 0.0) for number in numbers if number not in worker.told]
+        # Deaths in a trial are bounded by configuration, see `retries`; those without one would go on for ever.
+        self._idle_deaths += not ends
         self._workers.remove(worker)
         if self._stopping:
             return ends

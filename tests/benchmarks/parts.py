@@ -6,7 +6,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,14 @@ CHECKED = TrialConfig(retrieval_weight=0.05, learning_rate=0.3)
 
 
 def main() -> None:
-    """`mtsearch`, or `published|advised TRIALS SIZE...`."""
+    """`mtsearch`, or `published|advised`, checked, or `published|advised TRIALS SIZE`, timed."""
     part, *rest = sys.argv[1:]
-    figures = ours() if part == "mtsearch" else rival(part, *map(int, rest))
+    if part == "mtsearch":
+        figures = ours()
+    elif rest:
+        figures = timed(part, *map(int, rest))
+    else:
+        figures = checked(part)
     figures["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps(figures))
 
@@ -80,9 +86,7 @@ def replay(trainer: JointTrainer, split: Split) -> tuple[list[float], dict[str, 
 
 def initial_weights(split: Split) -> dict[str, Any]:
     """What mtsearch starts `CHECKED` with, by the rival's layers in order."""
-    # NOTE: not Device.default(), which sets threads: a rival runs with those that TensorFlow takes by itself. Two
-    # inter-op
-    # threads in place of one make the published model take up to twice the time on 2 cores.
+    # NOTE: not Device.default(), which sets threads: a rival runs with those that TensorFlow takes by itself.
     compiled = JointTrainer(split, Device("/CPU:0", 0, "as TensorFlow starts"))._model_of(CHECKED)
     compiled.reset(CHECKED)
     model = compiled.model
@@ -90,37 +94,56 @@ def initial_weights(split: Split) -> dict[str, Any]:
     return head | {"user_table": model.user_table.numpy(), "item_table": model.item_table.numpy()}
 
 
-def rival(name: str, trials: int, *sizes: int) -> dict[str, Any]:
-    """Train as the rival does, some trials of each embedding size, all timed; the first of `CHECKED` is checked."""
-    from tests.benchmarks import rivals
+def checked(name: str) -> dict[str, Any]:
+    """What a rival that starts as mtsearch does comes to, step by step and in the end."""
+    work = _RivalWork(name)
+    model = work.model(CHECKED)
+    model.start_from(initial_weights(work.split), strings=name == "published")
+    losses = _Losses()
+    result = work.train(model, [losses])
+    metrics = {
+        "rmse": result["root_mean_squared_error"],
+        "top_100": result["factorized_top_k/top_100_categorical_accuracy"],
+    }
+    return {"losses": losses.values, "metrics": metrics}
 
-    split = data()
-    weights = initial_weights(split)
-    strings, make = name == "published", rivals.as_published if name == "published" else rivals.as_advised
-    order = _shuffled(_order(split))
-    rows = np.arange(len(split.validation), dtype=np.int32)
-    figures: dict[str, Any] = {"seconds": {}, "cpu": {}}
-    for size in (CHECKED.embedding_size, *(size for size in sizes if size != CHECKED.embedding_size)):
-        figures["seconds"][size], figures["cpu"][size] = seconds, cpu = [], []
-        for _ in range(trials):
-            checked, losses = "losses" not in figures, _Losses()
-            start, cpu_start = time.perf_counter(), time.process_time()
-            model = make(split, CHECKED.model_copy(update={"embedding_size": size}))
-            if checked:
-                model.start_from(weights, strings)
-            train = rivals.batches(split, split.train, order, CHECKED.batch_size, strings)
-            held_out = rivals.batches(split, split.validation, rows, 4096, strings)
-            model.fit(train, epochs=CHECKED.epochs, verbose=0, callbacks=[losses] if checked else [])
-            result = model.evaluate(held_out, return_dict=True, verbose=0)
-            seconds.append(time.perf_counter() - start)
-            cpu.append(time.process_time() - cpu_start)
-            if checked:
-                figures["losses"] = losses.values
-                figures["metrics"] = {
-                    "rmse": result["root_mean_squared_error"],
-                    "top_100": result["factorized_top_k/top_100_categorical_accuracy"],
-                }
-    return figures
+
+def timed(name: str, trials: int, size: int) -> dict[str, Any]:
+    """Seconds of some trials of an embedding size, each from its model on."""
+    work = _RivalWork(name)
+    seconds: list[float] = []
+    cpu: list[float] = []
+    for _ in range(trials):
+        start, cpu_start = time.perf_counter(), time.process_time()
+        work.train(work.model(CHECKED.model_copy(update={"embedding_size": size})))
+        seconds.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - cpu_start)
+    return {"seconds": seconds, "cpu": cpu}
+
+
+class _RivalWork:
+    """A rival's model and data, made as the rival makes them."""
+
+    def __init__(self, name: str) -> None:
+        from tests.benchmarks import rivals
+
+        self.split, self._strings = data(), name == "published"
+        self._make = rivals.as_published if self._strings else rivals.as_advised
+        self._batches = rivals.batches
+        self._order = _shuffled(_order(self.split))
+        self._held_out = np.random.default_rng(2).permutation(len(self.split.validation)).astype(np.int32)
+
+    def model(self, config: TrialConfig) -> Any:
+        return self._make(self.split, config)
+
+    def train(self, model: Any, callbacks: Sequence[Any] = ()) -> dict[str, float]:
+        """Train and evaluate; the metrics."""
+        split, size = self.split, CHECKED.batch_size
+        train = self._batches(split, split.train, self._order, size, self._strings)
+        held_out = self._batches(split, split.validation, self._held_out, 4096, self._strings)
+        model.fit(train, epochs=CHECKED.epochs, verbose=0, callbacks=list(callbacks))
+        result: dict[str, float] = model.evaluate(held_out, return_dict=True, verbose=0)
+        return result
 
 
 def _order(split: Split) -> Index:
@@ -131,7 +154,7 @@ def _shuffled(order: Index) -> Index:
     """The same batches, their rows in random order, as a shuffled data set has them.
 
     NOTE: mtsearch has a batch's rows by user. Fed with these the published model takes half the time: 17 s a trial in
-    place of 31.
+    place of 30.
     """
     rng, size = np.random.default_rng(1), CHECKED.batch_size
     return np.concatenate([rng.permutation(order[start : start + size]) for start in range(0, len(order), size)])
@@ -162,14 +185,14 @@ def _study(trainer: JointTrainer, split: Split) -> dict[str, Any]:
     from mtsearch import api
     from mtsearch.recsys import JointTrainer as Trainer
 
-    seconds: list[float] = []
+    seconds: dict[int, list[float]] = defaultdict(list)
     phases: dict[str, float] = {}
     configs: list[TrialConfig] = []
 
     class Timed:
         def train(self, config: TrialConfig, on_epoch: Any) -> Any:
             result = trainer.train(config, on_epoch)
-            seconds.append(sum(result.seconds.values()))
+            seconds[config.embedding_size].append(sum(result.seconds.values()))
             configs.append(config)
             for name, value in result.seconds.items():
                 phases[name] = phases.get(name, 0.0) + value
@@ -182,7 +205,7 @@ def _study(trainer: JointTrainer, split: Split) -> dict[str, Any]:
         definition = StudyDefinition.load("ml-100k-quick")
         api.run(definition, 50, storage=str(Path(folder) / "a.db"), make_trainer=lambda *_: made)
         total = time.perf_counter() - start
-    rest = {"storage, sampling and bookkeeping": total - sum(seconds)}
+    rest = {"storage, sampling and bookkeeping": total - sum(map(sum, seconds.values()))}
     return {"seconds": seconds, "configs": configs, "breakdown": phases | rest}
 
 

@@ -45,15 +45,17 @@ def proxy(tmp_path: Path) -> Iterator[str]:
     url = resolve_url(str(tmp_path / "behind.db"))
     process = multiprocessing.get_context("spawn").Process(target=serve, args=(url, port))
     process.start()
-    end = time.monotonic() + 120
-    while True:
-        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
-            break
-        assert time.monotonic() < end, "the proxy does not start"
-        time.sleep(0.05)
-    yield f"grpc://127.0.0.1:{port}"
-    process.kill()
-    process.join()
+    try:
+        end = time.monotonic() + 120
+        while True:
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                break
+            assert time.monotonic() < end, "the proxy does not start"
+            time.sleep(0.05)
+        yield f"grpc://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.join()
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "grpc"])

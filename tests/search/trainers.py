@@ -145,11 +145,11 @@ def hesitant_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer
     def sleep_once(*args: Any, **kwargs: Any) -> runner.TrialEnd:
         with suppress(FileExistsError):
             Path(os.environ["MTSEARCH_TEST_NOTES"]).touch(exist_ok=False)
-            time.sleep(3600)
+            time.sleep(60)
         return original(*args, **kwargs)
 
     runner.TrialRunner.run = sleep_once  # type: ignore[method-assign]
-    return slow_formula(_split, threads)
+    return brisk_formula(_split, threads)
 
 
 def unheard_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
