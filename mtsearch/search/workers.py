@@ -94,16 +94,23 @@ class WorkerPool:
         self, study: optuna.Study, budget: Budget, deadline: float, observer: Observer, interrupt: Interrupt
     ) -> None:
         """See `Crew.run`."""
-        watch = Watch(study)
+        watch, ends = Watch(study), list[TrialEnd]()
+
+        def tell() -> None:
+            for end in ends:
+                observer(replace(end, counting=counting(study)))
+
         try:
             while self._go_on(study, budget, interrupt.requested or time.monotonic() > deadline):
+                tell()  # NOTE: once the next trials are begun: a worker waited 8 ms for it
                 if interrupt.requested:
                     self._stopping = True
                     self._stop_trials()
                 self._replace_stuck(watch)
-                for end in self._listen(study):
+                ends = self._listen(study)
+                for end in ends:
                     budget.spend(end)
-                    observer(replace(end, counting=counting(study)))
+            tell()
         except BaseException:
             for worker in self._busy():
                 worker.end()
