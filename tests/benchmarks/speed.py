@@ -34,8 +34,9 @@ def main() -> None:
     figures: dict[str, Any] = {"cores": len(os.sched_getaffinity(0))}
     figures["mtsearch"] = child("mtsearch")
     for name in RIVALS:
-        timed = {size: child(name, str(options.rival_trials), size) for size in figures["mtsearch"]["sizes"]}
+        timed = {size: child(name, str(options.rival_trials), size, "0") for size in figures["mtsearch"]["sizes"]}
         figures[name] = child(name) | {key: {size: each[key] for size, each in timed.items()} for key in TIMED}
+    figures["published by user"] = child("published", "1", "32", "1")["seconds"]
     figures["studies"] = {f"{workers} workers": [study(workers) for _ in range(options.rounds)] for workers in (1, 2)}
     compare(figures)
     if options.output:
@@ -127,6 +128,7 @@ def report(figures: dict[str, Any]) -> None:
     for name in RIVALS:
         medians = {size: statistics.median(each) for size, each in figures[name]["seconds"].items()}
         print(f"{name}: " + ", ".join(f"{medians[size]:.1f} s at {size}" for size in sizes))
+    print(f"published, a batch's rows by user as mtsearch has them: {figures['published by user'][0]:.1f} s at 32")
     print("\nwhere the time goes (one process): " + ", ".join(f"{k} {v:.2f} s" for k, v in ours["breakdown"].items()))
     for name in RIVALS:
         print(f"{name}: losses equal to {figures[name]['largest loss difference']:.1e}, "
