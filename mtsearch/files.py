@@ -6,6 +6,21 @@ from pathlib import Path
 from mtsearch.errors import MachineError
 
 
+def obstacle(target: Path) -> Path | None:
+    """What keeps this user from making `target` or its folders: the nearest parent that is there; None where nothing.
+
+    Raises:
+        OSError: a parent may not be looked into.
+    """
+    parent = next(parent for parent in target.parents if parent.exists())
+    return None if parent.is_dir() and may(parent, os.W_OK | os.X_OK) else parent
+
+
+def may(path: Path, mode: int) -> bool:
+    """`os.access` of the user that this process acts as."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
 def write_whole(target: Path, content: bytes) -> None:
     """Write a file aside and rename it; its folders are made.
 

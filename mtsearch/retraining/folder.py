@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mtsearch.errors import MachineError, ModelError
+from mtsearch.files import obstacle
 from mtsearch.retraining.card import model_card
 from mtsearch.retraining.result import Retrained, curve_json, metrics_json
 from mtsearch.serving.folder import CARD, FACTS, FORMAT, SAVED_MODEL
@@ -32,10 +33,10 @@ def writable_place(folder: Path) -> Path:
     target = folder.resolve()  # of a link what it leads to
     try:
         _require_replaceable(target)
+        parent = obstacle(target)
     except OSError as error:
         raise _unwritable(target, error.strerror or str(error)) from None
-    parent = next(parent for parent in target.parents if parent.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+    if parent is not None:
         raise _unwritable(target, f"{parent} is no folder that can be written")
     return target
 

@@ -11,7 +11,7 @@ from mtsearch.search import record
 from mtsearch.search.attributes import DEFINITION
 from mtsearch.search.listed import WarmStart, warm_start_from
 from mtsearch.search.resume import as_begun, require_same_definition
-from mtsearch.search.storage import reading
+from mtsearch.search.storage import reading, require_writable
 from mtsearch.search.study import find, ours
 from mtsearch.study_file.mistakes import shown
 
@@ -35,7 +35,9 @@ def plan(url: str, definition: StudyDefinition, warm_start: str | None) -> tuple
     Raises:
         StudyMismatch: the study has another definition, or nothing of the other study's front can be used.
         StudyNotFound: the storage has no study `warm_start`.
+        StorageError: the storage cannot be reached or written.
     """
+    require_writable(url)
     is_there = False
     try:
         with reading(url) as storage:

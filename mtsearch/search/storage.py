@@ -1,5 +1,6 @@
 """How a storage is opened: for writing by `run`'s processes, for reading by everyone else."""
 
+import os
 import random
 import re
 import sqlite3
@@ -20,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from mtsearch.errors import StorageError, StudyNotFound
+from mtsearch.files import may, obstacle
 from mtsearch.search.outages import cause, storage_exceptions
 from mtsearch.search.storage_url import (
     MOUNTS,
@@ -39,6 +41,7 @@ __all__ = [
     "open_reader",
     "open_writer",
     "reading",
+    "require_writable",
     "resolve_url",
     "sqlite_path",
     "storage_errors",
@@ -107,6 +110,30 @@ def open_writer(url: str, create: bool = False, *, mounts: Path = MOUNTS) -> Bas
                 if not lost_race or time.monotonic() > deadline:
                     raise
                 time.sleep(random.uniform(0.05, 0.25))
+
+
+def require_writable(url: str, *, mounts: Path = MOUNTS) -> None:
+    """Refuse a SQLite storage that `open_writer` could not make or write; makes nothing. Others say it themselves.
+
+    Args:
+        url: from `resolve_url`.
+        mounts: see `open_writer`.
+
+    Raises:
+        StorageError: its folder or its file cannot be written, or lies on a network file system.
+    """
+    path = sqlite_path(url)
+    if path is None:
+        return
+    _refuse_network(path, mounts)
+    with _opening(url):
+        # Of a file that can be written, too: WAL puts others beside it, or beside what a link leads to.
+        place = obstacle(path.resolve())
+        if place is None and path.exists() and not may(path, os.W_OK):
+            place = path
+    if place is not None:
+        problem = f"{path} cannot be written" + (f": {place} is no folder that can be" if place != path else "")
+        raise StorageError(problem, "make the file and its folder writable, or name another with --storage")
 
 
 def open_reader(url: str) -> BaseStorage:

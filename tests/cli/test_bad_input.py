@@ -115,6 +115,14 @@ def test_unwritable_folder(mtsearch: Command, tmp_path: Path) -> None:
     assert (tmp_path / "studies").read_text() == "a file in the way"
 
 
+def test_unwritable_folder_is_told_before_data_are_read(mtsearch: Command, tmp_path: Path) -> None:
+    (tmp_path / "studies").write_text("a file in the way")
+    (tmp_path / "ml.zip").write_text("not a zip")
+    result = mtsearch("run", definition(tmp_path, "ml.zip"), *QUICK)
+    assert result.status == 1
+    assert f"{tmp_path / 'studies'} is no folder that can be" in one_line(result.err)
+
+
 def test_unreachable_storage_hides_the_password(mtsearch: Command) -> None:
     result = mtsearch("run", *QUICK, "--storage", "postgresql://me:secret@127.0.0.1:1/db")
     assert result.status == 1

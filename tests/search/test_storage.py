@@ -28,7 +28,7 @@ from mtsearch.api import upgrade
 from mtsearch.errors import StorageError
 from mtsearch.search import storage as subject
 from mtsearch.search.database_file import DatabaseFile
-from mtsearch.search.storage import checkpoint, masked, resolve_url, storage_errors
+from mtsearch.search.storage import checkpoint, masked, require_writable, resolve_url, storage_errors
 from mtsearch.search.storage_url import MOUNTS, network_file_system, sqlite_path
 from mtsearch.search.views import ensure_views
 
@@ -355,33 +355,74 @@ class TestReader:
         optuna.create_study(storage=plain, study_name="s")
         assert trials_in(open_reader(url)) == 0
 
-    @pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
     def test_a_folder_that_is_not_writable(self) -> None:
-        folder = Path(tempfile.mkdtemp())  # outside pytest's, which only this user may enter
-        url = resolve_url(str(folder / "x.db"))
-        make(url)
-        trials_in(open_reader(url))  # imports everything while that is still allowed
-        for left in folder.glob("x.db-*"):
-            left.unlink()
-        (folder / "x.db").chmod(0o444)
-        folder.chmod(0o555)
-        root = os.geteuid() == 0
-        try:
-            if root:
-                os.seteuid(65534)
-                if not os.access(optuna.__file__, os.R_OK, effective_ids=True):
-                    pytest.skip("only root may read this environment, and root may write everywhere")
+        with written_by_another(file_mode=0o444, folder_mode=0o555) as url:
             assert trials_in(open_reader(url)) == 1
             with (
                 pytest.raises(StorageError, match="cannot be written; make the file and its folder writable"),
                 storage_errors(url),
             ):
                 optuna.create_study(storage=open_writer(url), study_name="t")
-        finally:
-            if root:
-                os.seteuid(0)
-            folder.chmod(0o755)
-            shutil.rmtree(folder)
+
+
+@contextmanager
+def written_by_another(file_mode: int, folder_mode: int) -> Iterator[str]:
+    """A database of one trial with these modes, as a user who does not own it sees it."""
+    if os.name != "posix":
+        pytest.skip("POSIX permissions")
+    folder = Path(tempfile.mkdtemp())  # outside pytest's, which only this user may enter
+    url = resolve_url(str(folder / "x.db"))
+    make(url)
+    trials_in(open_reader(url))  # imports everything while that is still allowed
+    for left in folder.glob("x.db-*"):
+        left.unlink()
+    (folder / "x.db").chmod(file_mode)
+    folder.chmod(folder_mode)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(65534)
+            if not os.access(optuna.__file__, os.R_OK, effective_ids=True):
+                pytest.skip("only root may read this environment, and root may write everywhere")
+        yield url
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+class TestRequireWritable:
+    def test_what_can_be_made_or_written_is_left_as_it_is(self, url: str, path: Path) -> None:
+        require_writable(url)
+        assert not path.parent.exists()
+        make(url)
+        require_writable(url)
+
+    @pytest.mark.parametrize(
+        ("file_mode", "folder_mode", "problem"),
+        [
+            (0o666, 0o555, r"x\.db cannot be written: .* is no folder that can be; make"),
+            (0o444, 0o777, r"x\.db cannot be written; make"),
+        ],
+    )
+    def test_what_another_keeps_to_himself(self, file_mode: int, folder_mode: int, problem: str) -> None:
+        with written_by_another(file_mode, folder_mode) as url, pytest.raises(StorageError, match=problem):
+            require_writable(url)
+
+    def test_a_server_is_not_asked(self) -> None:
+        require_writable("postgresql://me@127.0.0.1:1/x")
+
+    def test_a_file_in_place_of_the_folder(self, url: str, path: Path) -> None:
+        path.parent.touch()
+        with pytest.raises(StorageError, match=f"cannot be written: {path.parent} is no folder"):
+            require_writable(url)
+
+    def test_a_network_file_system(self, url: str, path: Path, tmp_path: Path) -> None:
+        mounts = tmp_path / "mounts"
+        mounts.write_text(f"server:/x {tmp_path} nfs4 rw 0 0\n")
+        with pytest.raises(StorageError, match="network file system"):
+            require_writable(url, mounts=mounts)
 
 
 class TestErrors:
