@@ -70,7 +70,6 @@ class WorkerPool:
 
     def __init__(self, job: Job, seats: Sequence[Seat]) -> None:
         self._job = job
-        self._idle_deaths = 0
         self._stopping = False
         # NOTE: spawned, never forked: TensorFlow's threads do not survive a fork.
         self._workers = [_Worker(job, seat) for seat in seats]
@@ -173,26 +172,26 @@ class WorkerPool:
             numbers = give_up_trials_of(study, worker.identity, "died", "its worker died")
             ends = [end_of(study, number, 0.0) for number in numbers if number not in worker.told]
         # Deaths in a trial are bounded by configuration, see `retries`; those without one would go on for ever.
-        self._idle_deaths += not ends
+        idle_deaths = 0 if ends else worker.idle_deaths + 1
         self._workers.remove(worker)
         if self._stopping:
             return ends
-        if self._idle_deaths >= _IDLE_DEATHS:
+        if idle_deaths >= _IDLE_DEATHS:
             raise MachineError(
-                f"{self._idle_deaths} workers died without a trial to run",
+                f"{idle_deaths} workers in a row died without a trial to run",
                 "look for what kills them (memory?), or run with --workers 1",
             )
-        self._workers.append(_Worker(self._job, worker.seat))
+        self._workers.append(_Worker(self._job, worker.seat, idle_deaths))
         return ends
 
 
 class _Worker:
-    """The parent's end of one worker."""
+    """The parent's end of one worker; `idle_deaths` of its predecessors, since one of them ended a trial."""
 
-    def __init__(self, job: Job, seat: Seat) -> None:
+    def __init__(self, job: Job, seat: Seat, idle_deaths: int = 0) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.seat = seat
+        self.seat, self.idle_deaths = seat, idle_deaths
         self._process = context.Process(
             target=_work, args=(job, seat.threads, theirs), name="mtsearch worker", daemon=True
         )
@@ -218,7 +217,7 @@ class _Worker:
     def receive(self) -> object:
         message = self.pipe.recv()
         if isinstance(message, TrialEnd):
-            self.busy = False
+            self.busy, self.idle_deaths = False, 0
             self.told.add(message.trial)
         elif isinstance(message, Mapping):
             self.ready, self.description = True, message

@@ -12,14 +12,23 @@ import pytest
 from optuna.trial import TrialState
 
 from mtsearch import api
-from mtsearch.errors import StudyMismatch
+from mtsearch.errors import MachineError, StudyMismatch
 from mtsearch.search import liveness
 from mtsearch.search.record import StudyRecord
 from mtsearch.search.runner import TrialEnd
 
 from .killing import kill_one
 from .test_run import SPACE, define, trials_of
-from .trainers import buggy, hesitant_formula, murderous, slow_formula, unheard_formula
+from .trainers import (
+    ENOUGH_BORN,
+    buggy,
+    every_other_stillborn,
+    hesitant_formula,
+    murderous,
+    slow_formula,
+    stillborn,
+    unheard_formula,
+)
 
 
 def go(data: str, path: Path, trials: int, **kwargs: Any) -> StudyRecord:
@@ -86,6 +95,20 @@ def test_a_worker_that_never_begins_its_trial_is_replaced(
     record = api.run(define(data), 4, workers=2, storage=str(tmp_path / "a.db"), make_trainer=hesitant_formula)
     assert record.states == {"complete": 4}
     assert ["has begun no trial for long: another takes its place" in text for text in caplog.messages] == [True]
+
+
+def test_workers_that_never_live_end_the_run(data: str, tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="5 workers in a row died without a trial to run"):
+        go(data, tmp_path / "a.db", 4, make_trainer=stillborn)
+
+
+def test_deaths_between_trials_that_end_do_not_add_up(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MTSEARCH_TEST_NOTES", str(tmp_path / "born"))
+    record = api.run(define(data), 9, workers=2, storage=str(tmp_path / "a.db"), make_trainer=every_other_stillborn)
+    assert record.counting == 9
+    assert (tmp_path / "born").stat().st_size >= ENOUGH_BORN  # half of them, one more than may be in a row
 
 
 def signalled_at(trial: int, signals: list[int]) -> Callable[[TrialEnd], None]:

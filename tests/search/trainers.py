@@ -105,6 +105,39 @@ def murderous(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mappi
     return FormulaTrainer(kill), {"device": "formula", "threads": threads}
 
 
+def stillborn(_split: Split, _threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
+    """Kills its process before there is a trainer."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+ENOUGH_BORN = 13
+
+
+def every_other_stillborn(split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
+    """The same in every second process; in between, one that ends a trial and dies in its next.
+
+    The very first keeps its seat until enough were born, so that all others follow each other on one.
+    """
+    born = Path(os.environ["MTSEARCH_TEST_NOTES"])
+    with born.open("ab", buffering=0) as file:
+        file.write(b".")
+        number = file.tell()
+    if number % 2 == 0:
+        return stillborn(split, threads)
+    trained: list[TrialConfig] = []
+
+    def live(config: TrialConfig, epoch: int) -> None:
+        if epoch == 1:
+            trained.append(config)
+        while number == 1 and born.stat().st_size < ENOUGH_BORN:
+            time.sleep(0.05)
+        if 1 < number < ENOUGH_BORN and len(trained) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return FormulaTrainer(live), {"device": "formula", "threads": threads}
+
+
 def quick_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
     """The same, 0.02 s an epoch."""
     return FormulaTrainer(_sleeping(0.02)), {"device": "formula", "threads": threads}
