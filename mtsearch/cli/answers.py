@@ -21,10 +21,10 @@ def note_done(done: "Done", source: Path, output: Path, noun: str) -> None:
     from mtsearch.report.wording import count, listing
     from mtsearch.serving.requests import shown
 
-    expected = ["user", "item"][: len(done.columns)]
-    if done.columns != expected:
-        taken = listing([f"{shown(found)} as {name}" for found, name in zip(done.columns, expected, strict=True)])
-        click.echo(f"{source}: no column {expected[0]}; took {taken}", err=True)
+    if done.by_place:
+        asked = zip(done.by_place, ("user", "item"), strict=False)
+        taken = listing([f"{shown(found)} as {name}" for found, name in asked])
+        click.echo(f"{source}: no column user; took {taken}", err=True)
     click.echo(f"wrote {count(done.written, 'row')} for {count(done.read, noun)} to {output}", err=True)
     if done.unknown:
         click.echo(f"{done.unknown:,} of them with an id that the model was not trained on; they are marked", err=True)

@@ -10,7 +10,7 @@ import click
 @click.option("--user", metavar="ID", help="The user.")
 @click.option("--item", metavar="ID", help="The item; for MovieLens its title.")
 @click.option("--pairs", metavar="FILE", type=click.Path(path_type=Path),
-              help="CSV or Parquet; the columns user and item, else the first two.")  # fmt: skip
+              help="CSV, TSV or Parquet; columns user and item, else of usual names, else the first two.")  # fmt: skip
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path),
               help="Where --pairs goes: a .csv, .parquet or .jsonl file.")  # fmt: skip
 def command(folder: Path, user: str | None, item: str | None, pairs: Path | None, output: Path | None) -> None:

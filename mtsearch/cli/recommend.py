@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--user", metavar="ID", help="The user to recommend to.")
 @click.option("--users", metavar="FILE", type=click.Path(path_type=Path),
-              help="CSV or Parquet; the column user, else the first.")  # fmt: skip
+              help="CSV, TSV or Parquet; the column user, else of a usual name, else the first.")  # fmt: skip
 @click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many items.")
 @click.option("--include-seen", is_flag=True, help="Recommend also what the user has rated.")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path),

@@ -115,9 +115,12 @@ def _add_problems(app: FastAPI) -> None:
         return JSONResponse({"error": str(error)}, 422)
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(_request: Request, error: RequestValidationError) -> Response:
+    async def _invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return JSONResponse({"error": _said(first)}, 400 if first["type"] == "json_invalid" else 422)
+        # NOTE: a body that is not said to be JSON is never parsed, so that it is wrong as a whole.
+        unparsed = tuple(first["loc"]) == ("body",) and not _says_json(request)
+        problem = RequestError(_said(first), "send Content-Type: application/json with it" if unparsed else "")
+        return JSONResponse({"error": str(problem)}, 400 if first["type"] == "json_invalid" else 422)
 
     @app.exception_handler(HTTPException)
     async def _refused(_request: Request, error: HTTPException) -> Response:
@@ -126,6 +129,12 @@ def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     async def _failed(_request: Request, _error: Exception) -> Response:
         return JSONResponse({"error": "the service failed; its log says why"}, 500)
+
+
+def _says_json(request: Request) -> bool:
+    """Whether the request's content type is JSON, or a kind of it such as `application/problem+json`."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
 def _said(problem: dict[str, Any]) -> str:

@@ -34,10 +34,10 @@ class Done:
         read: rows of the input.
         written: rows of the output.
         unknown: rows of the input with an id that the model was not trained on.
-        columns: of the input that were read.
+        by_place: columns of the input that were taken for user and item by their place; empty where their names told.
     """
 
-    columns: list[str]
+    by_place: list[str]
     read: int = 0
     written: int = 0
     unknown: int = 0
@@ -48,7 +48,7 @@ def recommend_file(model: Callable[[], ServedModel], source: Path, output: Path,
 
     Args:
         model: gives the model, after the files were looked at.
-        source: CSV or Parquet; the users are the column `user`, else the first.
+        source: CSV, TSV or Parquet; the users are the column `user`, else one of a usual name, else the first.
         output: .csv, .parquet or .jsonl.
         k: 1..C; fewer rows where fewer items are left.
         exclude_seen: leave out what the user had rated.
@@ -61,7 +61,7 @@ def recommend_file(model: Callable[[], ServedModel], source: Path, output: Path,
     served = model()
     check_k(k, served.facts.catalogue)
     _refuse_missing_header(served, file, ["user"])
-    done = Done(file.columns)
+    done = Done(file.columns if file.by_place else [])
     users_at_once = max(1, min(1024, _SCORES_AT_ONCE // served.facts.catalogue))
 
     def tables() -> Iterator[dict[str, Any]]:
@@ -89,7 +89,7 @@ def predict_file(model: Callable[[], ServedModel], source: Path, output: Path) -
 
     Args:
         model: gives the model, after the files were looked at.
-        source: CSV or Parquet; the pairs are the columns `user` and `item`, else the first two.
+        source: CSV, TSV or Parquet; columns `user` and `item`, else of usual names, else the first two.
         output: .csv, .parquet or .jsonl.
 
     Raises:
@@ -99,7 +99,7 @@ def predict_file(model: Callable[[], ServedModel], source: Path, output: Path) -
     file = IdFile(source, ["user", "item"])
     served = model()
     _refuse_missing_header(served, file, ["user", "item"])
-    done = Done(file.columns)
+    done = Done(file.columns if file.by_place else [])
 
     def tables() -> Iterator[dict[str, Any]]:
         for users, items in file.blocks(_PAIRS_AT_ONCE):
@@ -120,8 +120,8 @@ def predict_file(model: Callable[[], ServedModel], source: Path, output: Path) -
 
 def _refuse_missing_header(model: ServedModel, file: IdFile, names: list[str]) -> None:
     """A file that begins with a user would lose that one to the header."""
-    first = file.columns[0]
-    if file.columns != names and not problem_of(first) and model.recommend([first], 1).known[0]:
+    first = file.columns[0].strip()
+    if file.by_place and not problem_of(first) and model.recommend([first], 1).known[0]:
         header = ",".join(names)
         raise RequestError(f"{file.path} has no header line: {shown(first)} in it is a user",
                            f"begin it with the line {header}")  # fmt: skip

@@ -1,6 +1,8 @@
 """`mtsearch serve` from the folder to the last request."""
 
+import asyncio
 import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -51,7 +53,7 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready."""
+    """Says when it is ready, and at its end how many requests it broke off, but not where each of them was."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
@@ -61,6 +63,19 @@ class _Server(uvicorn.Server):
         """See uvicorn."""
         await super().startup(sockets)
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See uvicorn."""
+        logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)  # stays: asyncio cancels after this
+        await super().shutdown(sockets)
+
+
+def _is_no_cancellation(record: logging.LogRecord) -> bool:
+    """Whether a message is about anything else than a request that was broken off.
+
+    NOTE: uvicorn cancels what is not done in time, and then takes the cancellation for an error of the application.
+    """
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def _bound(host: str, port: int) -> socket.socket:

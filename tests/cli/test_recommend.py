@@ -1,6 +1,7 @@
 """`mtsearch recommend`, `predict` and `serve` as a user types them: one user, files of users, and what goes wrong."""
 
 import csv
+import gzip
 import io
 import json
 import subprocess
@@ -126,6 +127,63 @@ def test_the_first_column_is_taken_and_said(mtsearch: Command, tmp_path: Path, f
     assert [row["user"] for row in READERS["csv"](tmp_path / "out.csv")] == ["1", "1"]
 
 
+PAIRS = [("1", "i3"), ("4", "i2")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("exact.csv", b"when,item,user\n7,i3,1\n8,i2,4\n"),
+        ("usual.csv", b"itemId,userId\ni3,1\ni2,4\n"),
+        ("exact_first.csv", b"user_id,movie_id,item,user\n4,i2,i3,1\n1,i3,i2,4\n"),
+        ("mixed.csv", b"Film,Movie ID,user\nx,i3,1\ny,i2,4\n"),
+        ("likeliest.csv", b"movie,movieId,customer\nHeat,i3,1\nAlien,i2,4\n"),
+        ("semicolons.csv", b"item;user\ni3;1\ni2;4\n"),
+        ("tabs.csv", b"item\tuser\ni3\t1\ni2\t4\n"),
+        ("semicolons.txt", b"\r\nitem;user\r\ni3;1\r\ni2;4\r\n"),
+        ("commas.txt", b"user,item;\n1,i3\n4,i2\n"),
+        ("tabs.tsv", b"a, b\titem\tuser\n,\ti3\t1\n;\ti2\t4\n"),
+        ("UPPER.TSV", b"item\tuser\ni3\t1\ni2\t4\n"),
+        ("mark.csv", b"\xef\xbb\xbfuser,item\n1,i3\n4,i2\n"),
+        ("mark_and_quotes.csv", b'\xef\xbb\xbf"user";"item"\n"1";"i3"\n4;i2\n'),
+        ("mark.tsv", b"\xef\xbb\xbfuser\titem\n1\ti3\n4\ti2\n"),
+        ("blanks.csv", b' user , item\n 1 ,i3\n"4 ",\t i2 \n'),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_columns_by_their_names(
+    mtsearch: Command, tmp_path: Path, folder: str, name: str, content: bytes, packed: bool
+) -> None:
+    if packed:
+        name, content = f"{name}.gz", gzip.compress(content)
+    (tmp_path / name).write_bytes(content)
+    result = mtsearch("predict", folder, "--pairs", name, "-o", "out.csv")
+    assert result.err == "wrote 2 rows for 2 pairs to out.csv\n"
+    assert [(row["user"], row["item"]) for row in csv_rows(tmp_path / "out.csv")] == PAIRS
+
+
+def test_parquet_by_usual_names(mtsearch: Command, tmp_path: Path, folder: str) -> None:
+    table = pa.table({"Item-ID": ["i3 ", "i2"], "rating": [1.0, 2.0], "userId": [1, 4]})
+    pyarrow.parquet.write_table(table, tmp_path / "pairs.parquet")
+    result = mtsearch("predict", folder, "--pairs", "pairs.parquet", "-o", "out.csv")
+    assert result.err == "wrote 2 rows for 2 pairs to out.csv\n"
+    assert [(row["user"], row["item"]) for row in csv_rows(tmp_path / "out.csv")] == PAIRS
+
+
+def test_users_by_a_usual_name(mtsearch: Command, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "users.csv").write_text("age,User\n3,1\n")
+    result = mtsearch("recommend", folder, "--users", "users.csv", "-k", "1", "-o", "out.csv")
+    assert result.err == "wrote 1 row for 1 user to out.csv\n"
+    assert [row["user"] for row in csv_rows(tmp_path / "out.csv")] == ["1"]
+
+
+def test_the_first_two_columns_are_taken_and_said(mtsearch: Command, tmp_path: Path, folder: str) -> None:
+    (tmp_path / "pairs.csv").write_text("who;what;when\n1;i3;7\n4;i2;8\n")
+    result = mtsearch("predict", folder, "--pairs", "pairs.csv", "-o", "out.csv")
+    assert "no column user; took 'who' as user and 'what' as item" in result.err
+    assert [(row["user"], row["item"]) for row in csv_rows(tmp_path / "out.csv")] == PAIRS
+
+
 def test_only_a_header(mtsearch: Command, tmp_path: Path, folder: str) -> None:
     (tmp_path / "users.csv").write_text("user\n")
     result = mtsearch("recommend", folder, "--users", "users.csv", "-o", "out.csv")
@@ -187,6 +245,10 @@ def test_named_errors(mtsearch: Command, tmp_path: Path, folder: str, args: list
         (b"user\n1\n" + b"4" * 1_000_000 + b"\n", "row 2: user '4"),
         (b"user\n1\n" + b"4" * 9_000_000 + b"\n", "cannot be read"),
         (b"1\n2\n3\n", "has no header line: '1' in it is a user"),
+        (b" 1;x\n 2;y\n", "has no header line: '1' in it is a user"),
+        (b"user_id,userId\n1,2\n", "'user_id' and 'userId' may both be the user"),
+        (b"age,userId,userId\n1,2,3\n", "column 'userId' is there twice"),
+        (b"user\n1\n \n", "row 2: user '' is empty"),
     ],
     ids=lambda value: repr(value)[:30],
 )
@@ -204,6 +266,15 @@ def test_files_that_are_none(mtsearch: Command, tmp_path: Path, folder: str, con
     [
         ("pairs.csv", b"user\n1\n", "column 'item' is missing"),
         ("pairs.csv", b"user,film\n1,i1\n", "column 'item' is missing"),
+        ("pairs.csv", b"film,movieId\ni1,1\n", "column 'user' is missing"),
+        ("pairs.csv", b"user,movie_id,movieId\n1,i1,i1\n", "'movie_id' and 'movieId' may both be the item"),
+        ("pairs.json", b'{"user": "1", "item": "i1"}', "its name ends in none of .csv, .tsv, .txt (each also with .gz"),
+        ("pairs.jsonl", b'{"user": "1", "item": "i1"}\n', "behind it), .parquet"),
+        ("pairs.xlsx", b"PK", "its name ends in none of"),
+        ("pairs.parquet.gz", b"PK", "its name ends in none of"),
+        ("pairs", b"user,item\n1,i1\n", "its name ends in none of"),
+        ("pairs.csv.gz", b"user,item\n1,i1\n", "it is not a whole gzip file; give a CSV file"),
+        ("pairs.tsv.gz", gzip.compress(b"user\titem\n" + b"1\ti1\n" * 100)[:-9], "it is not a whole gzip file"),
         ("pairs.csv", b"user,item\n1,i1\n2,\n", "row 2: item '' is empty"),
         ("pairs.csv", b"1,i1\n2,i2\n", "has no header line"),
         ("pairs.parquet", b"PAR1 nonsense", "pairs.parquet cannot be read"),

@@ -157,8 +157,19 @@ def test_a_huge_body_in_chunks(http: httpx.Client) -> None:
     assert "larger than 2 MiB" in problem(answer, 413)
 
 
-def test_a_body_that_is_not_said_to_be_json(http: httpx.Client) -> None:
-    problem(http.post("/recommend", content=b'{"users": ["1"]}', headers={"content-type": "text/plain"}), 422)
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "application/jsonl"])
+def test_a_body_that_is_not_said_to_be_json(http: httpx.Client, kind: str | None) -> None:
+    headers = {} if kind is None else {"content-type": kind}
+    said = problem(http.post("/recommend", content=b'{"users": ["1"]}', headers=headers), 422)
+    assert said.startswith("body: ") and said.endswith("; send Content-Type: application/json with it")
+
+
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"])
+def test_a_body_that_is_said_to_be_json(http: httpx.Client, kind: str) -> None:
+    headers = {"content-type": kind}
+    assert http.post("/recommend", content=b'{"users": ["1"]}', headers=headers).status_code == 200
+    for body in (b"[]", b'{"users": 1}', b'{"users": '):
+        assert "Content-Type" not in http.post("/recommend", content=body, headers=headers).json()["error"]
 
 
 def test_routes_and_methods(http: httpx.Client) -> None:
@@ -233,6 +244,18 @@ def test_it_ends_in_order(folder: Path, number: signal.Signals) -> None:
         service.process.send_signal(number)
         assert service.process.wait(20) == 0
     assert service.log == []
+
+
+def test_a_client_that_never_ends_its_request_leaves_a_line(folder: Path) -> None:
+    half = b"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    with running(folder) as service, socket.create_connection(("127.0.0.1", service.port)) as connection:
+        connection.sendall(half)
+        httpx.get(f"{service.url}/health", trust_env=False)  # came later, so that the other has begun
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(20) == 0
+        assert connection.recv(12) == b"HTTP/1.1 500"
+    (line,) = service.log
+    assert "Cancel 1 running task" in line
 
 
 def test_a_port_in_use(service: Service, http: httpx.Client, folder: Path) -> None:
