@@ -14,6 +14,7 @@ from mtsearch.definition import StudyDefinition
 from mtsearch.errors import DefinitionError
 from mtsearch.evaluation import baselines as evaluate_baselines
 from mtsearch.export_file import Export
+from mtsearch.objectives import METRICS
 from mtsearch.report.comparison import Comparison, comparison
 from mtsearch.report.notebook import ShownStudy, shown
 from mtsearch.report.on_test import FrontOnTest, front_on_test
@@ -21,7 +22,7 @@ from mtsearch.retraining.judging import Begun, Listener, MakeJudge, Watcher, jud
 from mtsearch.search import record, upkeep
 from mtsearch.search.asked import DEFAULT_TRIALS, require_counts, require_seconds, trials_asked_for
 from mtsearch.search.choosing import KNEE, choose
-from mtsearch.search.crew import Alone, Crew, MakeTrainer, Observer, budget_of, tolerated
+from mtsearch.search.crew import Alone, Budget, Crew, MakeTrainer, Observer, budget_of, tolerated
 from mtsearch.search.database_file import DatabaseFile
 from mtsearch.search.exporting import export_of
 from mtsearch.search.interrupts import graceful
@@ -52,13 +53,22 @@ _logger = logging.getLogger("mtsearch")
 
 
 def prepare(definition: StudyDefinition) -> tuple[Interactions, Split]:
-    """Load the definition's ratings and split them.
+    """Load the definition's ratings and split them; the log says where an objective cannot tell models apart.
 
     Raises:
         DataError: they cannot be had or used.
     """
     interactions = load(definition.data, definition.split)
-    return interactions, make_split(interactions, definition.split)
+    split = make_split(interactions, definition.split)
+    for key in definition.study.objectives:
+        if len(split.catalogue) <= (METRICS[key].hits_within or 0):
+            _logger.warning(
+                "%s is 1 for every model, since the catalogue has %d items; "
+                "take another objective under [study], such as ndcg_10 or mrr",
+                key,
+                len(split.catalogue),
+            )
+    return interactions, split
 
 
 def baselines(definition: StudyDefinition) -> dict[str, dict[str, float]]:
@@ -90,7 +100,8 @@ def run(
         timeout: seconds after which no further trial begins.
         patience: ends when so many counting trials of the study in a row have not moved its hypervolume.
         workers: processes; 1 is this one, and alone proposes the same configurations each time. `auto`: one per visible
-            GPU, else one per core as far as the memory reaches.
+            GPU, else one per core as far as the memory reaches. Several import the script that calls this when they
+            begin: it must do so under `if __name__ == "__main__":`.
         warm_start: another study of the storage, whose front is run first when this one is begun.
         storage: URL or path; by default `studies/mtsearch.db` under the current folder.
         on_trial: called in this process with the `TrialEnd` of every trial that has ended, when it is stored; an
@@ -100,7 +111,8 @@ def run(
             that of the joint model, or of the definition's own.
 
     Returns:
-        The study as it stands after; `interrupted` where the user asked for the end, `stopped` where patience ran out.
+        The study as it stands after; `interrupted` where the user asked for the end, `stopped` says why where patience
+        or the timeout ran out.
 
     Raises:
         MtsearchError: see `mtsearch.errors`.
@@ -131,11 +143,18 @@ def run(
             done = counting(study)
             begun(done, done + budget.left)
             crew.run(study, budget, deadline, _observer(file, on_trial), interrupt)
-        if timeout is not None and budget.left > 0 and not budget.spent and not interrupt.requested:
-            _logger.warning("no trial was run: timeout = %g s had passed when the first could begin", timeout)
-        result = shown(record.of(study, interrupted=interrupt.requested, stopped=budget.stopped))
+        stopped = budget.stopped or ("" if interrupt.requested else _out_of_time(budget, timeout))
+        result = shown(record.of(study, interrupted=interrupt.requested, stopped=stopped))
         checkpoint(writer)
         return result
+
+
+def _out_of_time(budget: Budget, timeout: float | None) -> str:
+    """What the timeout kept from being run; empty where nothing."""
+    if timeout is None or budget.left <= 0:
+        return ""
+    passed = f"timeout = {timeout:g} s had passed"
+    return f"{passed}, and {budget.left} trials were left" if budget.spent else f"no trial was run: {passed}"
 
 
 def _observer(file: DatabaseFile, on_trial: Observer) -> Observer:

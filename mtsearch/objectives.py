@@ -25,6 +25,8 @@ class Metric:
         unit: "stars" for those of ratings, see `metrics_of`; "" for shares and other pure numbers.
         per: what the mean is taken over; `catalogue`: it is no mean over rows or users.
         summary: one sentence with its definition.
+        hits_within: where a rank is a hit or a miss and nothing between, the last that is a hit. In a catalogue of no
+            more items the metric is 1 for every model.
     """
 
     key: str
@@ -33,6 +35,7 @@ class Metric:
     unit: str
     per: Literal["row", "user", "catalogue"]
     summary: str
+    hits_within: int | None = None
 
     @property
     def sign(self) -> float:
@@ -56,6 +59,7 @@ def _ranking_metrics() -> list[Metric]:
                 "",
                 "row",
                 f"share of rows whose item ranks in the first {k} of the whole catalogue",
+                k,
             ),
             Metric(
                 f"top_{k}_unseen",
@@ -64,6 +68,7 @@ def _ranking_metrics() -> list[Metric]:
                 "",
                 "row",
                 "the same, items of the user's training rows left out, the row's own item never",
+                k,
             ),
         ]
     return metrics
@@ -80,9 +85,10 @@ METRICS: dict[str, Metric] = {
         Metric("ndcg_10", "nDCG@10", "maximize", "", "row", "mean of 1/log2(rank + 1) for ranks up to 10, else 0"),
         Metric("mrr", "MRR", "maximize", "", "row", "mean of 1/rank"),
         Metric("recall_100", "recall@100 per user", "maximize", "", "user",
-               "mean over users of the share of their rows with a rank up to 100"),
+               "mean over users of the share of their rows with a rank up to 100", 100),
         Metric("coverage", "coverage@100", "maximize", "", "catalogue",
-               "share of the catalogue in the first 100 of at least one evaluated user, each breaking ties at random"),
+               "share of the catalogue in the first 100 of at least one evaluated user, each breaking ties at random",
+               100),
     ]
 }  # fmt: skip
 

@@ -114,6 +114,11 @@ class TestFinding:
     def test_strange_names(self, name: str, said: str) -> None:
         assert said in load_refusal(name)
 
+    def test_a_byte_order_mark_is_passed_over(self, tmp_path: Path) -> None:
+        file = tmp_path / "s.toml"
+        file.write_text('[study]\nname = "marked"\n[space]\nlearning_rate = { low = 0.1, high = 0.2 }\n', "utf-8-sig")
+        assert StudyDefinition.load(str(file)).study.name == "marked"
+
     def test_no_utf_8(self, tmp_path: Path) -> None:
         (tmp_path / "a.toml").write_bytes(b"\xff")
         assert "cannot be read" in load_refusal(str(tmp_path / "a.toml"))

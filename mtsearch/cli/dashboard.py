@@ -15,7 +15,7 @@ from mtsearch.cli import options
 def command(study: str | None, storage: str | None, host: str, port: int, open_browser: bool) -> None:
     """Browse the studies in optuna-dashboard, the study's front, note and curves among its plots.
 
-    It goes along while trials run, reads only, and ends with Ctrl-C and exit status 0.
+    It goes along while trials run, changes none, and ends with Ctrl-C and exit status 0.
     """
     from mtsearch.report.dashboard_server import serve
     from mtsearch.search.storage import masked, resolve_url

@@ -39,7 +39,11 @@ def _require_name(file: Path) -> None:
     from mtsearch.definition import StudySection
     from mtsearch.errors import DefinitionError
     from mtsearch.study_file.mistakes import config_error, short, shown
+    from mtsearch.study_file.reading import shipped
 
+    if str(file) in shipped():
+        problem = f"{file} is the name of a shipped definition, which `mtsearch run {file}` reads"
+        raise DefinitionError(problem, f"name the file {file}.toml")
     if not file.name:
         raise DefinitionError(f"{short(str(file))} is a folder", "name a file in it, such as study.toml")
     try:

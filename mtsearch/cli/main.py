@@ -72,6 +72,11 @@ def main() -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(_interrupted())
+    except RuntimeError as error:
+        # Before Python 3.12 that is what an interrupt in the midst of a class becomes, as of a module's import.
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
+        sys.exit(_interrupted())
     except MtsearchError as error:
         if "--debug" in sys.argv:
             raise

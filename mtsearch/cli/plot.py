@@ -1,5 +1,6 @@
 """`mtsearch plot`."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,6 +11,9 @@ from mtsearch.cli import options
 
 if TYPE_CHECKING:
     from mtsearch.search.record import StudyRecord
+
+_LONGEST = 200
+"""Bytes of a folder's name: file systems take 255, and a temporary name is longer than the folder's."""
 
 
 @click.command(cls=options.OfOneStudy)
@@ -51,9 +55,13 @@ def command(
 
 
 def folder_name(study: str) -> str:
-    """A study's name as one folder: what is no letter, digit, dot, dash or underscore becomes a dash."""
-    name = "".join(char if char.isalnum() or char in "._-" else "-" for char in study)
-    return name.strip(".") or "study"
+    """A study's name as one folder: what is no letter, digit, dot, dash or underscore becomes a dash.
+
+    Where that or the length changes a name, a part of its SHA-256 keeps it apart from others that become the same.
+    """
+    name = "".join(char if char.isalnum() or char in "._-" else "-" for char in study).strip(".")
+    name = name.encode()[:_LONGEST].decode(errors="ignore")
+    return name if name == study else f"{name or 'study'}-{hashlib.sha256(study.encode()).hexdigest()[:8]}"
 
 
 def _print(record: "StudyRecord", output_format: str) -> None:

@@ -64,7 +64,8 @@ class Progress:
         self._say(f"trial {end.trial}  {values}  {end.seconds:.1f} s  [{end.counting}/{self.until}]")
 
     def _remember(self, end: TrialEnd) -> None:
-        for metric, value in zip(self._metrics, end.values or (), strict=False):
+        values = end.values if end.values and end.feasible else ()
+        for metric, value in zip(self._metrics, values, strict=False):
             best = self._best.get(metric.key)
             if best is None or metric.sign * value < metric.sign * best[0]:
                 self._best[metric.key] = (value, end.trial)

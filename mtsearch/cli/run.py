@@ -52,6 +52,7 @@ def command(
     options.show_messages()
     values = {"name": name, "seed": seed, "sampler.kind": sampler}
     loaded = None if definition or name is None else options.stored_definition(name, storage, overrides, values)
+    begins_anew = loaded is None and definition is None and name is not None
     loaded = loaded or options.load_definition(definition or DEFAULT, overrides, values)
 
     from mtsearch import api
@@ -61,6 +62,8 @@ def command(
 
     place = masked(resolve_url(storage))
     click.echo(f"study {loaded.study.name} in {place}", err=True)
+    if begins_anew:
+        click.echo(f"there is none of that name yet: it begins from {DEFAULT}", err=True)
     with Progress(loaded.study.objectives) as progress:
         record = api.run(
             loaded,

@@ -4,6 +4,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from mtsearch.cli import options
 from mtsearch.cli.output import emit, plain_csv
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def command(context: click.Context, storage: str | None, output_format: str) -> None:
     """List the studies in a storage; JSON has each one's definition and passport."""
     if context.invoked_subcommand:
+        _refuse_before(context, context.invoked_subcommand)
         return
     from mtsearch import api
 
@@ -69,6 +71,14 @@ def delete(name: str, yes: bool, storage: str | None) -> None:
         return
     api.delete(name, storage)
     click.echo(f"study {name} is deleted", err=True)
+
+
+def _refuse_before(context: click.Context, subcommand: str) -> None:
+    """Options of the listing before a subcommand, which has its own: a study of another storage would be deleted."""
+    for name, option in (("storage", "--storage"), ("output_format", "--format")):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            where = f"write it behind {subcommand}" if name == "storage" else "leave it out"
+            raise click.UsageError(f"{option} before {subcommand} has no effect: {where}")
 
 
 def _brief(record: "StudyRecord") -> dict[str, Any]:

@@ -39,7 +39,8 @@ def serve(
 ) -> None:
     """Answer browsers until SIGINT or SIGTERM.
 
-    The dashboard reads only: what it would change is refused, so that no page in a browser can delete a study.
+    Its note and figures are all that it writes: what a page would change is refused, so that none in a browser can
+    delete a study.
 
     Args:
         url: of the storage, from `resolve_url`.

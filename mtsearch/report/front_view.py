@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtsearch.objectives import Metric
-from mtsearch.report.references import Reference, references
+from mtsearch.report.references import Reference, lacking, references
 from mtsearch.report.wording import count
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class FrontView:
         outside_front: those of them that are on the front.
         spreads: how far both objectives of a trial may be off, by number, see `StudyRecord.spread`.
         spread_of: what that is; empty where no trial has any.
+        lacking: what no trial does where the front is empty.
     """
 
     objectives: tuple[Metric, Metric]
@@ -63,12 +64,13 @@ class FrontView:
     outside_front: int
     spreads: Mapping[int, tuple[float, float]]
     spread_of: str
+    lacking: str
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Lines that the figure says about itself: what it lacks, or leaves out of view; none where it shows all."""
         if not self.front:
-            return ("no trial has completed yet",)
+            return (f"no trial {self.lacking}",)
         bars = (f"bars: {self.spread_of}",) if self.spreads else ()
         if not self.outside:
             return bars
@@ -94,6 +96,7 @@ def front_view(record: StudyRecord) -> FrontView:
         outside_front=len(members.intersection(outside)),
         spreads={row.trial: spread for row in record.rows if (spread := record.spread(row.trial))},
         spread_of=record.spread_of,
+        lacking=lacking(record),
     )
 
 

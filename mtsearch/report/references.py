@@ -62,8 +62,7 @@ def against_best(metric: Metric, value: float, baselines: Mapping[str, Mapping[s
 def verdict(record: StudyRecord) -> str:
     """One or two plain sentences: does the search beat what needs no search?"""
     if not record.front:
-        problem = "keeps the [constraints]" if record.infeasible else "has completed yet"
-        return f"No trial {problem}, so there is no front."
+        return f"No trial {lacking(record)}, so there is no front."
     if not record.baselines:
         return f"{count(len(record.front), 'trial')} on the front; no baselines are stored to compare with."
     unbeaten = [f"{plain(best.name)} in {best.metric.label} ({number(best.value)})" for best in _unbeaten(record)]
@@ -71,6 +70,11 @@ def verdict(record: StudyRecord) -> str:
         advice = " A longer or wider search may be." if record.definition.get("space") else ""
         return f"The front does not beat {listing(unbeaten)}: no trial is better.{advice}"
     return f"The front beats the best baseline of each objective. {_knee_verdict(record)}".strip()
+
+
+def lacking(record: StudyRecord) -> str:
+    """What no trial of a study without a front does."""
+    return "keeps the [constraints]" if record.infeasible else "has completed yet"
 
 
 def _unbeaten(record: StudyRecord) -> list[Reference]:

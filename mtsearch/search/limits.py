@@ -15,7 +15,7 @@ def excesses(limits: ConstraintsSection, parameters: int, seconds: float) -> dic
     Args:
         limits: of the definition.
         parameters: number of trainable weights.
-        seconds: of training.
+        seconds: of training, with one seed.
     """
     taken = {"max_parameters": (parameters, limits.max_parameters), "max_seconds": (seconds, limits.max_seconds)}
     return {name: used / limit - 1 for name, (used, limit) in taken.items() if limit is not None}

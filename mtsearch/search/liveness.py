@@ -66,7 +66,7 @@ class Heart:
             try:
                 # NOTE: the storage's method: Trial's own would change what the other thread may be copying.
                 self._trial.storage.set_trial_user_attr(self._trial._trial_id, attributes.ALIVE, count)
-            except UpdateFinishedTrialError:
+            except (UpdateFinishedTrialError, KeyError):  # the study itself may have been deleted
                 self.taken = True
                 return
             except storage_exceptions():
@@ -155,7 +155,7 @@ def watching(study: optuna.Study) -> Iterator[None]:
 
     def look() -> None:
         while not over.wait(LOOK_SECONDS):
-            with suppress(*storage_exceptions()):
+            with suppress(KeyError, *storage_exceptions()):  # KeyError: the study was deleted
                 watch.look()
 
     thread = threading.Thread(target=look, name="mtsearch watch", daemon=True)

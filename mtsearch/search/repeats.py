@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from statistics import median
-
-import numpy as np
+from statistics import fmean, median
 
 from mtsearch.config import TrialConfig
 from mtsearch.trial import EpochMetrics, Trainer, TrialResult
@@ -75,4 +73,4 @@ def _mean_epoch(epochs: Sequence[EpochMetrics]) -> EpochMetrics:
 
 
 def _mean(mappings: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {key: float(np.mean([mapping[key] for mapping in mappings])) for key in mappings[0]}
+    return {key: fmean(mapping[key] for mapping in mappings) for key in mappings[0]}

@@ -10,7 +10,7 @@ import optuna
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from mtsearch.machine import identity, is_gone, lives_here
+from mtsearch.machine import identity, is_gone
 from mtsearch.search import attributes
 from mtsearch.search.interrupts import signals_deferred
 
@@ -123,10 +123,10 @@ def sign(study: optuna.Study, trial: FrozenTrial) -> None:
     study._storage.set_trial_user_attr(trial._trial_id, attributes.WORKER, identity(os.getpid()))
 
 
-def alive_here(study: optuna.Study) -> list[FrozenTrial]:
-    """The running trials whose process lives on this machine."""
+def not_known_dead(study: optuna.Study) -> list[FrozenTrial]:
+    """The running trials whose process lives on this machine, and those of others, of which nothing is known."""
     signed = [trial for trial in _running(study) if attributes.WORKER in trial.user_attrs]
-    return [trial for trial in signed if lives_here(trial.user_attrs[attributes.WORKER])]
+    return [trial for trial in signed if not is_gone(trial.user_attrs[attributes.WORKER])]
 
 
 def _parameters(trial: FrozenTrial) -> dict[str, Any]:

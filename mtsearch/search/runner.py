@@ -16,6 +16,7 @@ from mtsearch.config import TrialConfig
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import NonFiniteMetric, TrialFailure
 from mtsearch.search import attributes
+from mtsearch.search.front import feasible
 from mtsearch.search.interrupts import Interrupt, last_wish, signals_deferred
 from mtsearch.search.limits import constrain, excesses
 from mtsearch.search.listed import ListedFirst
@@ -39,6 +40,7 @@ class TrialEnd:
         values: the two objectives; None where it did not complete.
         reason: why it did not complete; empty where it did.
         seconds: wall clock from asking to telling.
+        feasible: whether it keeps the [constraints]; True of one that did not complete.
         counted: whether it used up budget.
         counting: trials of the study that have used up budget.
         state: `complete`, `pruned` or `fail`.
@@ -65,6 +67,7 @@ class TrialEnd:
     values: tuple[float, float] | None
     reason: str
     seconds: float
+    feasible: bool
     counted: bool
     counting: int
     state: str
@@ -155,7 +158,8 @@ class TrialRunner:
         trial.set_user_attr(attributes.SECONDS, dict(result.seconds))
         trial.set_user_attr(attributes.PARAMETERS, result.parameters)
         trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch)
-        constrain(trial, excesses(self._limits, result.parameters, result.seconds.get("train", seconds)))
+        of_one_seed = result.seconds.get("train", seconds) / max(len(result.repeats), 1)
+        constrain(trial, excesses(self._limits, result.parameters, of_one_seed))
         if result.repeats:
             trial.set_user_attr(attributes.REPEATS, [dict(metrics) for metrics in result.repeats])
         if result.errors:
@@ -239,6 +243,7 @@ def end_of(study: optuna.Study, number: int, seconds: float) -> TrialEnd:
         # Somebody may have been about to give it up, and too late.
         reason="" if stored.state == TrialState.COMPLETE else attributes.reason_of(stored).get("text", ""),
         seconds=seconds,
+        feasible=feasible(stored),
         counted=attributes.counts(stored),
         counting=sum(map(attributes.counts, trials)),
         state=stored.state.name.lower(),

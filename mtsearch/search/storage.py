@@ -55,6 +55,8 @@ CONNECT_SECONDS = 10
 # PostgreSQL each of these succeeded at its second attempt.
 _CREATION_RACE = re.compile(r"already exists|UNIQUE constraint|duplicate key|is locked")
 _CREATION_SECONDS = 10
+_NO_RECORD = "Record does not exist"
+"""What Optuna says of a study or a trial that is not there."""
 _OPTUNA_TABLES = {"studies", "trials", "version_info", "alembic_version"}
 
 # What drivers say -> what happened, what to do. {storage} is the masked URL.
@@ -158,7 +160,7 @@ def open_reader(url: str) -> BaseStorage:
         elif make_url(url).get_backend_name() == "postgresql":
             options["execution_options"] = {"postgresql_readonly": True}
         _require_tables(url, options)
-        storage = RDBStorage(url, options, skip_table_creation=True)
+        storage = RDBStorage(_as_template(url), options, skip_table_creation=True)
         if path is not None:
             _begin_with(storage, "BEGIN")
     return storage
@@ -177,7 +179,9 @@ def open_outdated(url: str) -> RDBStorage:
         if path is not None:
             _require_file(path)
         _require_tables(url, _engine_options(url))
-        return RDBStorage(url, _engine_options(url), skip_compatibility_check=True, skip_table_creation=True)
+        return RDBStorage(
+            _as_template(url), _engine_options(url), skip_compatibility_check=True, skip_table_creation=True
+        )
 
 
 @contextmanager
@@ -229,6 +233,11 @@ def storage_errors(url: str) -> Iterator[None]:
             if re.search(pattern, words):
                 raise StorageError(problem.format(storage=storage), remedy.format(storage=storage)) from error
         raise StorageError(f"{storage}: {without_secrets(words, url)}") from error
+    except KeyError as error:
+        if _NO_RECORD not in str(error):
+            raise
+        problem = f"the study was deleted from {masked(url)} while it was in use"
+        raise StudyNotFound(problem, "run it again to begin it anew") from error
 
 
 def close(storage: BaseStorage) -> None:
@@ -263,7 +272,9 @@ def _opening(url: str) -> Iterator[None]:
     except OSError as error:
         problem = f"{masked(url)} cannot be opened: {error.strerror or error}"
         raise StorageError(problem, "name a writable place with --storage") from error
-    except RuntimeError as error:  # Optuna's compatibility check
+    except RuntimeError as error:
+        if "no longer compatible" not in str(error):  # which Optuna's check says
+            raise
         older = "storage upgrade" in str(error)
         remedy = "run `mtsearch studies upgrade`" if older else "upgrade mtsearch and Optuna"
         raise StorageError(f"{masked(url)} was written by another version of Optuna", remedy) from error
@@ -276,10 +287,15 @@ def _writer(url: str, path: Path | None, create: bool) -> RDBStorage:
     if not create:
         _require_tables(url, options)
     # Optuna's table creation on a database of an older version would migrate it halfway.
-    storage = RDBStorage(url, options, skip_table_creation=not create or _has_tables(url, options))
+    storage = RDBStorage(_as_template(url), options, skip_table_creation=not create or _has_tables(url, options))
     if path is not None:
         _begin_with(storage, "BEGIN IMMEDIATE")
     return storage
+
+
+def _as_template(url: str) -> str:
+    """The URL as Optuna takes it, which fills in {SCHEMA_VERSION}: a brace, as of a password, stands there twice."""
+    return url.replace("{", "{{").replace("}", "}}")
 
 
 def _engine_options(url: str) -> dict[str, Any]:

@@ -1,19 +1,27 @@
 """Studies renamed and deleted."""
 
 import json
+import logging
+import time
+from collections.abc import Sequence
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial
 from pydantic import ValidationError
 from sqlalchemy import column, select, table, update
 from sqlalchemy.engine import Connection
 
 from mtsearch.definition import StudySection
 from mtsearch.errors import DefinitionError, StorageError
-from mtsearch.search.attributes import DEFINITION, WORKER
-from mtsearch.search.retries import alive_here
+from mtsearch.machine import lives_here
+from mtsearch.search import liveness
+from mtsearch.search.attributes import ALIVE, DEFINITION, WORKER
+from mtsearch.search.retries import not_known_dead
 from mtsearch.search.study import find
 from mtsearch.study_file.mistakes import shown
+
+_logger = logging.getLogger("mtsearch")
 
 # Optuna's tables, the columns that its migrations have never touched.
 _STUDIES = table("studies", column("study_id"), column("study_name"))
@@ -68,9 +76,27 @@ def _check_name(name: str) -> None:
 
 
 def _refuse_while_running(study: optuna.Study, what: str) -> None:
-    for trial in alive_here(study):
-        problem = f"study {study.study_name!r} cannot be {what}: process {trial.user_attrs[WORKER]['pid']} runs its"
-        raise StorageError(f"{problem} trial {trial.number}", "end it first (Ctrl-C keeps what is finished)")
+    running = not_known_dead(study)
+    at_work = [trial for trial in running if lives_here(trial.user_attrs[WORKER])] or _showing_life(study, running)
+    for trial in at_work:
+        process = "process {pid} on {host}".format_map(trial.user_attrs[WORKER])
+        problem = f"study {study.study_name!r} cannot be {what}: {process} runs its trial {trial.number}"
+        raise StorageError(problem, "end it first (Ctrl-C keeps what is finished)")
+
+
+def _showing_life(study: optuna.Study, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Those of other machines' trials of which something changes within two beats of their hearts."""
+    if not running:
+        return []
+    seconds = 2 * liveness.BEAT_SECONDS
+    _logger.info("trials seem to run on other machines: looking for a sign of life of them for %g s", seconds)
+    time.sleep(seconds)
+    now = study.get_trials(deepcopy=False)
+    return [trial for trial in running if _life_of(now[trial.number]) != _life_of(trial)]
+
+
+def _life_of(trial: FrozenTrial) -> tuple[object, ...]:
+    return trial.state, trial.user_attrs.get(ALIVE)
 
 
 def _id_of(connection: Connection, name: str) -> int | None:

@@ -31,6 +31,8 @@ from mtsearch.search.study import join
 _STOP, _END = "stop", "end"
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _IDLE_DEATHS = 5
+_UNCAUGHT = 1
+"""Exit code of a Python process that an exception ended: before `_work`, which catches all."""
 _GOODBYE_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
@@ -166,6 +168,11 @@ class WorkerPool:
     def _replace(self, worker: "_Worker", study: optuna.Study | None) -> list[TrialEnd]:
         """A worker has gone without a word: its trial is given up and queued again, another takes its place."""
         worker.end()
+        if not worker.ready and worker.exit_code == _UNCAUGHT:
+            raise MachineError(
+                "a worker could not begin; why stands above",
+                'a script that asks for workers does so under `if __name__ == "__main__":`',
+            )
         ends = []
         if study is not None:
             # Besides the one that it ran: one that ended before the worker could say so, or was given up by others.
@@ -204,6 +211,11 @@ class _Worker:
         self.ready = self.busy = self._stopped = False
         self.told: set[int] = set()
         self.description: Mapping[str, Any] = {}
+
+    @property
+    def exit_code(self) -> int | None:
+        """Of its process; None while it lives."""
+        return self._process.exitcode
 
     def begin_trial(self, ticket: _Ticket) -> None:
         self.busy, self._stopped = True, False

@@ -64,10 +64,10 @@ class DataSection(Section):
         feedback: what a row says. explicit is a rating; binary is 1 for each row, those whose rating column says 0 left
             out; count is log(1 + number of times), and 0 times is left out. Without a rating column binary.
         rating_range: lowest and highest rating, or number of times, that is one.
-        missing: rows without a user, an item, or a value of another column that is there.
+        missing: rows without a user, an item, or a value of another column that is read.
         out_of_range: rows whose rating is infinite or outside rating_range.
         duplicates: rows of a user and an item that have several. keep all of them, drop exact copies, keep the last by
-            time, or make one of them with their mean rating and their last time.
+            time (of one time the last in the file), or make one of them with their mean rating and their last time.
     """
 
     source: Name = "movielens/100k"

@@ -65,7 +65,7 @@ class Source:
 
 
 def find_source(model: ModelSection) -> Source:
-    """Find the factory's module: in `folder`, the current folder, beside the shipped studies, then where Python looks.
+    """Find the factory's module: in `folder`, the current folder, where Python looks, then beside the shipped studies.
 
     The folder of another machine need not be here, so that a study can go on wherever its module is found.
 
@@ -74,7 +74,7 @@ def find_source(model: ModelSection) -> Source:
     """
     invalidate_caches()
     here = Path.cwd()
-    places = [here / (model.folder or ""), here, shipped_folder(), *(here / entry for entry in sys.path)]
+    places = [here / (model.folder or ""), here, *(here / entry for entry in sys.path), shipped_folder()]
     for place in dict.fromkeys(places):
         specs = _specs(model.module, str(place))
         if specs and specs[-1].origin is not None:

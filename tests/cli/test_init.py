@@ -47,6 +47,16 @@ def test_where_nothing_can_be_written(mtsearch: Command, tmp_path: Path, file: s
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_name_of_a_shipped_definition_would_be_read_as_that(mtsearch: Command, tmp_path: Path) -> None:
+    refused = mtsearch("init", "ml-100k")
+    assert (refused.status, list(tmp_path.iterdir())) == (1, [])
+    assert refused.err == (
+        "error: ml-100k is the name of a shipped definition, which `mtsearch run ml-100k` reads; "
+        "name the file ml-100k.toml\n"
+    )
+    assert mtsearch("init", "ml-100k.toml").status == 0
+
+
 @pytest.mark.parametrize(
     ("file", "said"),
     [

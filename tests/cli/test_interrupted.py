@@ -116,6 +116,21 @@ def test_an_interrupt_inside_an_exec_exits_with_130_too(tmp_path: Path) -> None:
     assert done.returncode == 130
 
 
+def test_an_interrupt_inside_a_class_statement_exits_with_130_too(tmp_path: Path) -> None:
+    """Before Python 3.12 it becomes a RuntimeError."""
+    lines = [
+        "from mtsearch.cli import main",
+        "class Name:",
+        "    def __set_name__(self, owner, name): raise KeyboardInterrupt",
+        "def interrupted(**_): type('Owner', (), {'name': Name()})",
+    ]
+    (tmp_path / "interrupted.py").write_text("\n".join([*lines, "main.cli.main = interrupted", "main.main()"]))
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted; what was finished is kept\n")
+
+
 @pytest.mark.parametrize(("left", "advice"), [(3, "; to go on: the same command with --until 54"), (0, "")])
 def test_how_to_go_on_is_said_where_something_is_left(
     mtsearch: Command, monkeypatch: pytest.MonkeyPatch, left: int, advice: str

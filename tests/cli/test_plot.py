@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mtsearch import api
+from mtsearch.cli.plot import folder_name
 from tests.search.conftest import small_data
 from tests.search.test_run import define
 from tests.search.trainers import FormulaTrainer, made_by
@@ -40,6 +41,16 @@ def test_output_is_a_file_where_it_ends_in_html(mtsearch: Command, stored: str, 
         result = mtsearch("plot", "--storage", stored, "-o", output)
         assert (result.status, result.out.strip()) == (0, written)
         assert Path(written).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_studies_of_like_names_have_folders_of_their_own() -> None:
+    assert folder_name("ml-100k_2.b") == "ml-100k_2.b"
+    names = ["a b", "a-b", "a/b", ".a-b", "я" * 150, "я" * 151, "..."]
+    folders = [folder_name(name) for name in names]
+    assert len(set(folders)) == len(names)
+    for folder in folders:
+        assert len(folder.encode()) < 220 and folder[0] != "."
+        assert all(char.isalnum() or char in "._-" for char in folder)
 
 
 def test_output_that_cannot_be_is_an_error_in_one_line(mtsearch: Command, stored: str) -> None:

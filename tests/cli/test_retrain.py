@@ -147,8 +147,8 @@ def test_patience_trains_up_to_the_best_epoch(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_repeated_trial_is_repeated_by_as_many_seeds(tmp_path: Path) -> None:
-    studied(tmp_path, repeats=2)
-    result = call(tmp_path, "retrain", "best.toml", "-o", "m", "--on", "train", "--seeds", "2")
+    studied(tmp_path, repeats=3)
+    result = call(tmp_path, "retrain", "best.toml", "-o", "m", "--on", "train", "--seeds", "3")
     assert result.status == 0, result.err
     assert "to the last bit" in result.err
 

@@ -45,8 +45,28 @@ def run(tmp_path: Path) -> Run:
 
 def test_a_timeout_too_short_for_any_trial(run: Run) -> None:
     lines = run("--timeout", "0.001")
-    assert "no trial was run: timeout = 0.001 s had passed when the first could begin" in lines
+    assert "stopped early: no trial was run: timeout = 0.001 s had passed" in lines
     assert any(line.startswith("0 trials, hypervolume 0.0000") for line in lines)
+
+
+def test_a_name_alone_that_no_study_has_is_said(tmp_path: Path) -> None:
+    source = small_data(tmp_path)
+    formula = [sys.executable, "-m", "tests.cli.formula", "run", "--study", "typo", "--trials", "1"]
+    command = [*formula, "--storage", str(tmp_path / "a.db"), "--set", f'data.source="{source}"']
+
+    def said() -> str:
+        root = Path(__file__).parents[2]
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stderr
+
+    told = "there is none of that name yet: it begins from ml-100k"
+    assert told in said()
+    assert told not in said()
+
+
+def test_an_objective_that_all_models_reach_is_said(run: Run) -> None:
+    told = "top_100 is 1 for every model, since the catalogue has 30 items; take another objective under [study]"
+    assert [line.startswith(told) for line in run("--trials", "1")].count(True) == 1
+    assert told not in " ".join(run("--trials", "1", "--set", 'study.objectives=["rmse", "mrr"]', "--study", "t"))
 
 
 def test_patience_that_ran_out(run: Run) -> None:

@@ -54,6 +54,16 @@ def test_rename_and_delete(mtsearch: Command, database: str) -> None:
     assert (gone.status, gone.err) == (1, "error: the storage holds no study; `mtsearch run` makes one\n")
 
 
+@pytest.mark.parametrize("subcommand", [["delete", "a", "--yes"], ["rename", "a", "c"], ["upgrade"]])
+def test_a_storage_before_the_subcommand_is_refused(mtsearch: Command, database: str, subcommand: list[str]) -> None:
+    """It named the storage of the listing alone, and a study of another one was deleted."""
+    refused = mtsearch("studies", "--storage", "other.db", *subcommand)
+    assert (refused.status, refused.out) == (2, "")
+    assert f"--storage before {subcommand[0]} has no effect: write it behind {subcommand[0]}" in refused.err
+    assert "--format before" in mtsearch("studies", "--format", "json", *subcommand).err
+    assert [record.name for record in api.studies(database)] == ["a", "b"]
+
+
 @pytest.mark.parametrize(("answer", "left"), [(b"y\n", ["b"]), (b"n\n", ["a", "b"]), (b"\n", ["a", "b"])])
 def test_delete_asks_on_a_terminal(database: str, answer: bytes, left: list[str]) -> None:
     ours, theirs = pty.openpty()

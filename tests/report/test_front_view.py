@@ -115,6 +115,10 @@ def test_no_trials_shows_the_baselines() -> None:
     assert view.notes == ("no trial has completed yet",)
 
 
+def test_no_front_for_the_constraints_is_not_said_to_be_no_trial() -> None:
+    assert front_view(record(infeasible=(0, 1))).notes == ("no trial keeps the [constraints]",)
+
+
 def test_nothing_at_all_has_no_range() -> None:
     view = front_view(record(baselines={}))
     assert (view.ranges, view.lines, view.baselines, view.knee) == (None, (), (), None)

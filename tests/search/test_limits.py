@@ -14,6 +14,7 @@ import pytest
 from mtsearch.config import TrialConfig
 from mtsearch.definition import ConstraintsSection
 from mtsearch.search.limits import excesses
+from mtsearch.search.runner import TrialEnd
 from mtsearch.search.storage import open_reader, resolve_url
 from mtsearch.trial import TrialResult
 
@@ -51,6 +52,18 @@ def test_infeasible_trials_are_on_no_front(data: str, tmp_path: Path, limit: dic
     assert all(limit.keys() <= t.constraints.keys() for t in trials)  # under their names
     everything = {t.number for t in trials}
     assert front.isdisjoint(too_large) and front < everything
+
+
+def test_seconds_are_those_of_one_seed(data: str, tmp_path: Path) -> None:
+    definition = define(data, study={"name": "s", "seed": 3, "repeats": 3}, constraints={"max_seconds": 40.0})
+    record = go(definition, tmp_path / "a.db", 4, Sized())  # 16 or 32 s each
+    assert (record.counting, record.infeasible) == (4, ())
+
+
+def test_the_observer_hears_of_them(data: str, tmp_path: Path) -> None:
+    ends: list[TrialEnd] = []
+    record = go(define(data, constraints={"max_seconds": 20.0}), tmp_path / "a.db", 8, Sized(), on_trial=ends.append)
+    assert record.infeasible == tuple(end.trial for end in ends if not end.feasible) != ()
 
 
 def test_optuna_dashboard_is_told(data: str, tmp_path: Path) -> None:

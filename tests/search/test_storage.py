@@ -25,7 +25,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError
 
 from mtsearch.api import upgrade
-from mtsearch.errors import StorageError
+from mtsearch.errors import StorageError, StudyNotFound
 from mtsearch.search import storage as subject
 from mtsearch.search.database_file import DatabaseFile
 from mtsearch.search.storage import checkpoint, masked, require_writable, resolve_url, storage_errors
@@ -547,7 +547,22 @@ class TestErrors:
 
     def test_other_errors_pass(self, url: str) -> None:
         with pytest.raises(KeyError), storage_errors(url):
-            raise KeyError("Record does not exist.")
+            raise KeyError("a bug")
+
+    def test_a_study_that_was_deleted(self, url: str, path: Path) -> None:
+        make(url)
+        storage = open_writer(url)
+        with (
+            pytest.raises(StudyNotFound, match=f"the study was deleted from {path} while it was in use"),
+            storage_errors(url),
+        ):
+            storage.get_all_trials(99)
+
+    def test_an_error_of_python_is_no_other_version(self, url: str) -> None:
+        """Such as an interrupt within a class statement of an import, before Python 3.12."""
+        make(url)
+        with pytest.raises(RuntimeError, match="__set_name__"), subject._opening(url):
+            raise RuntimeError("Error calling __set_name__") from KeyboardInterrupt()
 
 
 class TestSQLiteRace:
@@ -571,6 +586,13 @@ class TestPostgreSQL:
 
     def test_four_processes_create(self, url: str) -> None:
         race(url)
+
+    def test_a_password_with_braces(self, url: str) -> None:
+        """Which Optuna would fill in."""
+        braced = url.replace("postgres:@", "postgres:p{w}d@")
+        assert braced != url
+        make(braced)
+        assert trials_in(open_reader(braced)) == 1
 
     def test_no_such_database(self, url: str) -> None:
         with pytest.raises(StorageError, match=r"no database at .*createdb"):

@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,12 +96,29 @@ def test_a_worker_that_never_begins_its_trial_is_replaced(
     monkeypatch.setattr(liveness, "GRACE_SECONDS", 8.0)
     record = api.run(define(data), 4, workers=2, storage=str(tmp_path / "a.db"), make_trainer=hesitant_formula)
     assert record.states == {"complete": 4}
-    assert ["has begun no trial for long: another takes its place" in text for text in caplog.messages] == [True]
+    assert caplog.text.count("has begun no trial for long: another takes its place") == 1
 
 
 def test_workers_that_never_live_end_the_run(data: str, tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="5 workers in a row died without a trial to run"):
         go(data, tmp_path / "a.db", 4, make_trainer=stillborn)
+
+
+def test_a_script_without_a_guard_is_told_of_it(data: str, tmp_path: Path) -> None:
+    """Its workers import it, and would run it."""
+    (tmp_path / "script.py").write_text(
+        "from mtsearch import run\nfrom tests.search.test_run import define\n"
+        "from tests.search.trainers import slow_formula\n"
+        f"run(define({data!r}), 4, workers=2, storage={str(tmp_path / 'a.db')!r}, make_trainer=slow_formula)\n"
+    )
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    last = done.stderr.splitlines()[-1]
+    assert "a worker could not begin; why stands above" in last
+    assert 'under `if __name__ == "__main__":`' in last
 
 
 def test_deaths_between_trials_that_end_do_not_add_up(
