@@ -144,7 +144,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.exists() and not path.is_file():
             raise ExportError(f"{path}: not a file", "name one that `mtsearch export` wrote")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ExportError(f"{path}: no such file", "`mtsearch export -o FILE` writes one") from None
     except OSError as error:

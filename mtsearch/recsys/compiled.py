@@ -139,26 +139,32 @@ class CompiledModel:
 
     def _tables_graph(self) -> tuple[tf.Tensor, ...]:
         """The `Tables`, strangers being the mean of the trained; users `[U, E]` and items `[I, E]` for retrieval."""
-        tables = self.model.tables()
-        users, items = (
-            tf.where(trained[:, tf.newaxis], table, mean)
-            for table, trained, mean in zip(tables[:2], self._trained, self.means(), strict=True)
-        )
-        everything = tf.range(tf.shape(items)[0])
-        for_retrieval = self.model.retrieval_users(users), self.model.retrieval_items(items, everything)
+        model, tables, (trained_users, trained_items) = self.model, self.model.tables(), self._trained
+        users, items = _with_strangers(tables.users, trained_users), _with_strangers(tables.items, trained_items)
+        # Not 0, which would rank them before most others: biases that were trained centre below it.
+        score_bias = None if model.score_bias is None else _with_strangers(model.score_bias, trained_items)
+        for_retrieval = model.retrieval_users(users), model.retrieval_items(items, score_bias)
         return (*tables._replace(users=users, items=items), *for_retrieval)
 
     def means(self) -> tuple[tf.Tensor, tf.Tensor]:
         """`[1, D]` each: the mean of the trained users and of the trained items, which stands for the unknown."""
         users, items = (
-            tf.reduce_mean(tf.boolean_mask(table, trained), axis=0, keepdims=True)
-            for table, trained in zip(self.model.tables()[:2], self._trained, strict=True)
+            _mean(table, trained) for table, trained in zip(self.model.tables()[:2], self._trained, strict=True)
         )
         return users, items
 
     def _rate_graph(self, *tables_and_index: tf.Tensor) -> tf.Tensor:
         *tables, users, items = tables_and_index
         return self.model.rate(Tables(*tables), SortedIndex(users), SortedIndex(items))
+
+
+def _with_strangers(table: tf.Tensor, trained: tf.Tensor) -> tf.Tensor:
+    """The table `[n, W]`, rows that were not trained being the mean of those that were."""
+    return tf.where(trained[:, tf.newaxis], table, _mean(table, trained))
+
+
+def _mean(table: tf.Tensor, trained: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_mean(tf.boolean_mask(table, trained), axis=0, keepdims=True)
 
 
 def _specs(shape: Shape) -> list[tf.TensorSpec]:

@@ -92,6 +92,7 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         if shape.rating_biases:
             self.user_bias = self.add_weight("user_bias", [shape.users, 1], initializer="zeros")
             self.item_bias = self.add_weight("item_bias", [shape.items, 1], initializer="zeros")
+        self.score_bias = None
         if shape.item_bias:
             self.score_bias = self.add_weight("score_bias", [shape.items, 1], initializer="zeros")
         if shape.uncertainty:
@@ -129,13 +130,11 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
             user_rows = tf.math.l2_normalize(user_rows, axis=1)
         return tf.pad(user_rows, [[0, 0], [0, 1]], constant_values=1.0) if self.shape.item_bias else user_rows
 
-    def retrieval_items(self, item_rows: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-        """Rows `[i, D]` of the items `ids`, as the retrieval scores take them: a score is a dot product."""
+    def retrieval_items(self, item_rows: tf.Tensor, score_bias: tf.Tensor | None) -> tf.Tensor:
+        """Rows `[i, D]` of items and their biases `[i, 1]`, as the retrieval scores take them: a score is a product."""
         if self.shape.normalize:
             item_rows = tf.math.l2_normalize(item_rows, axis=1)
-        if self.shape.item_bias:
-            item_rows = tf.concat([item_rows, tf.gather(self.score_bias, ids)], axis=1)
-        return item_rows
+        return item_rows if score_bias is None else tf.concat([item_rows, score_bias], axis=1)
 
     def task_losses(self, batch: Batch) -> Losses:
         """Both losses of a batch, and the penalty."""
@@ -157,10 +156,11 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         predictions = self.rate(tables, users.rows, items.rows, self._hidden_dropout(batch))
         rating = self.rating_task(labels=batch.ratings[:, tf.newaxis], predictions=predictions[:, tf.newaxis])
         place = tf.gather(self._catalogue.places, batch.items) if full else items.rows.index
+        score_bias = None if self.score_bias is None else tf.gather(self.score_bias, ranked)
         corrected = self.shape.retrieval_loss == "corrected"
         retrieval = self.retrieval_task(
             self.retrieval_users(dropped_users),
-            self.retrieval_items(dropped_ranked, ranked),
+            self.retrieval_items(dropped_ranked, score_bias),
             query_index=users.rows,
             candidate_index=SortedIndex(place, batch.by_item),
             candidate_sampling_probability=tf.gather(self._catalogue.probability, ranked) if corrected else None,

@@ -1,6 +1,7 @@
 """The model card: what a model is, what it was measured on, and what it should not be used for."""
 
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 
 from mtsearch.evaluation.interval import Interval
 from mtsearch.objectives import METRICS, metrics_of, unit_of
@@ -21,8 +22,17 @@ _MISUSE = """\
 - Decisions about people: ratings of items say little of whoever gave them, and are personal data.
 - Other catalogues, other populations or other times than those of the ratings.
 - Users without ratings: what they get is the average user's ranking, no recommendation of their own.
-- Claims beyond the protocol: held-out rows were drawn at random, so that later ratings helped to predict earlier ones;
+- Claims beyond the protocol: {held_out};
   what was never rated counts as a miss, and nobody was shown these recommendations."""
+_OTHERS_LATER = "so that what others rated later helped to predict them"
+_HELD_OUT = {
+    "random": "held-out rows were drawn at random, so that later ratings helped to predict earlier ones",
+    "temporal": "held-out rows are the latest of all, so that who and what came later is unknown",
+    "temporal_user": f"held-out rows are the latest of each user, {_OTHERS_LATER}",
+    "leave_last": f"held-out rows are the last of each user, {_OTHERS_LATER}",
+    "column": "held-out rows are those that a column of the table names",
+}
+"""By the method of the split."""
 _MOVIELENS = """\
 - Anything that the licence of MovieLens does not allow: it is for research, and neither for redistribution nor for
   commercial use without permission of GroupLens."""
@@ -64,7 +74,7 @@ def _what(result: Retrained) -> str:
     )
     return (
         f"{kind} the rating that a user gives and the item that a user picks. "
-        f"Trained by mtsearch {result.export.provenance.exported_by} on {_ROWS[result.on]} for "
+        f"Trained by mtsearch {version('mtsearch')} on {_ROWS[result.on]} for "
         f"{count(result.epochs, 'epoch')}, seed {result.seeds[0]}, on {_text(result.device)}."
     )
 
@@ -85,10 +95,10 @@ def _data(result: Retrained) -> list[str]:
 def _chosen(result: Retrained) -> list[str]:
     provenance = result.export.provenance
     labels = [METRICS[key].label for key in provenance.objectives if key in METRICS]
-    lines = [
-        f"Trial {provenance.trial} of study {_code(provenance.study)}, picked by {_code(provenance.pick)} from its "
-        f"Pareto front of {listing(labels)}."
-    ]
+    named = provenance.pick.startswith("trial:")  # which need not be on the front
+    picked = f"picked by {_code(provenance.pick)} from its Pareto front of {listing(labels)}"
+    how = "named by its number" if named else picked
+    lines = [f"Trial {provenance.trial} of study {_code(provenance.study)}, {how}."]
     if result.export.split.validation == "test":
         lines.append("That study validated on its test rows: what was chosen was chosen on them.")
     else:
@@ -125,7 +135,8 @@ def _metrics_table(result: Retrained) -> Iterator[str]:
 
 
 def _misuse(result: Retrained) -> list[str]:
-    return [_MISUSE, _MOVIELENS] if result.export.data.source.startswith("movielens/") else [_MISUSE]
+    misuse = _MISUSE.format(held_out=_HELD_OUT[result.export.split.method])
+    return [misuse, _MOVIELENS] if result.export.data.source.startswith("movielens/") else [misuse]
 
 
 def _configuration(result: Retrained) -> Iterator[str]:

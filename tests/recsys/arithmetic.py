@@ -47,6 +47,7 @@ class NumpyModel:
             known[self.split.catalogue] = True
         self.users[~self.split.known_users] = self.users[self.split.known_users].mean(axis=0)
         self.items[~known] = self.items[known].mean(axis=0)
+        self.score_bias[~known] = self.score_bias[known].mean(axis=0)
         return self
 
     def rating(self, user: int, item: int) -> float:

@@ -9,6 +9,7 @@ import pytest
 from mtsearch.errors import DefinitionError
 from mtsearch.recsys import Factory
 from mtsearch.study_file.model import ModelSection, find_source
+from mtsearch.study_file.paths import shipped_folder
 
 MAKE = "def make(config, split):\n    return {}\n"
 
@@ -61,6 +62,14 @@ def test_what_cannot_be_used_is_said_in_one_line(tmp_path: Path, text: str, said
 def test_a_module_that_is_nowhere(tmp_path: Path) -> None:
     with pytest.raises(DefinitionError, match=f"no module 'no_model' in {tmp_path}"):
         find_source(ModelSection(factory="no_model:make", folder=str(tmp_path)))
+
+
+def test_a_module_of_ones_own_goes_before_the_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_source(ModelSection(factory="own_model:make")).root == shipped_folder()
+    written(tmp_path / "installed", "own_model", MAKE.format(1))
+    monkeypatch.syspath_prepend(str(tmp_path / "installed"))
+    assert find_source(ModelSection(factory="own_model:make")).root == tmp_path / "installed"
 
 
 def test_a_change_under_a_running_study(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,30 @@ def test_names_that_markdown_would_read(export: Export, models: Path) -> None:
     named = export.provenance.model_copy(update={"study": "a`b|c\n# d"})
     card = model_card(replace(result, export=export.model_copy(update={"provenance": named})))
     assert "study `a'b/c # d`" in card
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ({}, "drawn at random, so that later ratings helped to predict earlier ones"),
+        ({"method": "temporal"}, "the latest of all"),
+        ({"method": "leave_last"}, "the last of each user, so that what others rated later helped"),
+    ],
+)
+def test_the_card_says_how_rows_were_held_out(
+    tmp_path: Path, device: Device, models: Path, split: dict[str, Any], said: str
+) -> None:
+    card = model_card(retrain(exported(tmp_path, device, **split), models / "m"))
+    assert "- Claims beyond the protocol: held-out rows " in card and said in card
+
+
+def test_the_card_says_who_trained_and_who_chose(export: Export, models: Path) -> None:
+    result = retrain(export, models / "m")
+    named = export.provenance.model_copy(update={"pick": "trial:5", "exported_by": "0.0.0"})
+    card = model_card(replace(result, export=export.model_copy(update={"provenance": named})))
+    assert f"Trained by mtsearch {version('mtsearch')} on" in card
+    assert "Trial 5 of study `s`, named by its number." in card
+    assert "picked by `knee` from its Pareto front of RMSE and top-10 accuracy." in model_card(result)
 
 
 def test_json_is_plain(export: Export, models: Path) -> None:

@@ -210,7 +210,21 @@ def test_strangers_have_no_bias(device: Device) -> None:
     model = trainer._model_of(config).model
     for biases, known in ((model.user_bias, split.known_users), (model.item_bias, split.known_items)):
         assert (biases.numpy()[:, 0] != 0).tolist() == known.tolist()
+    assert model.score_bias is not None
     assert (model.score_bias.numpy()[:, 0] != 0).tolist() == split.known_items.tolist()
+
+
+def test_a_stranger_is_ranked_with_the_mean_bias(device: Device) -> None:
+    split = make_split(unknown=5)
+    trainer, config = JointTrainer(split, device), with_(item_bias=True)
+    trainer.train(config, go_on)
+    compiled, known = trainer._model_of(config), split.known_items
+    biases = np.where(known[:, np.newaxis], np.linspace(-1, 0, len(known))[:, np.newaxis], 0).astype(np.float32)
+    assert compiled.model.score_bias is not None
+    compiled.model.score_bias.assign(biases)
+    judged = compiled.tables()[-1].numpy()[:, -1:]
+    np.testing.assert_array_equal(judged[known], biases[known])
+    np.testing.assert_allclose(judged[~known], np.full((5, 1), biases[known].mean()), rtol=1e-5)
 
 
 def test_an_item_of_the_full_softmax_keeps_its_embedding(device: Device) -> None:
