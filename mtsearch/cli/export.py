@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from mtsearch.cli import options
-from mtsearch.objectives import Metric
 
 if TYPE_CHECKING:
     from mtsearch.search.choosing import Choice
@@ -55,9 +54,11 @@ def reasons(record: "StudyRecord", choice: "Choice") -> Iterator[str]:
 
 
 def _values(record: "StudyRecord", row: "FrontRow") -> str:
+    from mtsearch.report.wording import amount
+
     spread = record.spread(row.trial)
     texts = [
-        f"{metric.label} {_amount(value, metric)}" + (f" (± {_amount(spread[index], metric)})" if spread else "")
+        f"{metric.label} {amount(value, metric)}" + (f" (± {amount(spread[index], metric)})" if spread else "")
         for index, (metric, value) in enumerate(zip(record.objectives, row.values, strict=True))
     ]
     return ", ".join(texts) + (f"; ± one {record.spread_of}" if spread else "")
@@ -103,30 +104,26 @@ def _step(record: "StudyRecord", row: "FrontRow", other: "FrontRow", first: int)
 
 
 def _change(record: "StudyRecord", row: "FrontRow", other: "FrontRow", index: int) -> str:
+    from mtsearch.report.wording import amount
+
     metric = record.objectives[index]
     gain = metric.sign * (row.values[index] - other.values[index])
     if gain == 0:
         return f"{metric.label} the same"
-    return f"{metric.label} {_amount(abs(gain), metric)} {'better' if gain > 0 else 'worse'}"
+    return f"{metric.label} {amount(abs(gain), metric)} {'better' if gain > 0 else 'worse'}"
 
 
 def _against(record: "StudyRecord", row: "FrontRow", name: str) -> str:
-    from mtsearch.report.wording import plain
+    from mtsearch.report.wording import amount, plain
 
     values = record.baseline_values(name)
     beaten: list[str] = []
     unbeaten: list[str] = []
     for metric, value, reference in zip(record.objectives, row.values, values, strict=True):
         better = metric.sign * value < metric.sign * reference
-        (beaten if better else unbeaten).append(f"{metric.label} ({_amount(reference, metric)})")
+        (beaten if better else unbeaten).append(f"{metric.label} ({amount(reference, metric)})")
     if not unbeaten:
         return f"beats {plain(name)} in {' and '.join(beaten)}"
     if not beaten:
         return f"does not beat {plain(name)} in {' or '.join(unbeaten)}"
     return f"beats {plain(name)} in {beaten[0]}, not in {unbeaten[0]}"
-
-
-def _amount(value: float, metric: Metric) -> str:
-    from mtsearch.report.wording import number
-
-    return f"{number(value)} {metric.unit}".rstrip()

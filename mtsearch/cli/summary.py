@@ -1,6 +1,5 @@
 """What stands on the terminal when a run has ended."""
 
-import shlex
 from statistics import median
 
 import click
@@ -9,6 +8,7 @@ from rich.table import Table
 
 from mtsearch.cli.outcome import outcome_lines
 from mtsearch.definition import StudyDefinition
+from mtsearch.report.commands import command
 from mtsearch.report.references import verdict
 from mtsearch.report.tables import front_table
 from mtsearch.search.listed import label
@@ -39,10 +39,8 @@ def print_summary(record: StudyRecord, definition: StudyDefinition, place: str, 
 
 
 def _next(study: str, storage: str | None) -> str:
-    options = f"--study {shlex.quote(study)}"
-    if storage is not None:
-        options += f" --storage {shlex.quote(masked(storage))}"
-    return f"next: mtsearch front {options} · mtsearch plot {options}"
+    shown = storage and masked(storage)
+    return f"next: {command('front', study, shown)} · {command('plot', study, shown)}"
 
 
 def _published(record: StudyRecord, definition: StudyDefinition) -> Table:

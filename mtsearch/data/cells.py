@@ -17,6 +17,9 @@ Mask = NDArray[np.bool_]
 Reals = NDArray[np.float64]
 MISSING = -1
 
+_NOTHING = ("", "na", "n/a", "nan", "nat", "none", "null")
+"""What stands for a number or a time that is not there, in small letters."""
+
 _EXACT = 2**53
 _SCALES = ((1e17, 10**9, "nanoseconds"), (1e14, 10**6, "microseconds"), (1e11, 10**3, "milliseconds"))
 """A median beyond the first is counted in the third: in seconds 1e11 would be the year 5138."""
@@ -86,8 +89,8 @@ class _Distinct:
 def ids(column: Column) -> tuple[Ids, Codes]:
     """Unique ids sorted by code point, and `[N]` codes into them; `MISSING` where a row has none, or only blanks.
 
-    Text stays as it is written. Whole numbers are written without a point, those that Arrow or pandas made
-    floating-point numbers of included.
+    Text stays as it is written, less the blanks around it. Whole numbers are written without a point, those that Arrow
+    or pandas made floating-point numbers of included.
 
     Raises:
         MalformedData: a value is no id.
@@ -97,14 +100,15 @@ def ids(column: Column) -> tuple[Ids, Codes]:
     damaged = pc.index(pc.match_substring(texts, "\0"), True).as_py()
     if damaged >= 0:
         column.refuse(distinct.row_of(damaged), f"{shown(texts[damaged].as_py())} holds a NUL character")
-    blank = pc.equal(pc.utf8_trim_whitespace(texts), "").to_numpy(zero_copy_only=False)
+    trimmed = pc.utf8_trim_whitespace(texts).dictionary_encode()  # what differed in blanks alone is one
+    texts = trimmed.dictionary
     order = pc.array_sort_indices(texts).to_numpy()
-    order = order[~blank[order]]
+    order = order[~pc.equal(texts, "").to_numpy(zero_copy_only=False)[order]]
     rank = np.full(len(texts), MISSING, np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
     unique = np.empty(len(order), np.object_)
     unique[:] = texts.take(pa.array(order)).to_pylist()
-    return unique, distinct.spread(rank, MISSING).astype(np.int32)
+    return unique, distinct.spread(rank[trimmed.indices.to_numpy()], MISSING).astype(np.int32)
 
 
 def _as_text(column: Column) -> pa.ChunkedArray:
@@ -139,7 +143,7 @@ def _whole(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def numbers(column: Column) -> Reals:
-    """`[N]` numbers, NaN where there is none; true and false are 1 and 0.
+    """`[N]` numbers, NaN where there is none, or text such as NA or null; true and false are 1 and 0.
 
     Raises:
         MalformedData: a value is no number.
@@ -148,13 +152,13 @@ def numbers(column: Column) -> Reals:
     if not _is_text(kind):
         return np.asarray(_cast(column, pa.float64()), np.float64)
     distinct = _Distinct.of(column, column.values)
-    trimmed = _trimmed(distinct.values)
+    texts = _present(distinct.values)
     try:
-        parsed = trimmed.cast(pa.float64())
+        parsed = texts.cast(pa.float64())
     except pa.ArrowInvalid:
-        truths = pc.utf8_lower(trimmed)
-        if not pc.all(pc.is_in(truths, value_set=pa.array(["true", "false"], truths.type), skip_nulls=False)).as_py():
-            bad = _first(trimmed, lambda some: some.cast(pa.float64()))
+        truths = pc.utf8_lower(texts)
+        if not pc.all(pc.is_in(truths.drop_null(), value_set=pa.array(["true", "false"], truths.type))).as_py():
+            bad = _first(texts, lambda some: some.cast(pa.float64()))
             column.refuse(distinct.row_of(bad), f"{shown(distinct.values[bad].as_py())} is no number")
         parsed = pc.equal(truths, "true").cast(pa.float64())
     return distinct.spread(_filled(parsed), np.nan).astype(np.float64)
@@ -175,7 +179,7 @@ def times(column: Column) -> tuple[NDArray[np.int64], Mask, str]:
     if whole is not None:
         return _counted(column, whole)
     distinct = _Distinct.of(column, column.values)
-    parsed = _parsed_times(distinct, _trimmed(distinct.values))
+    parsed = _parsed_times(distinct, _present(distinct.values))
     if pa.types.is_timestamp(parsed.type):
         seconds, missing = _seconds_of(parsed)
         unit = "dates"
@@ -201,7 +205,9 @@ def _whole_numbers(texts: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 def _parsed_times(distinct: _Distinct, texts: pa.Array) -> pa.Array:
     """The distinct texts as whole numbers, numbers or dates: what the first one is, all are."""
-    forms = [pa.int64(), pa.float64(), pa.timestamp("us"), pa.timestamp("us", "UTC")]
+    # NOTE: a fraction may have the digits of its unit at most, and of nanoseconds there is no year after 2262.
+    dates = [pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in (None, "UTC")]
+    forms = [pa.int64(), pa.float64(), *dates]
     present = pc.drop_null(texts)
     if not len(present):
         return texts.cast(pa.int64())
@@ -210,7 +216,7 @@ def _parsed_times(distinct: _Distinct, texts: pa.Array) -> pa.Array:
             return texts.cast(form)
         except pa.ArrowInvalid:
             continue
-    form = next((form for form in forms[1:] if _casts(present[:1], form)), None)
+    form = next((form for form in reversed(forms) if _casts(present[:1], form)), None)
     if form is None:
         raise _no_time(distinct, pc.index(pc.is_valid(texts), True).as_py(), "no time that is known")
     raise _no_time(distinct, _first(texts, lambda some: some.cast(form)), "no time of the form of the first")
@@ -262,10 +268,11 @@ def _cast(column: Column, kind: pa.DataType) -> pa.ChunkedArray:
         ) from None
 
 
-def _trimmed(texts: pa.Array) -> pa.Array:
-    """Without blanks around, null where nothing is left."""
+def _present(texts: pa.Array) -> pa.Array:
+    """Without blanks around, null where what is left is nothing, or stands for it."""
     trimmed = pc.utf8_trim_whitespace(texts)
-    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, trimmed.type), trimmed)
+    nothing = pc.is_in(pc.utf8_lower(trimmed), value_set=pa.array(_NOTHING, trimmed.type))
+    return pc.if_else(nothing, pa.scalar(None, trimmed.type), trimmed)
 
 
 def _filled(values: pa.Array) -> Reals:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 Reals = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+READ_TIMES = ("drop", "last", "mean")
+"""What treats rows of a user and an item that have several by their times, or keeps a time of theirs."""
+
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -71,7 +74,7 @@ def clean(raw: Raw, section: "DataSection", reading: Reading) -> Interactions:
         raw = _implicit(raw, reading.feedback, counts)
     if not len(raw.users):
         raise MalformedData(f"{section.source} has no rows" + (" left" if reading.rows else ""), "name another source")
-    raw = _single(raw.take(_order(raw)), section.duplicates, counts)
+    raw = _single(raw.take(_order(raw, section.duplicates)), section.duplicates, counts)
     user_ids, users = used_ids(raw.user_ids, raw.users)
     item_ids, items = used_ids(raw.item_ids, raw.items)
     rows = Rows(users, items, _float32(raw.ratings), raw.timestamps)
@@ -84,8 +87,11 @@ def _float32(ratings: Reals) -> NDArray[np.float32]:
     return ratings.astype(np.float32) + np.float32(0)
 
 
-def _order(raw: Raw) -> NDArray[np.intp]:
+def _order(raw: Raw, duplicates: str) -> NDArray[np.intp]:
     """The canonical one; rows that are equal in all of it by their part."""
+    if duplicates == "last":
+        # NOTE: of one time the last in the source is kept, so that its order stays; one row of each pair is left.
+        return canonical_order(raw.users, raw.items, raw.timestamps)
     part = () if raw.part is None else (raw.part,)
     return canonical_order(raw.users, raw.items, raw.timestamps, _float32(raw.ratings), *part)
 

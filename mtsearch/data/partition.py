@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mtsearch.definition import SplitSection
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
+WITHOUT_TIMES = ("random", "column")
+"""Methods that read no times."""
 
 Parts = NDArray[np.int8]
 Index = NDArray[np.intp]

@@ -2,6 +2,7 @@
 
 import difflib
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ logger = logging.getLogger("mtsearch")
 
 NAMES = (*EDITIONS, *SIZES)
 _OF_TABLES = ("columns", "items", "item_columns")
+_ZIP = b"PK"
+_MEMBERS = ("u.data", "u.item")
 
 
 def load(section: "DataSection", split: "SplitSection | None" = None) -> Interactions:
@@ -26,7 +29,7 @@ def load(section: "DataSection", split: "SplitSection | None" = None) -> Interac
 
     Args:
         section: `source` is one of `NAMES`, or the path of an ml-100k folder or zip, or of a table.
-        split: where a column of the table says the parts, its name.
+        split: how the rows are divided, by a column of the table or by times; None where it is not known.
 
     Raises:
         SourceUnavailable: no such name or path, or out of reach.
@@ -46,14 +49,15 @@ def load(section: "DataSection", split: "SplitSection | None" = None) -> Interac
     path = _existing(section.source)
 
     from mtsearch.data import tables  # Arrow takes 0.1 s to import
-    from mtsearch.data.table_files import is_table
+    from mtsearch.data.table_files import SUFFIXES, is_table
 
     # NOTE: local files are not cached: 100,000 rows parse in 0.2 s, and a cache would have to notice every edit.
     if not is_table(path) or (path / "u.data").exists():
+        _require_folder_or_zip(path, SUFFIXES)
         _require_no_columns(section, split)
         logger.info("data: ml-100k files from %s", path)
         return _cleaned(local.read(path), section)
-    interactions = tables.read(path, section, split.column if split else None)
+    interactions = tables.read(path, section, split)
     logger.info("data: %s rows from %s; %s", f"{len(interactions.rows):,}", path, interactions.reading)
     ratings = interactions.rows.ratings
     if ratings.min() == ratings.max():
@@ -63,6 +67,27 @@ def load(section: "DataSection", split: "SplitSection | None" = None) -> Interac
             ratings[0],
         )
     return interactions
+
+
+def _require_folder_or_zip(path: Path, suffixes: Sequence[str]) -> None:
+    """A damaged zip is one too, and what cannot be opened may be: of these the reader of ml-100k says more.
+
+    Raises:
+        MalformedData: a file of another kind.
+    """
+    if path.is_dir() or path.suffix.lower() == ".zip":
+        return
+    try:
+        with path.open("rb") as file:
+            begin = file.read(len(_ZIP))
+    except OSError:
+        return
+    if begin == _ZIP:
+        return
+    if path.name in _MEMBERS:
+        raise MalformedData(f"{path} is one of the files of ml-100k", f"name its folder, {path.parent}")
+    kinds = f"a table ({', '.join(suffixes)}, .gz behind it or not) nor a zip or folder of ml-100k"
+    raise MalformedData(f"{path} is neither {kinds}", "write it as one of these")
 
 
 def _require_no_columns(section: "DataSection", split: "SplitSection | None") -> None:

@@ -31,6 +31,9 @@ _BLOCK_BYTES = 16 * 2**20
 _LARGEST_BLOCK = 2**31 - 1
 _RAGGED = re.compile(r"Row #(\d+): Expected (\d+) columns, got (\d+): (.*)", re.DOTALL)
 
+# NOTE: `csv` refuses fields of more than 131,072 characters, which Arrow reads. It has one limit for the whole process.
+csv.field_size_limit(_LARGEST_BLOCK)
+
 
 @dataclass(frozen=True)
 class TableFile:
@@ -165,9 +168,11 @@ def _delimited(path: Path, content: bytes) -> TableFile:
     form: dict[str, Any] = {"delimiter": separator, "quoting": csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE}
     if quoted and not _all_plainly_closed(content, separator):
         _require_closed_quotes(path, content, form)
-    header = next((row for row in csv.reader(io.StringIO(first, newline=""), **form) if row), [])
     try:
+        header = next((row for row in csv.reader(io.StringIO(first, newline=""), **form) if row), [])
         names = [name.encode("latin-1").decode("utf-8") for name in header]
+    except csv.Error as error:
+        _refuse(path, f"its heading cannot be read ({error})")
     except UnicodeDecodeError:
         _refuse(path, "is not UTF-8 text in its heading", "save it as UTF-8")
     options = {"delimiter": separator, "quote_char": '"' if quoted else False, "newlines_in_values": quoted}

@@ -23,7 +23,7 @@ def usual_places(names: Sequence[str], key: str) -> list[int]:
         key: what is looked for, such as `user`; one without usual names has no columns.
 
     Returns:
-        None where no column has a usual name; several where the names do not tell which is meant.
+        Nothing where no column has a usual name; several where the names do not tell which is meant.
     """
     plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in names]
     likeliest = next((usual for usual in _USUAL.get(key, ()) if usual in plain), None)

@@ -10,6 +10,7 @@ from .conftest import Command
 STUDY = """
 [study]
 name = "mine"
+objectives = ["rmse", "mrr"]
 [data]
 source = "t.csv"
 missing = "drop"

@@ -111,10 +111,31 @@ def test_no_such_name_or_path_lists_the_names(source: str) -> None:
     assert ("did you mean movielens/100k?" in caught.value.remedy) == source.startswith("movielens")
 
 
-def test_a_file_that_is_no_zip(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["ratings.txt", "ratings.dat", "ratings.json", "ratings.txt.gz", "ratings"])
+def test_a_file_of_another_kind_is_told_the_kinds(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("1::1::5::100\n")
+    section = DataSection.model_validate({"source": str(tmp_path / name), "columns": {"user": "u"}})
+    with pytest.raises(MalformedData, match=f"{name} is neither a table") as caught:
+        load(section)
+    assert ".parquet, .pq, .csv, .tsv, .inter, .item, .jsonl, .ndjson, .gz behind" in str(caught.value)
+    assert "zip or folder of ml-100k" in str(caught.value)
+
+
+def test_a_file_of_movielens_is_told_its_folder(tmp_path: Path) -> None:
     (tmp_path / "u.data").write_text("1\t1\t5\t100\n")
-    with pytest.raises(MalformedData, match="not a whole zip archive"):
+    with pytest.raises(MalformedData) as caught:
         load(DataSection(source=str(tmp_path / "u.data")))
+    assert caught.value.remedy == f"name its folder, {tmp_path}"
+
+
+def test_what_begins_as_a_zip_is_one_whatever_its_name(tmp_path: Path, original: Path) -> None:
+    whole = original.read_bytes()
+    (tmp_path / "archive").write_bytes(whole)
+    assert_is_movielens_100k(load(DataSection(source=str(tmp_path / "archive"))))
+    for name, content in (("archive", whole[:1000]), ("nonsense.ZIP", b"nonsense")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(MalformedData, match="is not a whole zip archive"):
+            load(DataSection(source=str(tmp_path / name)))
 
 
 def test_the_probe_knows_an_archive_from_everything_else(host: str) -> None:

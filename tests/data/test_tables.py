@@ -154,31 +154,14 @@ def test_ids_are_text_as_it_is_written(tmp_path: Path) -> None:
     assert [row[:2] for row in decoded(load(section(path)))] == [("2020-01-01", "1"), ("2021-01-01 00:00:00", "2")]
 
 
-TIMES: dict[str, Any] = {
-    "seconds": (["1600000000", "-5"], [1_600_000_000, -5], "seconds since 1970"),
-    "fractions": (["1600000000.75", "-0.5"], [1_600_000_000, -1], "seconds since 1970"),
-    "milliseconds": (["1600000000999", "1600000001000"], [1_600_000_000, 1_600_000_001], "milliseconds since 1970"),
-    "nanoseconds": (["1600000000999999999"] * 2, [1_600_000_000] * 2, "nanoseconds since 1970"),
-    "dates": (["2020-09-13", "1969-12-31"], [1_599_955_200, -86_400], "dates"),
-    "times of a zone": (["2020-09-13T12:26:40Z", "2020-09-13T14:26:40+02:00"], [1_600_000_000] * 2, "dates"),
-    "parts of seconds": (["2020-09-13 12:26:40.9", "1969-12-31 23:59:59.5"], [1_600_000_000, -1], "dates"),
-}
-
-
-@pytest.mark.parametrize("form", TIMES)
-def test_times(tmp_path: Path, form: str) -> None:
-    given, wanted, unit = TIMES[form]
-    path = text(tmp_path, "user,item,timestamp\n" + "".join(f"{n},i,{time}\n" for n, time in enumerate(given)))
+def test_blanks_around_an_id_are_not_its_own(tmp_path: Path) -> None:
+    path = text(tmp_path, "user,item\n 1,b\n1 ,b c\n1, b\n\t1\u00a0,b\n2,b c \n")
     table = load(section(path))
-    assert table.rows.timestamps.tolist() == wanted
-    assert table.reading.time_unit == unit
-
-
-def test_times_of_parquet(tmp_path: Path) -> None:
-    for kind in (pa.timestamp("ns"), pa.timestamp("ms", "Europe/Berlin"), pa.timestamp("s")):
-        times = pa.array([1_600_000_000, -1], pa.int64()).cast(pa.timestamp("s", kind.tz)).cast(kind)
-        pq.write_table(pa.table({"user": ["a", "b"], "item": ["i", "i"], "time": times}), tmp_path / "t.parquet")
-        assert load(section(tmp_path / "t.parquet")).rows.timestamps.tolist() == [1_600_000_000, -1]
+    assert (table.user_ids.tolist(), table.item_ids.tolist()) == (["1", "2"], ["b", "b c"])
+    assert [row[:2] for row in decoded(table)] == [("1", "b")] * 3 + [("1", "b c"), ("2", "b c")]
+    items = text(tmp_path, "item,title\nb,One\n b, One \nb c,Two\n", "items.csv")
+    titles = load(section(path, items=str(items))).titles
+    assert titles is not None and titles.tolist() == ["One", "Two"]
 
 
 @pytest.mark.parametrize(
@@ -274,6 +257,32 @@ def test_duplicates(tmp_path: Path, how: str, wanted: list[Row]) -> None:
     assert sum(table.reading.counts.values()) == (1 if how == "drop" else 2)
 
 
+@pytest.mark.parametrize("ratings", [[5, 1], [1, 5], [2, 5, 1, 3], [3, 3, 1]])
+def test_of_one_time_the_last_in_the_file_is_kept(tmp_path: Path, ratings: list[int]) -> None:
+    others = [("b", 4), ("0", 2)]
+    rows = [("a", rating) for rating in ratings]
+    lines = [f"{user},x,{rating}" for user, rating in [others[0], *rows, others[1]]]
+    wanted = [("0", "x", 2.0), ("a", "x", float(ratings[-1])), ("b", "x", 4.0)]
+    timeless = load(section(text(tmp_path, "\n".join(["user,item,rating", *lines])), duplicates="last"))
+    assert [row[:3] for row in decoded(timeless)] == wanted
+    lines = [f"{line},7" for line in lines]
+    of_one_time = load(section(text(tmp_path, "\n".join(["user,item,rating,time", *lines])), duplicates="last"))
+    assert [row[:3] for row in decoded(of_one_time)] == wanted
+    earlier = load(section(text(tmp_path, "\n".join(["user,item,rating,time", *lines, "a,x,9,6"])), duplicates="last"))
+    assert earlier.fingerprint == of_one_time.fingerprint
+
+
+def test_of_one_time_the_last_part_of_a_folder_is_kept(tmp_path: Path) -> None:
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    for name, ratings in (("a", [5, 4]), ("b", [1, 3, 2])):
+        pq.write_table(
+            pa.table({"user": ["u"] * len(ratings), "item": ["x"] * len(ratings), "rating": ratings}),
+            parts / f"{name}.parquet",
+        )
+    assert decoded(load(section(parts, duplicates="last"))) == [("u", "x", 2, 0)]
+
+
 def test_a_duplicate_is_an_error_where_the_file_says_so(tmp_path: Path) -> None:
     told = message(text(tmp_path, TWICE), duplicates="error")
     assert "row 1: user 'a' has item 'x' a second time" in told and "row 2)" in told
@@ -288,7 +297,8 @@ def test_duplicates_by_hand(tmp_path: Path, rows: list[tuple[str, str, int, int]
     groups: dict[tuple[str, str], list[tuple[int, int]]] = {}
     for user, item, rating, time in rows:
         groups.setdefault((user, item), []).append((time, rating))
-    last = [(*pair, float(max(group)[1]), max(group)[0]) for pair, group in sorted(groups.items())]
+    last = [(*pair, float(sorted(group, key=lambda row: row[0])[-1][1]), max(group)[0])
+            for pair, group in sorted(groups.items())]  # fmt: skip
     mean = [(*pair, float(np.float32(sum(r for _, r in group) / len(group))), max(group)[0])
             for pair, group in sorted(groups.items())]  # fmt: skip
     assert decoded(load(section(path, duplicates="last"))) == last
@@ -326,6 +336,21 @@ def test_true_and_false_are_ratings(tmp_path: Path) -> None:
     assert [row[2] for row in decoded(load(section(tmp_path / "t.parquet")))] == [1, 0]
 
 
+@pytest.mark.parametrize("word", ["", " ", "NaN", "nan", "NA", "n/a", "NULL", "None"])
+@pytest.mark.parametrize("present", ["true", "1", "4.5"])
+def test_ratings_that_are_missing(tmp_path: Path, word: str, present: str) -> None:
+    path = text(tmp_path, f"user,item,rating\na,x,{word}\na,y,{present}\na,z,{word}\n")
+    table = load(section(path, missing="drop"))
+    assert decoded(table) == [("a", "y", 1.0 if present == "true" else float(present), 0)]
+    assert table.reading.counts == {"rows without rating dropped": 2}
+    assert "row 1, column 'rating': no rating" in message(path)
+
+
+def test_true_beside_a_number_is_none(tmp_path: Path) -> None:
+    path = text(tmp_path, "user,item,rating\na,x,3\na,y,\na,z,true\n")
+    assert "row 3, column 'rating': 'true' is no number" in message(path, missing="drop")
+
+
 def test_columns_by_name(tmp_path: Path) -> None:
     path = text(tmp_path, "who,what,how much,rating\na,x,4,1\n")
     table = load(section(path, columns={"user": "who", "item": "what", "rating": "how much"}))
@@ -345,7 +370,7 @@ def test_the_items_file_gives_catalogue_and_titles(tmp_path: Path) -> None:
     assert table.titles.tolist() == ["a", "w", "Ex, the first", "Why"]
     assert decoded(table) == [("a", "a", 1, 0), ("a", "x", 1, 0), ("b", "x", 1, 0)]
     assert table.fingerprint == load(section(path)).fingerprint
-    listed = text(tmp_path, "name,title,code\nOne,x,z\n", "items.csv")
+    listed = text(tmp_path, "name,title,code\nOne,z,x\n", "items.csv")
     assert load(section(path, items=str(listed), item_columns={"item": "code", "title": "name"})).titles is not None
     untitled = load(section(path, items=str(text(tmp_path, "item\nx\n", "items.csv"))))
     assert untitled.titles is None and untitled.catalogue is not None
@@ -361,6 +386,25 @@ def test_items_files_that_are_none(tmp_path: Path) -> None:
     assert "lists no items" in message(path, items=str(text(tmp_path, "item\n", "items.csv")))
     assert "is no file" in message(path, items=str(tmp_path / "gone.csv"))
     assert "is no table" in message(path, items=str(text(tmp_path, "x", "items.txt")))
+
+
+def test_an_items_file_of_other_ids(tmp_path: Path) -> None:
+    path = text(tmp_path, "user,item\na,i7\na,i8\n")
+    items = text(tmp_path, "item,title\n8,Eight\n7,Seven\n", "items.csv")
+    told = message(path, items=str(items))
+    assert "items.csv lists no item of t.csv: there is '7' in the one, and 'i7' in the other; write ids alike" in told
+
+
+@pytest.mark.parametrize(("unlisted", "warned"), [(0, False), (1, False), (2, True), (9, True)])
+def test_many_rows_outside_the_items_file_are_told(
+    tmp_path: Path, messages: pytest.LogCaptureFixture, unlisted: int, warned: bool
+) -> None:
+    path = text(tmp_path, "user,item\n" + "".join(f"u{n},{'old' if n < unlisted else 'new'}\n" for n in range(10)))
+    items = text(tmp_path, "item\nnew\nnewer\nnewest\n", "items.csv")
+    load(section(path, items=str(items)))
+    told = [each.getMessage() for each in messages.records if "does not list" in each.getMessage()]
+    assert bool(told) == warned
+    assert not warned or f"data: {unlisted} of 10 rows are of items that {items} does not list" in told[0]
 
 
 def test_movielens_takes_what_is_not_of_columns(original: Path, ml_100k: Interactions) -> None:
@@ -441,6 +485,26 @@ def test_a_row_longer_than_a_block(tmp_path: Path) -> None:
     assert [len(row[1]) for row in decoded(load(section(path)))] == [20_000_000, 1]
     with pytest.raises(MalformedData, match="row 2"):
         load(section(text(tmp_path, f"user,item\na,{title}\nb,\n")))
+
+
+@pytest.mark.parametrize("size", [140_000, 2_000_000])
+def test_fields_longer_than_the_csv_module_takes_by_itself(tmp_path: Path, size: int) -> None:
+    long = "x" * size
+    path = text(tmp_path, f'user,item\na,"{long} ""so"""\nb,c\n')
+    assert [len(row[1]) for row in decoded(load(section(path)))] == [size + 5, 1]
+    path = text(tmp_path, f"user,item,{long}\na,b,c\n")
+    assert [row[:2] for row in decoded(load(section(path)))] == [("a", "b")]
+    assert "no column for item among 'user', 'xxx" in message(text(tmp_path, f"user,{long}\na,b\n"))
+    assert "line 2: a quote is not closed" in message(text(tmp_path, f'user,item\na,"{long} ""so\nb,c\n'))
+
+
+def test_a_limit_that_something_else_has_set_is_told(tmp_path: Path) -> None:
+    before = csv.field_size_limit(100)
+    try:
+        told = message(text(tmp_path, f"user,item,{'x' * 101}\na,b,c\n"))
+    finally:
+        csv.field_size_limit(before)
+    assert told.startswith("t.csv, its heading cannot be read (field larger than field limit (100))")
 
 
 @settings(max_examples=300)

@@ -27,7 +27,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 letters = st.characters(codec="utf-8", exclude_categories=["Cc", "Zs", "Zl", "Zp"]) | st.sampled_from(' ,;"\n\t')
 ids = st.text(letters, min_size=1, max_size=6).filter(lambda text: text.strip() != "") | st.sampled_from(
-    ["1", "1.0", "01", "nan", "NULL", "true", " 1", '"', "2020-01-01", "9" * 30, "x" * 10_000]
+    ["1", "1.0", "01", "nan", "NULL", "true", " 1", "1\u00a0", '"', "2020-01-01", "9" * 30, "x" * 10_000]
 )
 ratings = st.sampled_from(["1", "5", "4.5", " 3 ", "+2", "-1", "0", "-0.0", "1e3", ".5", "1e-50"]) | st.floats(
     -1e6, 1e6
@@ -36,8 +36,9 @@ whole_seconds = st.integers(0, 2 * 10**9).map(str)
 dates = st.datetimes(datetime(1930, 1, 1), datetime(2100, 1, 1)).map(lambda time: time.isoformat(sep=" "))
 rows = st.one_of(*(st.lists(st.tuples(ids, ids, ratings, times, st.text(letters, max_size=5)), min_size=1, max_size=8)
                    for times in (whole_seconds, dates)))  # fmt: skip
+NOTHING = {"", "na", "n/a", "nan", "nat", "none", "null"}
 spoilt_cells = st.sampled_from(
-    ["", "  ", "nan", "inf", "-inf", "1e300", "1e999", "abc", "true", "False", "\0", "1\0", "1,5", "0x1"]
+    ["", "  ", "nan", "NA", " null", "inf", "-inf", "1e300", "1e999", "abc", "true", "False", "\0", "1\0", "1,5", "0x1"]
 )
 
 
@@ -64,7 +65,7 @@ def expected(content: bytes, drop: bool = False) -> list[Row]:
     if header != HEADER:
         raise ValueError(header)
     table = []
-    if {cells[2].strip().lower() for cells in body if len(cells) == len(HEADER)} - {""} <= {"true", "false"}:
+    if {cells[2].strip().lower() for cells in body if len(cells) == len(HEADER)} - NOTHING <= {"true", "false"}:
         truth = {"true": "1", "false": "0"}
         body = [[*cells[:2], truth.get(cells[2].strip().lower(), cells[2]), *cells[3:]] for cells in body if cells]
     for cells in body:
@@ -87,11 +88,10 @@ def interpreted(user: str, item: str, rating: str, time: str) -> Row | None:
     """None where something is missing."""
     if "\0" in user + item:
         raise ValueError("NUL")
-    missing = not user.strip() or not item.strip() or not rating.strip() or not time.strip()
+    no_rating = rating.strip().lower() in NOTHING
+    missing = not user.strip() or not item.strip() or no_rating or not time.strip()
     value = math.nan
-    if rating.strip().lower() == "nan":
-        missing = True
-    elif rating.strip():
+    if not no_rating:
         if not NUMBER.fullmatch(rating.strip()):
             raise ValueError(rating)
         value = float(rating)
@@ -105,7 +105,7 @@ def interpreted(user: str, item: str, rating: str, time: str) -> Row | None:
         return None
     if abs(value) > FLOAT32_MAX:
         raise ValueError(rating)
-    return user, item, float(np.float32(value)) + 0.0, seconds
+    return user.strip(), item.strip(), float(np.float32(value)) + 0.0, seconds
 
 
 @pytest.fixture(scope="module")
