@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from os import PathLike
 from typing import Any
@@ -18,6 +18,7 @@ from mtsearch.objectives import METRICS
 from mtsearch.report.comparison import Comparison, comparison
 from mtsearch.report.notebook import ShownStudy, shown
 from mtsearch.report.on_test import FrontOnTest, front_on_test
+from mtsearch.report.wording import count
 from mtsearch.retraining.judging import Begun, Listener, MakeJudge, Watcher, judge_front
 from mtsearch.search import record, upkeep
 from mtsearch.search.asked import DEFAULT_TRIALS, require_counts, require_seconds, trials_asked_for
@@ -63,7 +64,7 @@ def prepare(definition: StudyDefinition) -> tuple[Interactions, Split]:
     for key in definition.study.objectives:
         if len(split.catalogue) <= (METRICS[key].hits_within or 0):
             _logger.warning(
-                "%s is 1 for every model, since the catalogue has %d items; "
+                "%s is the same for every model, since the catalogue has %d items; "
                 "take another objective under [study], such as ndcg_10 or mrr",
                 key,
                 len(split.catalogue),
@@ -129,9 +130,10 @@ def run(
     interactions, split = prepare(definition)
     places = seats(workers)
     require_memory(definition, len(split.user_ids), len(split.candidates), len(places))
-    with storage_errors(url), graceful() as interrupt:
+    with storage_errors(url), graceful() as interrupt, ExitStack() as opened:
         with _crew(definition, url, split, places, make_trainer) as crew:
             writer = open_writer(url, create=True)  # while workers import TensorFlow
+            opened.callback(checkpoint, writer)
             file = DatabaseFile(url)
             ensure_views(writer)  # before there is a study: who sees the study sees the views
             passport = make_passport(interactions, split, {**crew.description(), "workers": len(places)})
@@ -144,9 +146,7 @@ def run(
             begun(done, done + budget.left)
             crew.run(study, budget, deadline, _observer(file, on_trial), interrupt)
         stopped = budget.stopped or ("" if interrupt.requested else _out_of_time(budget, timeout))
-        result = shown(record.of(study, interrupted=interrupt.requested, stopped=stopped))
-        checkpoint(writer)
-        return result
+        return shown(record.of(study, interrupted=interrupt.requested, stopped=stopped))
 
 
 def _out_of_time(budget: Budget, timeout: float | None) -> str:
@@ -154,7 +154,9 @@ def _out_of_time(budget: Budget, timeout: float | None) -> str:
     if timeout is None or budget.left <= 0:
         return ""
     passed = f"timeout = {timeout:g} s had passed"
-    return f"{passed}, and {budget.left} trials were left" if budget.spent else f"no trial was run: {passed}"
+    return (
+        f"{passed}, with {count(budget.left, 'trial')} left to run" if budget.spent else f"no trial was run: {passed}"
+    )
 
 
 def _observer(file: DatabaseFile, on_trial: Observer) -> Observer:

@@ -79,7 +79,7 @@ class ConstraintsSection(Section):
 
     Attributes:
         max_parameters: numbers that the model learns.
-        max_seconds: of training, without judging.
+        max_seconds: of training with one seed, without judging.
     """
 
     max_parameters: Annotated[int, Field(gt=0)] | None = None

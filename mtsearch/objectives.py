@@ -26,7 +26,7 @@ class Metric:
         per: what the mean is taken over; `catalogue`: it is no mean over rows or users.
         summary: one sentence with its definition.
         hits_within: where a rank is a hit or a miss and nothing between, the last that is a hit. In a catalogue of no
-            more items the metric is 1 for every model.
+            more items the metric is the same for every model.
     """
 
     key: str

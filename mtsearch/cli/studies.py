@@ -51,6 +51,7 @@ def rename(old: str, new: str, storage: str | None) -> None:
     """Give the study OLD the name NEW; `mtsearch run --study NEW` goes on with it."""
     from mtsearch import api
 
+    options.show_messages()
     api.rename(old, new, storage)
     click.echo(f"study {old} is now {new}", err=True)
 
@@ -63,6 +64,7 @@ def delete(name: str, yes: bool, storage: str | None) -> None:
     """Delete the study NAME with all its trials."""
     from mtsearch import api
 
+    options.show_messages()
     trials = api.front(name, storage).counting
     if not yes and not sys.stdin.isatty():
         raise click.UsageError(f"nobody here to ask whether to delete {name} ({trials} trials); say so with --yes")

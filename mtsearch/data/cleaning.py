@@ -90,7 +90,7 @@ def _float32(ratings: Reals) -> NDArray[np.float32]:
 def _order(raw: Raw, duplicates: str) -> NDArray[np.intp]:
     """The canonical one; rows that are equal in all of it by their part."""
     if duplicates == "last":
-        # NOTE: of one time the last in the source is kept, so that its order stays; one row of each pair is left.
+        # NOTE: of one time the last in a table is kept, so that its order stays; one row of each pair is left.
         return canonical_order(raw.users, raw.items, raw.timestamps)
     part = () if raw.part is None else (raw.part,)
     return canonical_order(raw.users, raw.items, raw.timestamps, _float32(raw.ratings), *part)

@@ -160,7 +160,7 @@ def _raw(table: _Table, missing: str, needs_times: bool) -> tuple[Raw, str, dict
     ratings = cells.numbers(columns["rating"]) if "rating" in columns else np.ones(size)
     absent["rating"] = np.isnan(ratings)
     timestamps, time_unit = np.zeros(size, np.int64), ""
-    if found := _times(table, needs_times):
+    if found := _times(table, needs_times, missing):
         columns["timestamp"], timestamps, absent["timestamp"], time_unit = found
     part = None
     if "part" in columns:
@@ -170,18 +170,20 @@ def _raw(table: _Table, missing: str, needs_times: bool) -> tuple[Raw, str, dict
     return _without_missing(raw, columns, absent, missing, time_unit)
 
 
-def _times(table: _Table, needed: bool) -> tuple[Column, NDArray[np.int64], cells.Mask, str] | None:
+def _times(table: _Table, needed: bool, missing: str) -> tuple[Column, NDArray[np.int64], cells.Mask, str] | None:
     """The column of times and what is in it; None where there is none.
 
-    One that is not needed was only guessed by its name, and may be something else: unless it is whole, it is left out.
+    One that is not needed was only guessed by its name, and may be something else: it is left out where it cannot be
+    read, or where its blanks would end the run.
     """
     if "timestamp" not in table.chosen:
         return None
     try:
         column = table.column("timestamp")
         found = cells.times(column)
-        if found[1].any() and not needed:
-            column.refuse(int(np.argmax(found[1])), "no timestamp")
+        blank = found[1]
+        if not needed and (blank.any() if missing == "error" else blank.all()):
+            column.refuse(int(np.argmax(blank)), "no timestamp")
     except MalformedData as error:
         if needed:
             raise

@@ -127,10 +127,10 @@ def require_writable(url: str, *, mounts: Path = MOUNTS) -> None:
     path = sqlite_path(url)
     if path is None:
         return
-    _refuse_network(path, mounts)
     with _opening(url):
+        _refuse_network(path, mounts)
         # Of a file that can be written, too: WAL puts others beside it, or beside what a link leads to.
-        place = obstacle(path.resolve())
+        place = obstacle(_real(path))
         if place is None and path.exists() and not may(path, os.W_OK):
             place = path
     if place is not None:
@@ -234,7 +234,7 @@ def storage_errors(url: str) -> Iterator[None]:
                 raise StorageError(problem.format(storage=storage), remedy.format(storage=storage)) from error
         raise StorageError(f"{storage}: {without_secrets(words, url)}") from error
     except KeyError as error:
-        if _NO_RECORD not in str(error):
+        if _NO_RECORD not in cause(error.__cause__ or error):
             raise
         problem = f"the study was deleted from {masked(url)} while it was in use"
         raise StudyNotFound(problem, "run it again to begin it anew") from error
@@ -342,11 +342,16 @@ def _require_file(path: Path) -> None:
 
 def _prepare_file(path: Path, create: bool) -> None:
     if create and not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _real(path).parent.mkdir(parents=True, exist_ok=True)
     else:
         _require_file(path)
     with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _real(path: Path) -> Path:
+    """What links lead to, as far as they do: `Path.resolve` raises RuntimeError for a ring, before Python 3.13."""
+    return Path(os.path.realpath(path))
 
 
 def _refuse_network(path: Path, mounts: Path) -> None:

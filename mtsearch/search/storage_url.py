@@ -114,7 +114,8 @@ def network_file_system(path: Path, mounts: Path = MOUNTS) -> str | None:
         lines = mounts.read_text(errors="replace").splitlines()
     except OSError:
         return None
-    target, mounted = path.resolve(), (Path("/"), "")
+    # NOTE: not resolve(), which raises RuntimeError for a ring of links before Python 3.13.
+    target, mounted = Path(os.path.realpath(path)), (Path("/"), "")
     for line in lines:
         _, point, kind, *_ = line.split(" ")
         folder = Path(point.replace("\\040", " "))

@@ -32,7 +32,7 @@ _STOP, _END = "stop", "end"
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 _IDLE_DEATHS = 5
 _UNCAUGHT = 1
-"""Exit code of a Python process that an exception ended: before `_work`, which catches all."""
+"""Exit code of a Python process that an exception ended: outside `_work`, which tells of its own."""
 _GOODBYE_SECONDS = 1.0
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class WorkerPool:
 
     def __init__(self, job: Job, seats: Sequence[Seat]) -> None:
         self._job = job
-        self._stopping = False
+        self._stopping = self._any_began = False
         # NOTE: spawned, never forked: TensorFlow's threads do not survive a fork.
         self._workers = [_Worker(job, seat) for seat in seats]
 
@@ -161,6 +161,7 @@ class WorkerPool:
                 continue
             if isinstance(message, Exception):
                 raise message
+            self._any_began = True
             if isinstance(message, TrialEnd):
                 ends.append(message)
         return ends
@@ -168,11 +169,6 @@ class WorkerPool:
     def _replace(self, worker: "_Worker", study: optuna.Study | None) -> list[TrialEnd]:
         """A worker has gone without a word: its trial is given up and queued again, another takes its place."""
         worker.end()
-        if not worker.ready and worker.exit_code == _UNCAUGHT:
-            raise MachineError(
-                "a worker could not begin; why stands above",
-                'a script that asks for workers does so under `if __name__ == "__main__":`',
-            )
         ends = []
         if study is not None:
             # Besides the one that it ran: one that ended before the worker could say so, or was given up by others.
@@ -183,6 +179,11 @@ class WorkerPool:
         self._workers.remove(worker)
         if self._stopping:
             return ends
+        if not self._any_began and worker.exit_code == _UNCAUGHT:
+            raise MachineError(
+                "a worker could not begin; what it said stands above",
+                'a script that asks for workers does so under `if __name__ == "__main__":`',
+            )
         if idle_deaths >= _IDLE_DEATHS:
             raise MachineError(
                 f"{idle_deaths} workers in a row died without a trial to run",

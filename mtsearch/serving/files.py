@@ -21,6 +21,7 @@ _BLOCK_BYTES = 4 << 20
 _READ_AS = "a CSV file with a header line, or Parquet"
 _DELIMITED = (".csv", ".tsv", ".txt")
 _PACKED = ".gz"
+_COLUMNS = ("user", "item")
 
 
 class Writer(Protocol):
@@ -38,7 +39,7 @@ class IdFile:
 
     Attributes:
         columns: what was found for each of the names asked for.
-        by_place: whether they are the first columns, since none has a usual name for any of what was asked for.
+        by_place: whether they are the first columns, since none has a usual name for a user or an item.
 
     Args:
         path: to read.
@@ -61,7 +62,7 @@ class IdFile:
             self._separator = "" if self._is_parquet else self._separator_of_header()
             header = self._header()
         found = [self._named(header, name) for name in names]
-        self.by_place = not any(found)
+        self.by_place = not any(found) and not any(usual_places(header, other) for other in _COLUMNS)
         self.columns = self._first(header, names) if self.by_place else self._all(found, names)
 
     def blocks(self, rows: int) -> Iterator[list[list[str]]]:

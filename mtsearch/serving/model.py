@@ -204,10 +204,10 @@ def _checked(saved: Path, loaded: Any, name: str) -> Signature:
 
 
 def _strings(texts: Sequence[str]) -> Any:
-    """`[B]` TensorFlow strings; B may be 0."""
+    """`[B]` TensorFlow strings, without blanks around, which training takes from ids; B may be 0."""
     import tensorflow as tf
 
-    return tf.constant(list(texts), tf.string, shape=[len(texts)])
+    return tf.constant([text.strip() for text in texts], tf.string, shape=[len(texts)])
 
 
 def _texts(values: NDArray[np.object_]) -> NDArray[np.object_]:

@@ -67,7 +67,7 @@ class DataSection(Section):
         missing: rows without a user, an item, or a value of another column that is read.
         out_of_range: rows whose rating is infinite or outside rating_range.
         duplicates: rows of a user and an item that have several. keep all of them, drop exact copies, keep the last by
-            time (of one time the last in the file), or make one of them with their mean rating and their last time.
+            time (of one time the last in a table), or make one of them with their mean rating and their last time.
     """
 
     source: Name = "movielens/100k"

@@ -64,7 +64,7 @@ def test_a_name_alone_that_no_study_has_is_said(tmp_path: Path) -> None:
 
 
 def test_an_objective_that_all_models_reach_is_said(run: Run) -> None:
-    told = "top_100 is 1 for every model, since the catalogue has 30 items; take another objective under [study]"
+    told = "top_100 is the same for every model, since the catalogue has 30 items; take another objective under [study]"
     assert [line.startswith(told) for line in run("--trials", "1")].count(True) == 1
     assert told not in " ".join(run("--trials", "1", "--set", 'study.objectives=["rmse", "mrr"]', "--study", "t"))
 

@@ -77,8 +77,13 @@ def not_times(folder: Path, kind: str) -> tuple[Path, str]:
     return folder / "t.parquet", told
 
 
-@pytest.mark.parametrize("kind", NOT_TIMES)
-@pytest.mark.parametrize("keys", [{}, {"missing": "drop"}, {"duplicates": "error"}])
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        *((kind, keys) for kind in NOT_TIMES for keys in ({}, {"duplicates": "error"})),
+        *((kind, {"missing": "drop"}) for kind in NOT_TIMES if kind != "blanks"),
+    ],
+)
 def test_times_that_nobody_named_or_needs_are_left_out(
     tmp_path: Path, messages: pytest.LogCaptureFixture, kind: str, keys: dict[str, Any]
 ) -> None:
@@ -90,6 +95,11 @@ def test_times_that_nobody_named_or_needs_are_left_out(
     (warned,) = [each.getMessage() for each in messages.records if "left out" in each.getMessage()]
     assert "column 'date' is left out" in warned and told in warned
     assert 'name it under [data]: columns = { timestamp = "date" }' in warned
+
+
+def test_a_row_without_a_time_is_dropped_where_that_is_asked_for(tmp_path: Path) -> None:
+    path, _ = not_times(tmp_path, "blanks")
+    assert decoded(load(section(path, missing="drop"), SplitSection())) == [("a", "x", 1, 5)]
 
 
 @pytest.mark.parametrize(

@@ -352,7 +352,7 @@ def test_timeout_lets_the_running_trial_end(data: str, tmp_path: Path, monkeypat
 
     record = go(define(data), tmp_path / "a.db", 50, FormulaTrainer(let_hours_pass), timeout=3600)
     assert record.states == {"complete": 1}
-    assert record.stopped == "timeout = 3600 s had passed, and 49 trials were left"
+    assert record.stopped == "timeout = 3600 s had passed, with 49 trials left to run"
 
 
 def test_repeats_are_means_over_seeds(data: str, tmp_path: Path) -> None:

@@ -418,6 +418,19 @@ class TestRequireWritable:
         with pytest.raises(StorageError, match=f"cannot be written: {path.parent} is no folder"):
             require_writable(url)
 
+    def test_links(self, tmp_path: Path) -> None:
+        """A ring cannot be opened; what leads to a folder that is still to be made can."""
+        (tmp_path / "ring.db").symlink_to(tmp_path / "ring.db")
+        ring = resolve_url(str(tmp_path / "ring.db"))
+        require_writable(ring)
+        with pytest.raises(StorageError, match=r"ring\.db"):
+            open_writer(ring, create=True)
+        (tmp_path / "link.db").symlink_to(tmp_path / "new" / "real.db")
+        link = resolve_url(str(tmp_path / "link.db"))
+        require_writable(link)
+        make(link)
+        assert (tmp_path / "new" / "real.db").exists()
+
     def test_a_network_file_system(self, url: str, path: Path, tmp_path: Path) -> None:
         mounts = tmp_path / "mounts"
         mounts.write_text(f"server:/x {tmp_path} nfs4 rw 0 0\n")

@@ -73,6 +73,17 @@ def trials_in(url: str) -> list[FrozenTrial]:
 
 
 class TestContract:
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_deleted_under_a_run_it_ends_the_run_in_one_line(self, data: str, url: str, workers: int) -> None:
+        def delete(end: TrialEnd) -> None:
+            if end.counting >= 3:  # another tool does not ask
+                storage = open_writer(resolve_url(url))
+                optuna.delete_study(study_name="s", storage=storage)
+                close(storage)
+
+        with pytest.raises(StudyNotFound, match=r"the study was deleted from .* while it was in use"):
+            api.run(define(data), 1000, workers=workers, storage=url, make_trainer=slow_formula, on_trial=delete)
+
     def test_the_study_that_it_is_everywhere(self, data: str, url: str, tmp_path: Path) -> None:
         """In parts as in one go, and the same as in an SQLite file."""
         go(define(data), url, 3)

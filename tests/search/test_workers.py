@@ -117,7 +117,7 @@ def test_a_script_without_a_guard_is_told_of_it(data: str, tmp_path: Path) -> No
         [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     last = done.stderr.splitlines()[-1]
-    assert "a worker could not begin; why stands above" in last
+    assert "a worker could not begin; what it said stands above" in last
     assert 'under `if __name__ == "__main__":`' in last
 
 
