@@ -123,8 +123,10 @@ def every_other_stillborn(split: Split, threads: int | None) -> tuple[FormulaTra
     with born.open("ab", buffering=0) as file:
         file.write(b".")
         number = file.tell()
-    if number % 2 == 0:
+    if number == 2:
         return stillborn(split, threads)
+    if number % 2 == 0:
+        os._exit(1)  # as an exception in Python would, once others have lived
     trained: list[TrialConfig] = []
 
     def live(config: TrialConfig, epoch: int) -> None:
