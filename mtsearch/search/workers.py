@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Self
@@ -203,6 +204,8 @@ class _Worker:
         self._process = context.Process(
             target=_work, args=(job, seat.threads, theirs), name="mtsearch worker", daemon=True
         )
+        # NOTE: multiprocessing begins a process of its own with its first child, and then lifts the mask.
+        resource_tracker.ensure_running()
         # Inherited: a signal to the whole group is for the parent alone to act on, and TensorFlow, whenever it is
         # imported, sees its GPU alone.
         with signals_masked(), _devices(seat.gpu):

@@ -1,5 +1,6 @@
 """Ctrl-C at any moment, and the same command again: the study that it would have been."""
 
+import os
 import random
 import signal
 import subprocess
@@ -59,12 +60,13 @@ def finish(args: Sequence[str]) -> None:
 
 
 def interrupt(args: Sequence[str], seconds: float, number: signal.Signals) -> tuple[int, str]:
-    """Run the command and signal it so long after its first line."""
-    with subprocess.Popen(args, cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True) as process:
+    """Run the command and signal it and all its processes, as a terminal does, so long after its first line."""
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(args, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
         process.stderr.readline()
         time.sleep(seconds)
-        process.send_signal(number)
+        os.killpg(process.pid, number)
         _, rest = process.communicate(timeout=60)
         return process.returncode, rest
 
@@ -94,6 +96,7 @@ def test_ten_interruptions_at_random_moments(definition: Path, tmp_path: Path, w
         assert status in (130, 0) or (status == -number and "the front" in said), said
         # Python itself prints what was raised where nothing can be raised, as in a callback of the garbage collector.
         assert "Traceback" not in said or "Exception ignored in" in said
+        assert "was not finished: KeyboardInterrupt" not in said and "its worker died" not in said
         ended.append(status)
         if parts.exists():
             assert TrialState.RUNNING not in {trial.state for trial in trials_of(parts)}
