@@ -119,6 +119,11 @@ class TestFinding:
         file.write_text('[study]\nname = "marked"\n[space]\nlearning_rate = { low = 0.1, high = 0.2 }\n', "utf-8-sig")
         assert StudyDefinition.load(str(file)).study.name == "marked"
 
+    def test_a_table_in_its_place(self, tmp_path: Path) -> None:
+        table = tmp_path / "ratings.csv"
+        table.write_text("userId,movieId,rating\n1,2,3\n")
+        assert f"a table of ratings is taken by --set data.source={table}" in load_refusal(str(table))
+
     def test_no_utf_8(self, tmp_path: Path) -> None:
         (tmp_path / "a.toml").write_bytes(b"\xff")
         assert "cannot be read" in load_refusal(str(tmp_path / "a.toml"))

@@ -15,6 +15,7 @@ def command(study: str | None, storage: str | None, output_format: str) -> None:
     from mtsearch.cli.outcome import outcome_lines
     from mtsearch.cli.output import read_study
     from mtsearch.report import tables
+    from mtsearch.report.references import verdict
 
     record = read_study(study, storage)
     emit(
@@ -24,5 +25,6 @@ def command(study: str | None, storage: str | None, output_format: str) -> None:
         csv=lambda: tables.front_csv(record),
     )
     if output_format == "table":
+        click.echo(verdict(record), err=True)
         for line in outcome_lines(record):
             click.echo(line, err=True)

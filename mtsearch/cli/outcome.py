@@ -28,7 +28,7 @@ def _states(record: StudyRecord) -> list[str]:
 
 
 def _hypervolume(record: StudyRecord) -> str:
-    volume = f"hypervolume {record.hypervolume:.4f}"
+    volume = f"hypervolume {number(record.hypervolume)}"
     if "chance" not in record.baselines:
         return volume
     corners = zip(record.objectives, record.baseline_values("chance"), record.ideal, strict=True)

@@ -61,7 +61,8 @@ class Progress:
             self._bar.console.print(f"trial {end.trial} {what}: {end.reason}", markup=False, highlight=False)
             return
         values = "  ".join(f"{m.key} {v:.4f}" for m, v in zip(self._metrics, end.values, strict=True))
-        self._say(f"trial {end.trial}  {values}  {end.seconds:.1f} s  [{end.counting}/{self.until}]")
+        over = "" if end.feasible else "  over [constraints]"
+        self._say(f"trial {end.trial}  {values}  {end.seconds:.1f} s{over}  [{end.counting}/{self.until}]")
 
     def _remember(self, end: TrialEnd) -> None:
         values = end.values if end.values and end.feasible else ()

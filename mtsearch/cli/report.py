@@ -46,9 +46,12 @@ def command(study: str | None, storage: str | None, seeds: int, output_format: s
         return
     from rich.console import Console
 
+    from mtsearch.report.commands import command as command_for
     from mtsearch.report.on_test_verdict import on_test_verdict
     from mtsearch.report.on_test_view import on_test_table
+    from mtsearch.search.storage import masked
 
     Console().print(on_test_table(found))
     for line in on_test_verdict(found):
         click.echo(line, err=True)
+    click.echo(f"next: {command_for('plot', record.name, storage and masked(storage))}", err=True)

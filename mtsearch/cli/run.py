@@ -58,6 +58,7 @@ def command(
     from mtsearch import api
     from mtsearch.cli.progress import Progress
     from mtsearch.cli.summary import print_summary
+    from mtsearch.report.commands import command as command_for
     from mtsearch.search.storage import masked, resolve_url
 
     place = masked(resolve_url(storage))
@@ -80,6 +81,6 @@ def command(
     print_summary(record, loaded, place, storage)
     if record.interrupted:
         more = record.counting < progress.until
-        to_go_on = f"; to go on: the same command with --until {progress.until}" if more else ""
-        click.echo(f"interrupted; what was finished is kept{to_go_on}", err=True)
+        again = command_for("run", record.name, storage and place, "--until", str(progress.until))
+        click.echo("interrupted; what was finished is kept" + (f"; to go on: {again}" if more else ""), err=True)
         raise SystemExit(130)

@@ -21,6 +21,8 @@ Range = tuple[float, float]
 SQUEEZE = 20.0
 """A point of the front, or a best baseline, farther out than this many times the bulk's width is left out of view."""
 
+SHOW_ALL = "double click shows all"
+
 MARGIN = 0.06
 """Free space on each side, as a share of the axis."""
 
@@ -75,7 +77,7 @@ class FrontView:
         if not self.outside:
             return bars
         of_front = f", {self.outside_front} of the front" if self.outside_front else ""
-        return (*bars, f"{count(self.outside, 'trial')} outside the view{of_front}", "double click shows all")
+        return (*bars, f"{count(self.outside, 'trial')} outside the view{of_front}", SHOW_ALL)
 
 
 def front_view(record: StudyRecord) -> FrontView:
@@ -100,7 +102,7 @@ def front_view(record: StudyRecord) -> FrontView:
     )
 
 
-def axis_range(bulk: Sequence[float], anchors: Sequence[float]) -> Range:
+def axis_range(bulk: Sequence[float], anchors: Sequence[float], always: Sequence[float] = ()) -> Range:
     """The part of an axis that is in view.
 
     The bulk decides without its outliers (Tukey's fences: 1.5 interquartile ranges beyond the quartiles); the anchors
@@ -109,12 +111,13 @@ def axis_range(bulk: Sequence[float], anchors: Sequence[float]) -> Range:
     Args:
         bulk: values that need not all be seen; at least one.
         anchors: values that should be.
+        always: values that are, however far out.
     """
     values = np.asarray(bulk, dtype=float)
     lower, upper = np.quantile(values, [0.25, 0.75])
     fence = 1.5 * (upper - lower)
     kept = values[(values >= lower - fence) & (values <= upper + fence)]
-    low, high = float(kept.min()), float(kept.max())
+    low, high = min([float(kept.min()), *always]), max([float(kept.max()), *always])
     reach = SQUEEZE * (high - low) or np.inf
     near = [value for value in anchors if low - reach <= value <= high + reach]
     return _padded(min([low, *near]), max([high, *near]))
@@ -130,7 +133,7 @@ def _range(record: StudyRecord, index: int) -> Range:
     baselines = [record.baseline_values(name)[index] for name in record.baselines]
     bulk = [row.values[index] for row in record.rows] + baselines
     lines = [line.value for line in references(record) if line.index == index]
-    return axis_range(bulk, [*_with_bars(record, index), *lines])
+    return axis_range(bulk, [*_with_bars(record, index), *lines], [record.knee.values[index]] if record.knee else [])
 
 
 def _with_bars(record: StudyRecord, index: int) -> list[float]:

@@ -67,7 +67,8 @@ def verdict(record: StudyRecord) -> str:
         return f"{count(len(record.front), 'trial')} on the front; no baselines are stored to compare with."
     unbeaten = [f"{plain(best.name)} in {best.metric.label} ({number(best.value)})" for best in _unbeaten(record)]
     if unbeaten:
-        advice = " A longer or wider search may be." if record.definition.get("space") else ""
+        ideal = any(best.value == record.ideal[best.index] for best in _unbeaten(record))  # as in a small catalogue
+        advice = " A longer or wider search may be." if record.definition.get("space") and not ideal else ""
         return f"The front does not beat {listing(unbeaten)}: no trial is better.{advice}"
     return f"The front beats the best baseline of each objective. {_knee_verdict(record)}".strip()
 

@@ -69,11 +69,18 @@ def _parse(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
-        raise DefinitionError(f"{path}: cannot be read: {error}", "a study file is UTF-8 text") from None
+        raise DefinitionError(f"{path}: cannot be read: {error}", _remedy(path, "a study file is UTF-8 text")) from None
     except tomllib.TOMLDecodeError as error:
-        raise DefinitionError(f"{path}: not TOML: {short(str(error))}", "mend that line") from None
+        raise DefinitionError(f"{path}: not TOML: {short(str(error))}", _remedy(path, "mend that line")) from None
     except (ValueError, RecursionError) as error:
         raise DefinitionError(f"{path}: {_beyond_reading(error)}") from None
+
+
+def _remedy(path: Path, otherwise: str) -> str:
+    """What to do about a file that is no TOML: of another suffix it may be the data."""
+    if path.suffix in ("", ".toml"):
+        return otherwise
+    return f"a study file is TOML; a table of ratings is taken by --set data.source={short(str(path))}"
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

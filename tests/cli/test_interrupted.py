@@ -134,7 +134,7 @@ def test_an_interrupt_inside_a_class_statement_exits_with_130_too(tmp_path: Path
     assert (done.returncode, done.stderr) == (130, "interrupted; what was finished is kept\n")
 
 
-@pytest.mark.parametrize(("left", "advice"), [(3, "; to go on: the same command with --until 54"), (0, "")])
+@pytest.mark.parametrize(("left", "advice"), [(3, "; to go on: mtsearch run --study ml-100k --until 54"), (0, "")])
 def test_how_to_go_on_is_said_where_something_is_left(
     mtsearch: Command, monkeypatch: pytest.MonkeyPatch, left: int, advice: str
 ) -> None:

@@ -64,7 +64,7 @@ def test_ctrl_c_keeps_what_was_finished(shell: Command, tmp_path: Path) -> None:
     _, rest = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in rest
-    assert "to go on: the same command with --until 500" in rest
+    assert "; to go on: mtsearch run --study " in rest and " --until 500" in rest
     (study,) = json.loads(shell("studies", "--format", "json").out)
     assert "running" not in study["states"]
     assert study["trials"] >= 2

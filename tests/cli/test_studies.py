@@ -100,7 +100,8 @@ def test_front_says_what_became_of_the_trials(mtsearch: Command, tmp_path: Path)
                         space={"learning_rate": {"low": 0.1, "high": 0.99, "default": 0.2}})  # fmt: skip
     go(definition, tmp_path / "a.db", 6)
     result = mtsearch("front", "--study", "s", "--storage", "a.db")
-    counts, reasons, listed = result.err.splitlines()
+    verdict, counts, reasons, listed = result.err.splitlines()
+    assert verdict.startswith("The front ")
     failed = counts.split(", ")[1]
     assert counts.startswith("6 trials, ")
     assert failed.endswith(" failed")
@@ -113,4 +114,5 @@ def test_front_says_what_became_of_the_trials(mtsearch: Command, tmp_path: Path)
 def test_interrupted_is_not_failed(mtsearch: Command, tmp_path: Path) -> None:
     definition = define(small_data(tmp_path))
     assert go(definition, tmp_path / "a.db", 6, FormulaTrainer(send_at(2, 1))).interrupted
-    assert mtsearch("front", "--study", "s", "--storage", "a.db").err.startswith("1 trial, 1 interrupted, hypervolume")
+    said = mtsearch("front", "--study", "s", "--storage", "a.db").err.splitlines()
+    assert said[1].startswith("1 trial, 1 interrupted, hypervolume")

@@ -102,6 +102,23 @@ def test_three_listed_trials_far_apart_are_all_in_view() -> None:
     assert view.outside == 0
 
 
+def test_the_knee_is_in_view_of_a_study_of_few_trials() -> None:
+    """Most of which lie where two baselines do, so that a quarter of the values apart is next to nothing."""
+    few = [(0, 1.1179, 0.0646), (1, 1.1277, 0.0601), (2, 1.1274, 0.0703), (3, 1.1276, 0.06), (4, 1.1277, 0.06)]
+    baselines = {
+        "chance": {"rmse": 1.1277, "top_100": 0.0601},
+        "popularity": {"rmse": 1.1277, "top_100": 0.2983},
+        "biases": {"rmse": 0.9479, "top_100": 0.184},
+    }
+    study = record([row(*each) for each in few], baselines=baselines)
+    view = front_view(study)
+    assert study.knee is not None and view.ranges is not None
+    for (low, high), value in zip(view.ranges, study.knee.values, strict=True):
+        assert low < value < high
+    assert view.ranges[0][0] < 0.9479  # and with it the best baseline
+    assert axis_range([*range(9), 100], [], [300.0])[1] > 300
+
+
 def test_directions_swapped() -> None:
     view = front_view(record([row(0, 0.3, 0.95), row(1, 0.28, 0.94), row(2, 0.1, 1.2)], ("top_100", "rmse")))
     assert [point.trial for point in view.front] == [0, 1]
