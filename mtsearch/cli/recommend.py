@@ -62,14 +62,17 @@ def _table(rows: "Sequence[dict[str, Any]]") -> "Table":
 
     from mtsearch.report.wording import plain
 
+    # Of MovieLens both are one; elsewhere `predict` wants the id.
+    names = ["title"] if all(row["item"] == row["title"] for row in rows) else ["item", "title"]
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("#", justify="right")
-    table.add_column("title")
+    for name in names:
+        table.add_column(name)
     table.add_column("rating", justify="right")
     table.add_column("score", justify="right")
     for row in rows:
-        title = Text(plain(row["title"]))
-        table.add_row(str(row["rank"]), title, f"{row['rating']:.2f}", f"{row['score']:.3f}")
+        named = (Text(plain(row[name])) for name in names)
+        table.add_row(str(row["rank"]), *named, f"{row['rating']:.2f}", f"{row['score']:.3f}")
     return table
 
 

@@ -44,6 +44,7 @@ def test_one_user(mtsearch: Command, folder: str) -> None:
     assert sorted(rows, key=lambda row: -row["score"]) == rows
     for row in rows:
         assert row["title"] in table.out and f"{row['rating']:.2f}" in table.out
+        assert row["item"] in table.out  # which `predict` wants, and which is not the title here
     lines = list(csv.DictReader(io.StringIO(mtsearch(*asked, "--format", "csv").out)))
     assert [line["title"] for line in lines] == [row["title"] for row in rows]
 
