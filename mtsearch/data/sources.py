@@ -63,7 +63,7 @@ def load(section: "DataSection", split: "SplitSection | None" = None) -> Interac
     if ratings.min() == ratings.max():
         logger.warning(
             "data: every rating is %g, so that rmse and mae tell nothing of taste, and are 0 for the baselines; "
-            "take two other [study] objectives, such as top_100 and coverage",
+            "take two other [study] objectives, such as top_100 and mrr",
             ratings[0],
         )
     return interactions

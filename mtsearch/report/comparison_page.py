@@ -51,12 +51,16 @@ def fronts_figure(compared: Comparison) -> go.Figure:
     traces = [
         _front(each, compared, color, dash, symbol) for each, (color, dash, symbol) in _styled(compared)
     ] + _baselines(compared)  # fmt: skip
-    points = [row.values for each in compared.studies for row in each.record.front]
-    axes = [
-        axis(text(axis_title(metric)), range=list(axis_range([p[index] for p in points], [])) if points else None)
-        for index, metric in enumerate(compared.objectives)
-    ]
+    axes = [axis(text(axis_title(m)), range=_range(compared, index)) for index, m in enumerate(compared.objectives)]
     return go.Figure(traces, layout(axes[0], axes[1]))
+
+
+def _range(compared: Comparison, index: int) -> list[float] | None:
+    """What is in view of an objective: every study's knee, and of the fronts what does not squeeze the rest."""
+    records = [each.record for each in compared.studies]
+    points = [row.values[index] for record in records for row in record.front]
+    knees = [record.knee.values[index] for record in records if record.knee]
+    return list(axis_range(points, points, knees)) if points else None
 
 
 def progress_figure(compared: Comparison, over: str) -> go.Figure:

@@ -41,7 +41,7 @@ def hypervolume_figure(record: StudyRecord) -> go.Figure | None:
     )
     baselines = record.volume([record.baseline_values(name) for name in record.baselines])
     reference = go.Scatter(
-        x=[1, len(steps)],
+        x=[min(1, len(steps) - 1), len(steps)],  # a line of one point is not drawn
         y=[baselines, baselines],
         name="all baselines",
         mode="lines",
@@ -205,6 +205,7 @@ def parameter_figures(record: StudyRecord) -> list[tuple[str, go.Figure]]:
 
 def _parameter_figure(record: StudyRecord, each: Dimension, index: int) -> go.Figure:
     front, metric, ranges = on_front(record), record.objectives[index], front_view(record).ranges
+    labels = _labels(each.choices)
     kinds = [
         ("other trials", [row for row in record.rows if row.trial not in front],
          {"symbol": "circle-open", "size": 6, "color": GREY, "opacity": 0.6}),
@@ -212,7 +213,7 @@ def _parameter_figure(record: StudyRecord, each: Dimension, index: int) -> go.Fi
     ]  # fmt: skip
     traces = [
         go.Scatter(
-            x=rounded([text(number(v), 24) if each.choices else v for v in (each.values.get(r.trial) for r in rows)]),
+            x=rounded([labels.get(v, v) for v in (each.values.get(r.trial) for r in rows)]),
             y=rounded([row.values[index] for row in rows]),
             customdata=[row.trial for row in rows],
             name=name,
@@ -228,10 +229,18 @@ def _parameter_figure(record: StudyRecord, each: Dimension, index: int) -> go.Fi
     if each.choices:
         # NOTE: "category" keeps 16, 32 and 64 at equal distances and in the order of the choices.
         kind = {"type": "category", "categoryorder": "array",
-                "categoryarray": [text(number(choice), 24) for choice in each.choices]}  # fmt: skip
+                "categoryarray": list(labels.values())}  # fmt: skip
     x = axis(text(each.name, 40), **kind)
     y = axis(text(metric.axis), range=list(ranges[index]) if ranges else None)
     return go.Figure(traces, layout(x, y, margin={"l": 60, "r": 12, "t": 16, "b": 88}))
+
+
+def _labels(choices: Sequence[Any]) -> dict[Any, str]:
+    """Each choice in few characters; where two would be alike, all have their places before them."""
+    labels = [text(number(choice), 24) for choice in choices]
+    if len(set(labels)) < len(labels):
+        labels = [f"{place}: {label}" for place, label in enumerate(labels, 1)]
+    return dict(zip(choices, labels, strict=True))
 
 
 def time_figure(record: StudyRecord) -> go.Figure | None:

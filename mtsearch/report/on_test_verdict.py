@@ -30,7 +30,7 @@ def _of_judged(found: FrontOnTest, judged: Sequence[Member]) -> Iterator[str]:
     if pairs := _pairs(judged):
         yield f"These seeds do not tell apart: {_shortly(pairs)}."
     for metric in found.objectives:
-        yield _optimism(metric, [member.optimism[metric.key] for member in judged])
+        yield _optimism(metric, judged)
     yield from _against_baselines(found, judged)
 
 
@@ -68,7 +68,8 @@ def _shortly(pairs: Sequence[str]) -> str:
     return "; ".join([*pairs[:_PAIRS], *more])
 
 
-def _optimism(metric: Metric, values: Sequence[float]) -> str:
+def _optimism(metric: Metric, judged: Sequence[Member]) -> str:
+    values = [member.optimism[metric.key] for member in judged]
     mean = fmean(values)
     span = f"from {amount(min(values), metric)} to {amount(max(values), metric)}" if len(values) > 1 else ""
     if min(values) > 0:
@@ -77,8 +78,17 @@ def _optimism(metric: Metric, values: Sequence[float]) -> str:
         said = "validation was too good for some"
     else:
         said = "test is no worse, with more rows trained on"
+    if all(_within(member, metric) for member in judged if member.optimism[metric.key] > 0) and max(values) > 0:
+        said += ", within the intervals though"
     shown = f"Optimism of {metric.label}: {amount(mean, metric)}"
     return f"{shown} on average, {span}: {said}." if span else f"{shown}: {said}."
+
+
+def _within(member: Member, metric: Metric) -> bool:
+    """Whether its validation value lies within the interval over the seeds on test, where there are several."""
+    found = member.test[metric.key]
+    validation = found.mean - metric.sign * member.optimism[metric.key]
+    return len(member.seeds) > 1 and found.low <= validation <= found.high
 
 
 def _against_baselines(found: FrontOnTest, judged: Sequence[Member]) -> Iterator[str]:

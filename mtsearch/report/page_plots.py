@@ -106,7 +106,9 @@ def _importance(record: StudyRecord) -> Html:
     drawn = importance_figure(record)
     if drawn is not None:
         said = tag(
-            "p", "How much each parameter decides whether a trial is among the best tenth (PED-ANOVA).", class_="hint"
+            "p",
+            "How much each parameter decides whether a trial is among the best tenth, or five (PED-ANOVA).",
+            class_="hint",
         )
         return join((said, figure(drawn, "Importance of each parameter for each objective", "free")))
     if len(record.rows) < FEWEST:

@@ -58,8 +58,12 @@ class Retrained:
 
     @property
     def repeats_the_trial(self) -> bool:
-        """Whether the validation metrics are a second measurement of what the export says of its trial."""
-        return bool(self.validation) and len(self.seeds) == self.export.provenance.repeats
+        """Whether the validation metrics are a second measurement of what the export says of its trial.
+
+        With patience each of several seeds ended at an epoch of its own, and here all end at one.
+        """
+        alike = len(self.seeds) == 1 or not self.export.config.patience
+        return bool(self.validation) and len(self.seeds) == self.export.provenance.repeats and alike
 
 
 def metrics_json(result: Retrained) -> dict[str, Any]:

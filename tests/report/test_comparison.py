@@ -118,6 +118,15 @@ def test_figures_hold_every_front_and_its_progress() -> None:
         assert [trace["x"][-1] for trace in traces] == [last, last]
 
 
+def test_a_front_of_few_is_in_view_beside_one_of_many() -> None:
+    many = study("many", *((0.895 + n * 8e-4, 0.30 + n * 1e-3) for n in range(16)))
+    few = study("few", *((0.97 + n * 0.03, 0.35 + n * 0.01) for n in range(3)))
+    layout = json.loads(fronts_figure(comparison([many, few])).to_json())["layout"]
+    for axis_, index in (("xaxis", 0), ("yaxis", 1)):
+        low, high = layout[axis_]["range"]
+        assert all(low < each.values[index] < high for one in (many, few) for each in one.front)
+
+
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     compared = comparison([with_history(hostile()), with_history(realistic())])
     file = write_comparison(compared, tmp_path / "c.html")

@@ -77,6 +77,16 @@ def test_parameters_have_their_scales() -> None:
     assert "type" not in axes["top-100 accuracy over loss_ratio"]
 
 
+def test_choices_that_look_alike_keep_columns_of_their_own() -> None:
+    layers = ["1024-1024-512-512-256-256-64", "1024-1024-512-512-256-256-32"]
+    space = {"hidden_layers": {"choices": layers}}
+    study = record([row(n, 0.9, 0.3, hidden_layers=layers[n]) for n in range(2)], definition={"space": space})
+    figure = json.loads(parameter_figures(study)[0][1].to_json())
+    columns = figure["layout"]["xaxis"]["categoryarray"]
+    assert len(set(columns)) == 2
+    assert sorted(x for trace in figure["data"] for x in trace["x"]) == sorted(columns)
+
+
 def test_phases_and_the_rest_add_up_to_the_time() -> None:
     bars = {trace["name"]: trace["y"] for trace in drawn(time_figure(STUDY))["data"]}
     assert set(bars) == {"prepare", "train", "evaluate", "rest: waiting, storing"}

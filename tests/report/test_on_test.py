@@ -90,6 +90,15 @@ def test_in_words() -> None:
     ]
 
 
+def test_an_optimism_that_the_seeds_do_not_show_is_said_to_be_doubtful() -> None:
+    """Trial 1 was at 0.92 on validation, which its seeds on test are around."""
+    said = lines(judged({1: [(0.90, 0.25), (0.96, 0.25)]}))
+    (rmse,) = [line for line in said if line.startswith("Optimism of RMSE")]
+    assert rmse.endswith(": validation was too good, within the intervals though.")
+    sure = lines(judged({1: [(0.9601, 0.25), (0.96, 0.25)]}))
+    assert not any("intervals" in line for line in sure if line.startswith("Optimism of RMSE"))
+
+
 def test_in_words_when_it_is_less_clear() -> None:
     near: Reached = {0: [(0.93, 0.21), (0.95, 0.23)], 1: [(0.92, 0.22), (0.94, 0.24)]}
     said = lines(judged(near))
