@@ -7,8 +7,9 @@ from importlib import import_module
 import click
 
 from mtsearch import __version__
+from mtsearch.cli.saying import say
 from mtsearch.errors import MtsearchError
-from mtsearch.search.interrupts import ended_by_second_signal
+from mtsearch.search.interrupts import end_by_exception, ended_by_second_signal
 
 COMMANDS = {
     "run": "Search: run trials of a study and keep them.",
@@ -60,8 +61,8 @@ def cli(debug: bool) -> None:
 
 
 def main() -> None:
-    """The entry point; exit status 0 done, 1 a named error, 2 usage, 130 interrupted, by Ctrl-C or SIGTERM."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """The entry point; exit status 0 done, 1 a named error, 2 usage, 130 interrupted: Ctrl-C, SIGTERM, SIGHUP."""
+    end_by_exception()
     try:
         with ended_by_second_signal(_INTERRUPTED, _KEPT):
             cli.main(standalone_mode=False)
@@ -81,7 +82,7 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         for line in str(error).splitlines():  # a study file may have several mistakes
-            click.echo(f"error: {line}", err=True)
+            say(f"error: {line}")
         sys.exit(error.exit_status)
     finally:
         # A Ctrl-C inside an exec of text, as dataclasses do at import, leaves CPython a mark by which `python -m` kills
@@ -91,5 +92,5 @@ def main() -> None:
 
 def _interrupted() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one, while the interpreter ends, would kill it
-    click.echo(_KEPT, err=True)
+    say(_KEPT)
     return _INTERRUPTED

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mtsearch.cli.saying import say
+
 if TYPE_CHECKING:
     from mtsearch.definition import StudyDefinition
 
@@ -108,4 +110,4 @@ class _ToStderr(logging.Handler):
     """Writes to what stderr is at the time; a `StreamHandler` would keep what it was when the command began."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        click.echo(self.format(record), err=True)
+        say(self.format(record))

@@ -1,6 +1,5 @@
 """How a run looks while it goes on: a bar on a terminal, plain lines elsewhere."""
 
-import sys
 from types import TracebackType
 from typing import Self
 
@@ -8,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from mtsearch.cli.saying import readers_may_leave, say
 from mtsearch.objectives import METRICS
 from mtsearch.search.runner import TrialEnd
 
@@ -42,7 +42,8 @@ class Progress:
         return self
 
     def __exit__(self, _type: type[BaseException] | None, _error: object, _traceback: TracebackType | None) -> None:
-        self._bar.stop()
+        with readers_may_leave():
+            self._bar.stop()
 
     def begun(self, done: int, until: int) -> None:
         """The study has `done` counting trials and shall have `until`."""
@@ -77,5 +78,4 @@ class Progress:
     def _say(self, line: str) -> None:
         """Only where there is no bar."""
         if self._bar.disable:
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
+            say(line)

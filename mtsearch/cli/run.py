@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mtsearch.cli import options
+from mtsearch.cli.saying import readers_may_leave, say
 from mtsearch.definition import DEFAULT
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def command(
     from mtsearch.search.storage import masked, resolve_url
 
     place = masked(resolve_url(storage))
-    click.echo(f"study {loaded.study.name} in {place}", err=True)
+    say(f"study {loaded.study.name} in {place}")
     if begins_anew:
-        click.echo(f"there is none of that name yet: it begins from {DEFAULT}", err=True)
+        say(f"there is none of that name yet: it begins from {DEFAULT}")
     with Progress(loaded.study.objectives) as progress:
         record = api.run(
             loaded,
@@ -78,9 +79,10 @@ def command(
             on_trial=progress.trial_ended,
             begun=progress.begun,
         )
-    print_summary(record, loaded, place, storage)
+    with readers_may_leave():
+        print_summary(record, loaded, place, storage)
     if record.interrupted:
         more = record.counting < progress.until
         again = command_for("run", record.name, storage and place, "--until", str(progress.until))
-        click.echo("interrupted; what was finished is kept" + (f"; to go on: {again}" if more else ""), err=True)
+        say("interrupted; what was finished is kept" + (f"; to go on: {again}" if more else ""))
         raise SystemExit(130)

@@ -8,9 +8,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+def _heard() -> tuple[signal.Signals, ...]:
+    """The signals that ask for the end; that of a closed terminal too, unless `nohup` has it ignored."""
+    always = signal.SIGINT, signal.SIGTERM
+    return always if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*always, signal.SIGHUP)
+
+
+_SIGNALS = _heard()
 
 _SECONDS_TO_HEAR = 1.0
 """How long Python may take to act on a second signal; a call into TensorFlow that lasts longer is not waited for."""
@@ -43,9 +50,15 @@ class _Signals:
         self.requested = True
 
 
+def end_by_exception() -> None:
+    """From now on SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, as SIGINT does."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.default_int_handler)
+
+
 @contextmanager
 def graceful() -> Iterator[Interrupt]:
-    """Within it, SIGINT and SIGTERM set `requested`; outside the main thread, which gets no signals, nothing does."""
+    """Within it, such a signal sets `requested`; outside the main thread, which gets none, nothing does."""
     interrupt = _Signals()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
@@ -60,7 +73,7 @@ def graceful() -> Iterator[Interrupt]:
 
 @contextmanager
 def signals_deferred() -> Iterator[None]:
-    """Within it, SIGINT and SIGTERM wait; they are heard at its end.
+    """Within it, signals that ask for the end wait; they are heard at its end.
 
     NOTE: a mask would not do. It holds for one thread, the system hands the signal to another (TensorFlow's, a heart),
     and Python then runs the handler here all the same.
@@ -69,19 +82,24 @@ def signals_deferred() -> Iterator[None]:
         yield
         return
     waiting: list[int] = []
-    previous = {number: signal.signal(number, lambda sent, _: waiting.append(sent)) for number in _SIGNALS}
+    previous: dict[int, Any] = {n: signal.signal(n, lambda sent, _: waiting.append(sent)) for n in _SIGNALS}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
         for sent in waiting:
-            signal.raise_signal(sent)
+            handler = previous[sent]
+            # NOTE: not raised anew where it need not be: `ended_by_second_signal` would count it a second time.
+            if callable(handler):
+                handler(sent, None)
+            else:
+                signal.raise_signal(sent)
 
 
 @contextmanager
 def signals_masked() -> Iterator[None]:
-    """A process begun within it inherits that it never hears of SIGINT or SIGTERM."""
+    """A process begun within it inherits that it never hears of a signal that asks for the end."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield

@@ -112,6 +112,31 @@ def test_ten_interruptions_at_random_moments(definition: Path, tmp_path: Path, w
         assert by_place(done) == by_place(trials_of(whole))
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_closed_terminal_interrupts(definition: Path, tmp_path: Path, workers: str) -> None:
+    """It is no death of a worker, of which three would make the configuration fail."""
+    for _ in range(3):
+        args = command(definition, tmp_path / "a.db", "--workers", workers)
+        moment = 0.5 if workers == "1" else 2.0
+        status, said = interrupt(["env", "--default-signal=HUP", *args], moment, signal.SIGHUP)
+        assert status in (130, 0) or (status == -signal.SIGHUP and "the front" in said), said  # as above
+    finish(command(definition, tmp_path / "a.db"))
+    done = trials_of(tmp_path / "a.db")
+    kinds = {trial.user_attrs["mtsearch:reason"]["kind"] for trial in done if trial.state == TrialState.FAIL}
+    assert kinds <= {"model", "interrupted"}
+    assert not [trial for trial in done if "died" in str(trial.user_attrs.get("mtsearch:reason"))]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_stderr_that_nobody_reads_does_not_end_the_run(definition: Path, tmp_path: Path, workers: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        args = command(definition, tmp_path / "a.db", "--workers", workers)
+        done = subprocess.run(args, cwd=Path(__file__).parents[2], stderr=full, check=False)
+    assert done.returncode == 0
+    assert api.front("s", str(tmp_path / "a.db")).counting == TRIALS
+
+
 def test_an_interrupt_inside_an_exec_exits_with_130_too(tmp_path: Path) -> None:
     lines = ["from mtsearch.cli import main", "def interrupted(**_): exec('raise KeyboardInterrupt')"]
     (tmp_path / "interrupted.py").write_text("\n".join([*lines, "main.cli.main = interrupted", "main.main()"]))

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -73,6 +74,24 @@ def test_two_signals_are_two() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
     assert interrupt.requested
+
+
+def test_a_signal_that_waited_is_heard_once() -> None:
+    """What waits for a second one counts the bytes that the system's handler writes."""
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    with reader, writer:
+        reader.settimeout(0.2)
+        before = signal.set_wakeup_fd(writer.fileno())
+        try:
+            with graceful() as interrupt:
+                with signals_deferred():
+                    signal.raise_signal(signal.SIGINT)
+                    assert not interrupt.requested
+                assert interrupt.requested
+        finally:
+            signal.set_wakeup_fd(before)
+        assert reader.recv(10) == bytes([signal.SIGINT])
 
 
 def test_the_second_signal_ends_a_process_that_python_cannot_reach(data: str, tmp_path: Path) -> None:
