@@ -51,8 +51,11 @@ class _Signals:
 
 
 def end_by_exception() -> None:
-    """From now on SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, as SIGINT does."""
-    for number in _SIGNALS:
+    """From now on SIGTERM and SIGHUP raise KeyboardInterrupt in the main thread, as SIGINT does by itself.
+
+    SIGINT stays as it was inherited: a shell has it ignored by what a script runs in the background.
+    """
+    for number in set(_SIGNALS) - {signal.SIGINT}:
         signal.signal(number, signal.default_int_handler)
 
 

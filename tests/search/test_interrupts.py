@@ -76,6 +76,18 @@ def test_two_signals_are_two() -> None:
     assert interrupt.requested
 
 
+@pytest.mark.parametrize("inherited", [signal.SIG_IGN, signal.SIG_DFL])
+def test_an_ignored_sigint_stays_ignored_by_what_begins(inherited: signal.Handlers) -> None:
+    """As of what a script runs in the background; a hang-up that `nohup` has ignored stays so, too."""
+    said = "signal.getsignal(n) is signal.SIG_IGN for n in (signal.SIGINT, signal.SIGHUP)"
+    lines = f"import signal; from mtsearch.search.interrupts import end_by_exception as e; e(); print([{said}])"
+    begin = f"import os, signal, sys; [signal.signal(n, signal.Handlers({int(inherited)})) for n in (2, 1)]; "
+    begin += f"os.execv(sys.executable, [sys.executable, '-c', {lines!r}])"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", begin], cwd=root, capture_output=True, text=True, check=True)
+    assert done.stdout == f"{[inherited is signal.SIG_IGN] * 2}\n"
+
+
 def test_a_signal_that_waited_is_heard_once() -> None:
     """What waits for a second one counts the bytes that the system's handler writes."""
     reader, writer = socket.socketpair()
