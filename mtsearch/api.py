@@ -153,10 +153,8 @@ def _out_of_time(budget: Budget, timeout: float | None) -> str:
     """What the timeout kept from being run; empty where nothing."""
     if timeout is None or budget.left <= 0:
         return ""
-    passed = f"timeout = {timeout:g} s had passed"
-    return (
-        f"{passed}, with {count(budget.left, 'trial')} left to run" if budget.spent else f"no trial was run: {passed}"
-    )
+    passed, left = f"timeout = {timeout:g} s had passed", count(budget.left, "trial")
+    return f"{passed}, with {left} left to run" if budget.spent else f"no trial was run: {passed}"
 
 
 def _observer(file: DatabaseFile, on_trial: Observer) -> Observer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import plotly.graph_objects as go
 
 from mtsearch.objectives import METRICS
 from mtsearch.report.drawing import BLUE, GREEN, GREY, VERMILION, axis, layout, text
-from mtsearch.report.front_view import BaselinePoint, FrontView, front_view
+from mtsearch.report.front_view import SHOW_ALL, BaselinePoint, FrontView, front_view
 from mtsearch.report.references import Reference
 from mtsearch.report.wording import axis_title, number
 
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 BASELINE_SYMBOLS = ("x", "square", "triangle-up", "cross", "star", "pentagon")
 
 
-def front_figure(record: StudyRecord) -> go.Figure:
-    """The Pareto front among all trials, its knee, and the baselines."""
+def front_figure(record: StudyRecord, *, still: bool = False) -> go.Figure:
+    """The Pareto front among all trials, its knee, and the baselines; a `still` one says nothing of clicks."""
     view = front_view(record)
-    figure = go.Figure([_trials(view), _front(view), _knee(view), *_baselines(view)], _layout(view))
+    figure = go.Figure([_trials(view), _front(view), _knee(view), *_baselines(view)], _layout(view, still))
     for line in view.lines:
         _draw_line(figure, line)
     return figure
@@ -119,14 +120,14 @@ def _draw_line(figure: go.Figure, line: Reference) -> None:
         figure.add_annotation(xref="paper", yref="y", x=1, y=line.value, xanchor="right", **label)
 
 
-def _layout(view: FrontView) -> dict[str, Any]:
-    x, y = (_axis(view, index) for index in (0, 1))
+def _layout(view: FrontView, still: bool) -> dict[str, Any]:
+    # NOTE: notes go into the horizontal title, the one place where no point, label or legend entry can lie.
+    notes = [note for note in view.notes if not (still and note == SHOW_ALL)]
+    x, y = _axis(view, 0, notes), _axis(view, 1)
     return layout(x, y, margin={"l": 64, "r": 16, "t": 48, "b": 120})
 
 
-def _axis(view: FrontView, index: int) -> dict[str, Any]:
-    # NOTE: notes go into the horizontal title, the one place where no point, label or legend entry can lie.
-    notes = view.notes if index == 0 else ()
+def _axis(view: FrontView, index: int, notes: Sequence[str] = ()) -> dict[str, Any]:
     lines = [text(axis_title(view.objectives[index])), *(f"<i>{text(note)}</i>" for note in notes)]
     return axis("<br>".join(lines), range=view.ranges and list(view.ranges[index]))
 

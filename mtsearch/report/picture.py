@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from mtsearch.errors import MachineError
 from mtsearch.files import write_whole
 from mtsearch.report.figures import front_figure
-from mtsearch.report.front_view import SHOW_ALL
 
 if TYPE_CHECKING:
     from mtsearch.search.record import StudyRecord
@@ -33,10 +32,8 @@ def write_picture(record: StudyRecord, place: Path) -> Path:
         raise MachineError(f"{place} is no picture", "let its name end in .png or .svg")
     if importlib.util.find_spec("kaleido") is None:
         raise MachineError("pictures need kaleido", "pip install 'mtsearch[images]'")
-    figure = front_figure(record)
+    figure = front_figure(record, still=True)
     figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", font_color=INK)
-    title = figure.layout.xaxis.title
-    title.text = title.text.replace(f"<br><i>{SHOW_ALL}</i>", "")  # which no picture does
     write_whole(place, _drawn(figure, kind))
     return place
 

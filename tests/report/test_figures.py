@@ -37,6 +37,12 @@ def test_points_are_the_views() -> None:
         assert (by_name[point.name]["x"][0], by_name[point.name]["y"][0]) == point.values
 
 
+def test_a_still_figure_says_nothing_of_clicks() -> None:
+    titles = [front_figure(realistic(), still=still).layout.xaxis.title.text for still in (False, True)]
+    assert ["outside the view" in title for title in titles] == [True, True]
+    assert ["double click" in title for title in titles] == [True, False]
+
+
 def test_kinds_differ_by_symbol_and_not_only_by_colour() -> None:
     symbols = [trace["marker"]["symbol"] for trace in traces(realistic()).values()]
     assert len(symbols) == len(set(symbols)) == 6
