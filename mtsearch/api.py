@@ -14,6 +14,8 @@ from mtsearch.definition import StudyDefinition
 from mtsearch.errors import DefinitionError
 from mtsearch.evaluation import baselines as evaluate_baselines
 from mtsearch.export_file import Export
+from mtsearch.guide import guide as guide  # noqa: PLC0414 # re-exported: a verb of the command line
+from mtsearch.guide import guide_topics as guide_topics  # noqa: PLC0414
 from mtsearch.objectives import METRICS
 from mtsearch.report.comparison import Comparison, comparison
 from mtsearch.report.notebook import ShownStudy, shown

@@ -16,6 +16,7 @@ COMMANDS = {
     "check": "Read a definition and show what it makes; runs nothing.",
     "data": "Show the ratings: how they are read, dropped and split.",
     "init": "Write a commented definition to start from.",
+    "guide": "Show the manual, a page per topic.",
     "front": "Show the front of a study beside the baselines.",
     "plot": "Write one page with the front and what led to it.",
     "dashboard": "Browse the studies in optuna-dashboard.",

@@ -87,7 +87,8 @@ class Factory:
             raise DefinitionError(f"{self._name} returned {type(model).__name__}", "return a tfrs.models.Model")
         for method in METHODS:
             if not callable(getattr(model, method, None)):
-                raise DefinitionError(f"{self._name} returned a model without {method}()", "see the README, Your model")
+                problem = f"{self._name} returned a model without {method}()"
+                raise DefinitionError(problem, "`mtsearch guide own-model` shows what it must have")
         self._try_out(model, split)
         return model
 

@@ -8,7 +8,7 @@ from mtsearch.machine import free_memory, usable_cores, visible_gpus
 Workers = int | Literal["auto"]
 
 WORKER_BYTES = 900 << 20
-"""A worker on MovieLens 100K takes up to 826 MiB at its peak (README, Speed), and 9 % to spare."""
+"""A worker on MovieLens 100K takes up to 826 MiB at its peak (tests/benchmarks/speed.py), and 9 % to spare."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """About how long a trial takes, from arithmetic alone.
 
 Training costs 6 operations per weight and row (2 forward, 4 backward). A row meets D weights of each item that its
-retrieval loss compares, and those of the rating layers. A trial of `ml-100k-quick` took 0.84 s on 2 cores (README,
-Speed) with all that comes with it, which is the rate below. A machine, a cache or an optimiser makes it another one
-by a factor of several: what `run` shows as the time left is measured.
+retrieval loss compares, and those of the rating layers. A trial of `ml-100k-quick` took 0.84 s on 2 cores
+(tests/benchmarks/speed.py) with all that comes with it, which is the rate below. A machine, a cache or an optimiser
+makes it another one by a factor of several: what `run` shows as the time left is measured.
 """
 
 from collections.abc import Mapping

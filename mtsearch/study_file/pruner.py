@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 from mtsearch.study_file.kinds import OfKind
 from mtsearch.study_file.mistakes import nearest, shown
 
-# NOTE: MO-ASHA's paper has 1 and 3; what these save stands in the README, see tests/benchmarks/pruning.py.
+# NOTE: MO-ASHA's paper has 1 and 3; what these save: tests/benchmarks/pruning.py.
 _RUNGS: Mapping[str, Any] = {"grace": 2, "reduction": 2}
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "none": {},
