@@ -63,37 +63,6 @@ def test_samplers_go_on_beside_pruned_trials(kind: Any, options: dict[str, Any],
     assert {len(trial.user_attrs[ATTRIBUTE]["vectors"]) for trial in ended} == {4}  # epochs 1, 3, 9 and 27
 
 
-EXAMPLE = """
-import optuna
-from mtsearch.pruning import Halving, MultiObjectivePruner
-
-def objective(trial):
-    size = trial.suggest_float("size", 0, 1)
-    for epoch in range(1, 28):
-        error, speed = train_an_epoch(size, epoch)
-        if pruner.should_stop(trial, epoch, [error, speed]):
-            raise optuna.TrialPruned
-    return error, speed
-
-study = optuna.create_study(directions=["minimize", "maximize"])
-pruner = MultiObjectivePruner(study, Halving(1, 3))
-study.optimize(objective, n_trials=60)
-"""
-
-
-def test_ten_lines_in_an_objective() -> None:
-    """README's."""
-
-    def train_an_epoch(size: float, epoch: int) -> tuple[float, float]:
-        return abs(size - 0.3) + 1 / epoch, abs(size - 0.7) * -1
-
-    space: dict[str, Any] = {"train_an_epoch": train_an_epoch}
-    exec(EXAMPLE, space)
-    states = [trial.state for trial in space["study"].trials]
-    assert len(states) == 60
-    assert {*states} == {TrialState.COMPLETE, TrialState.PRUNED}
-
-
 def test_directions_of_the_study_are_minded() -> None:
     """The same curves told upside down are pruned alike."""
     states = []
