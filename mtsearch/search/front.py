@@ -14,83 +14,90 @@ from mtsearch.search.attributes import METRICS
 
 @dataclass(frozen=True)
 class FrontRow:
-    """One trial as a point in the plane of the two objectives.
+    """One trial as a point in the space of the objectives.
 
     Attributes:
         trial: its number in the study, 0-based.
-        values: the two objectives, in the study's order and in their own directions.
+        values: the objectives, in the study's order and in their own directions.
         params: what was searched, by name.
         metrics: every validation metric, by the keys of `objectives.METRICS`.
     """
 
     trial: int
-    values: tuple[float, float]
+    values: tuple[float, ...]
     params: Mapping[str, Any]
     metrics: Mapping[str, float]
 
 
-def pareto_front(rows: Sequence[FrontRow], signs: tuple[float, float]) -> list[FrontRow]:
-    """The rows that no other row dominates, equal points all kept; O(n log n).
+def pareto_front(rows: Sequence[FrontRow], signs: tuple[float, ...]) -> list[FrontRow]:
+    """Return the rows that no other row dominates, equal points all kept.
+
+    One and two objectives take O(n log n), more O(n f) with f rows on the front: of four objectives 0.2 s for 10,000
+    rows with 213 on the front, 0.6 s where all are on it.
 
     Args:
         rows: in any order, without NaN.
         signs: per objective 1 where lower is better, -1 where higher is.
 
     Returns:
-        Sorted by the first objective, best first, then the second, then trial number.
+        Sorted by the first objective, best first, then by the next ones, then by trial number.
     """
-    front: list[FrontRow] = []
-    last: tuple[float, float] | None = None
-    for row in sorted(rows, key=lambda row: (*_losses(row, signs), row.trial)):
-        # Whatever came before is no worse in the first loss, so only a better second one or an equal point is kept.
-        losses = _losses(row, signs)
-        if last is None or losses[1] < last[1] or losses == last:
-            front.append(row)
-            last = losses
-    return front
+    ordered = sorted(rows, key=lambda row: (*_losses(row, signs), row.trial))
+    losses = [_losses(row, signs) for row in ordered]
+    kept = _front_by_sweep(losses) if len(signs) <= 2 else _front_by_elimination(np.array(losses).T)
+    return [ordered[index] for index in kept]
 
 
-def dominates(row: FrontRow, other: FrontRow, signs: tuple[float, float]) -> bool:
-    """Whether a row is no worse than another in both objectives and better in one."""
+def dominates(row: FrontRow, other: FrontRow, signs: tuple[float, ...]) -> bool:
+    """Tell whether a row is no worse than another in every objective and better in one."""
     losses, others = _losses(row, signs), _losses(other, signs)
-    return losses != others and losses[0] <= others[0] and losses[1] <= others[1]
+    return losses != others and all(loss <= its for loss, its in zip(losses, others, strict=True))
 
 
 def hypervolume(
-    values: ArrayLike, signs: tuple[float, float], reference: tuple[float, float], ideal: tuple[float, float]
+    values: ArrayLike, signs: tuple[float, ...], reference: tuple[float, ...], ideal: tuple[float, ...]
 ) -> float:
-    """The share of the box between `reference` and `ideal` that the points dominate.
+    """Return the share of the box between `reference` and `ideal` that the points dominate.
 
-    Points worse than the reference in either objective add nothing; what is better than the ideal counts as the ideal.
+    Points worse than the reference in any objective add nothing; what is better than the ideal counts as the ideal.
+    One and two objectives take O(n log n), d objectives O(n^(d-1)) of the points on the front: 200 points in four
+    objectives take 0.04 s, 1,000 points 2 s.
 
     Args:
-        values: points, [n, 2], in any order, on a front or not.
+        values: points, [n, objectives], in any order, on a front or not.
         signs: per objective 1 where lower is better, -1 where higher is.
         reference: the worst corner, in the objectives' own directions.
         ideal: the best corner.
 
     Returns:
-        Between 0 and 1; 0 for a box without area, in which nothing can be gained.
+        Between 0 and 1; 0 for a box without volume, in which nothing can be gained.
     """
     sign = np.asarray(signs, dtype=float)
     worst, best = sign * np.asarray(reference), sign * np.asarray(ideal)
     box = float(np.prod(worst - best))
-    losses = np.maximum(np.asarray(values, dtype=float).reshape(-1, 2) * sign, best)
+    losses = np.maximum(np.asarray(values, dtype=float).reshape(-1, len(signs)) * sign, best)
     losses = losses[(losses < worst).all(axis=1)]
     if len(losses) == 0 or (worst <= best).any():
         return 0.0
-    losses = losses[np.lexsort((losses[:, 1], losses[:, 0]))]
-    # Strips from each point to the next, each as high as the best second loss so far.
-    widths = np.diff(losses[:, 0], append=worst[0])
-    heights = worst[1] - np.minimum.accumulate(losses[:, 1])
-    return float(widths @ heights) / box
+    if len(signs) == 1:
+        return float(worst[0] - losses.min()) / box
+    losses = losses[np.lexsort(losses.T[::-1])]
+    volume = _area(losses, worst) if len(signs) == 2 else _volume(losses, worst)
+    return volume / box
 
 
-def knee(front: Sequence[FrontRow], signs: tuple[float, float]) -> FrontRow | None:
-    """The trial that gives up least of both objectives; None on an empty front.
+def knee(front: Sequence[FrontRow], signs: tuple[float, ...]) -> FrontRow | None:
+    """Return the trial that gives up least of all objectives together; None on an empty front.
 
-    The front is normalised by its own extremes; the knee lies farthest below the chord between them. On fewer than
-    three points it is the one nearest the normalised minimum of both losses. Of equals, the first.
+    The front is normalised by its own extremes: in each objective 0 is its best value on the front and 1 its worst. The
+    knee lies farthest below the hyperplane that meets each axis at 1, so it has the least sum of normalised losses. On
+    fewer than three points it is the one nearest the normalised minimum. Of equals, the first. With one objective a
+    front is the best trial, and so is its knee.
+
+    In two dimensions that hyperplane is the chord between the ends of the front. In more, Das (1999, "On characterizing
+    the knee of the Pareto curve") lays it through the best point of each objective instead. That plane does not exist
+    where one trial is best in two objectives, and it can lean so that a worse value lies farther below it; this one
+    always exists, and a better value never lies less far below it. An objective that does not vary on the front adds 0.
 
     Args:
         front: finite rows from `pareto_front`.
@@ -98,14 +105,13 @@ def knee(front: Sequence[FrontRow], signs: tuple[float, float]) -> FrontRow | No
     """
     if not front:
         return None
-    losses = np.array([_losses(row, signs) for row in front])
-    scaled = _normalised(losses)
-    distance = scaled.sum(axis=1) if len(front) >= 3 else np.hypot(scaled[:, 0], scaled[:, 1])
+    scaled = _normalised(np.array([_losses(row, signs) for row in front]))
+    distance = scaled.sum(axis=1) if len(front) >= 3 else np.linalg.norm(scaled, axis=1)
     return front[int(np.argmin(distance))]
 
 
 def finite_rows(trials: Sequence[FrozenTrial]) -> list[FrontRow]:
-    """The completed, feasible trials whose two values are finite, in the order given."""
+    """The completed, feasible trials whose values are all finite, in the order given."""
     return [_row(trial) for trial in trials if trial.state == TrialState.COMPLETE and _is_point(trial)]
 
 
@@ -114,8 +120,72 @@ def feasible(trial: FrozenTrial) -> bool:
     return all(value <= 0 for value in trial.constraints.values())
 
 
-def _losses(row: FrontRow, signs: tuple[float, float]) -> tuple[float, float]:
-    return signs[0] * row.values[0], signs[1] * row.values[1]
+def _losses(row: FrontRow, signs: tuple[float, ...]) -> tuple[float, ...]:
+    """Return its objectives so that lower is better in each."""
+    return tuple(sign * value for sign, value in zip(signs, row.values, strict=True))
+
+
+def _front_by_sweep(losses: Sequence[tuple[float, ...]]) -> list[int]:
+    """Return the places of the points that none dominates, of one or two losses in lexicographic order."""
+    front: list[int] = []
+    last: tuple[float, ...] | None = None
+    for index, point in enumerate(losses):
+        # The points before are no worse in the first loss, so only a better last one or an equal point is kept.
+        if last is None or point[-1] < last[-1] or point == last:
+            front.append(index)
+            last = point
+    return front
+
+
+def _front_by_elimination(losses: NDArray[np.float64]) -> list[int]:
+    """Return the places of the points that none dominates, of `losses` [objectives, n] in lexicographic order."""
+    new = np.append(True, (losses[:, 1:] != losses[:, :-1]).any(axis=0))  # equal points stand side by side
+    left, rest = np.flatnonzero(new), losses[1:, new]
+    on_front = np.zeros(losses.shape[1], dtype=bool)
+    while len(left):
+        # Nothing that is left dominates the first: it would stand before it. It dominates all that is better nowhere.
+        on_front[left[0]] = True
+        first, left, rest = rest[:, 0], left[1:], rest[:, 1:]
+        better = np.zeros(len(left), dtype=bool)
+        for loss, column in zip(first, rest, strict=True):
+            better |= column < loss
+        if not better.all():
+            left, rest = left[better], rest[:, better]
+    return np.flatnonzero(on_front[np.flatnonzero(new)[np.cumsum(new) - 1]]).tolist()
+
+
+def _area(losses: NDArray[np.float64], worst: NDArray[np.float64]) -> float:
+    """Return the area that points, [n, 2] in lexicographic order, dominate below the corner `worst`."""
+    # Strips from each point to the next, each as high as the best second loss so far.
+    widths = np.diff(losses[:, 0], append=worst[0])
+    heights = worst[1] - np.minimum.accumulate(losses[:, 1])
+    return float(widths @ heights)
+
+
+def _volume(losses: NDArray[np.float64], worst: NDArray[np.float64]) -> float:
+    """Return the volume that points, [n, objectives >= 3] in lexicographic order, dominate below the corner `worst`.
+
+    It is sliced along the last objective, as by HSO (While et al. 2006, "A faster algorithm for calculating
+    hypervolume"). A slice is a landscape: a grid of cells in all objectives but the last two, and in each cell the best
+    second-last loss of the points so far. The next slice differs from it in the cells that one more point dominates.
+    """
+    losses = losses[_front_by_elimination(losses.T)]
+    losses = losses[np.argsort(losses[:, -1], kind="stable")]
+    edges = [np.unique(column) for column in losses[:, :-2].T]
+    cells = [np.searchsorted(edge, column) for edge, column in zip(edges, losses.T, strict=False)]
+    widths = [np.diff(edge, append=end) for edge, end in zip(edges, worst, strict=False)]
+    landscape = np.full([len(edge) for edge in edges], worst[-2])
+    thicknesses = np.diff(losses[:, -1], append=worst[-1])
+    volume = slice_ = 0.0
+    for *corner, loss, thickness in zip(*cells, losses[:, -2], thicknesses, strict=True):
+        dominated = landscape[tuple(slice(cell, None) for cell in corner)]
+        gain = np.maximum(dominated - loss, 0.0)
+        np.minimum(dominated, loss, out=dominated)
+        for width, cell in zip(widths, corner, strict=True):
+            gain = np.tensordot(width[cell:], gain, axes=1)
+        slice_ += float(gain)
+        volume += slice_ * float(thickness)
+    return volume
 
 
 def _normalised(losses: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -130,5 +200,4 @@ def _is_point(trial: FrozenTrial) -> bool:
 
 
 def _row(trial: FrozenTrial) -> FrontRow:
-    first, second = trial.values
-    return FrontRow(trial.number, (first, second), trial.params, trial.user_attrs.get(METRICS, {}))
+    return FrontRow(trial.number, tuple(trial.values), trial.params, trial.user_attrs.get(METRICS, {}))
