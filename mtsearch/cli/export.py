@@ -22,7 +22,7 @@ MOST_DOMINATING = 3
 @options.storage
 @click.option("--pick", default="knee", show_default=True, metavar="PICK",
               help='knee; an objective, for its best; trial:N; or a rule, "rmse<=0.93" or "top_100>=0.38": the best of '
-              "the other objective among those that meet it.")  # fmt: skip
+              "the other objective among those that meet it, or of several others their knee.")  # fmt: skip
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="[default: stdout]")
 def command(study: str | None, storage: str | None, pick: str, output: Path | None) -> None:
     """Choose a trial of a study and write its configuration as TOML; says on stderr why this one."""
@@ -67,40 +67,65 @@ def _values(record: "StudyRecord", row: "FrontRow") -> str:
 def _why(record: "StudyRecord", choice: "Choice") -> str:
     from mtsearch.report.wording import count
 
+    if len(record.objectives) == 1:
+        return _why_best(choice)
     points = count(len(record.front), "trial")
-    named, other = (record.objectives[index].label for index in (choice.pick.index, 1 - choice.pick.index))
     if choice.dominated_by:
         return f"as named; not among the {points} of the front"
     if choice.pick.kind == "trial":
         return f"as named; one of the {points} of the front"
     if len(record.front) == 1:
         return "the only trial of the front"
+    labels = [metric.label for metric in record.objectives]
+    named = labels.pop(choice.pick.index)
+    every = "both" if len(record.objectives) == 2 else "all"
     return {
-        "knee": f"the knee: of the {points} of the front the one that gives up least of both objectives",
+        "knee": f"the knee: of the {points} of the front the one that gives up least of {every} objectives",
         "best": f"the best {named} of the {points} of the front",
-        "rule": f"the best {other} of the front's trials with {choice.asked}",
+        "rule": f"the {f'best {labels[0]}' if len(labels) == 1 else 'knee'} of the front's trials with {choice.asked}",
     }[choice.pick.kind]
+
+
+def _why_best(choice: "Choice") -> str:
+    """Of one objective: the front is the best trial."""
+    if choice.dominated_by:
+        return "as named; not the best trial"
+    if choice.pick.kind == "rule":
+        return f"the best trial, with {choice.asked}"
+    return "as named; the best trial" if choice.pick.kind == "trial" else "the best trial"
 
 
 def _surroundings(record: "StudyRecord", choice: "Choice") -> Iterator[str]:
     from mtsearch.report.wording import listing
 
+    several = len(record.objectives) > 1
     for other in choice.dominated_by[:MOST_DOMINATING]:
-        yield f"dominated by trial {other.trial}: {_step(record, choice.row, other, 0)}"
+        dominated_by = "dominated by" if several else "to the best,"
+        yield f"{dominated_by} trial {other.trial}: {_step(record, choice.row, other, 0)}"
     if further := choice.dominated_by[MOST_DOMINATING:]:
-        yield f"dominated by {listing([f'trial {other.trial}' for other in further])} as well"
-    for index, neighbour in enumerate(choice.neighbours):
-        if neighbour:
-            yield f"to trial {neighbour.trial}: {_step(record, choice.row, neighbour, index)}"
-        elif not choice.dominated_by:
-            yield f"no trial of the front is better in {record.objectives[index].label}"
+        others = listing([f"trial {other.trial}" for other in further])
+        yield f"dominated by {others} as well" if several else f"as good as the best: {others}"
+    if several and not choice.dominated_by:
+        yield from _neighbours(record, choice)
     if choice.equals:
         yield f"the same values: {listing([f'trial {other.trial}' for other in choice.equals])}"
 
 
+def _neighbours(record: "StudyRecord", choice: "Choice") -> Iterator[str]:
+    """Per objective the next better trial of the front; one that is next in several objectives once."""
+    said = set()
+    for index, neighbour in enumerate(choice.neighbours):
+        if neighbour is None:
+            yield f"no trial of the front is better in {record.objectives[index].label}"
+        elif neighbour.trial not in said:
+            said.add(neighbour.trial)
+            yield f"to trial {neighbour.trial}: {_step(record, choice.row, neighbour, index)}"
+
+
 def _step(record: "StudyRecord", row: "FrontRow", other: "FrontRow", first: int) -> str:
     """What changes on the way to another trial, the objective `first` first."""
-    return ", ".join(_change(record, row, other, index) for index in (first, 1 - first))
+    order = [first, *(index for index in range(len(record.objectives)) if index != first)]
+    return ", ".join(_change(record, row, other, index) for index in order)
 
 
 def _change(record: "StudyRecord", row: "FrontRow", other: "FrontRow", index: int) -> str:
@@ -114,7 +139,7 @@ def _change(record: "StudyRecord", row: "FrontRow", other: "FrontRow", index: in
 
 
 def _against(record: "StudyRecord", row: "FrontRow", name: str) -> str:
-    from mtsearch.report.wording import amount, plain
+    from mtsearch.report.wording import amount, listing, plain
 
     values = record.baseline_values(name)
     beaten: list[str] = []
@@ -123,7 +148,7 @@ def _against(record: "StudyRecord", row: "FrontRow", name: str) -> str:
         better = metric.sign * value < metric.sign * reference
         (beaten if better else unbeaten).append(f"{metric.label} ({amount(reference, metric)})")
     if not unbeaten:
-        return f"beats {plain(name)} in {' and '.join(beaten)}"
+        return f"beats {plain(name)} in {listing(beaten)}"
     if not beaten:
-        return f"does not beat {plain(name)} in {' or '.join(unbeaten)}"
-    return f"beats {plain(name)} in {beaten[0]}, not in {unbeaten[0]}"
+        return f"does not beat {plain(name)} in {listing(unbeaten, 'or')}"
+    return f"beats {plain(name)} in {listing(beaten)}, not in {listing(unbeaten, 'or')}"

@@ -33,7 +33,8 @@ def _hypervolume(record: StudyRecord) -> str:
         return volume
     corners = zip(record.objectives, record.baseline_values("chance"), record.ideal, strict=True)
     box = ", ".join(_side(metric, chance, ideal) for metric, chance, ideal in corners)
-    return f"{volume} (of the box from chance to ideal: {box})"
+    what = "box" if len(record.objectives) > 1 else "way"
+    return f"{volume} (of the {what} from chance to ideal: {box})"
 
 
 def _side(metric: Metric, chance: float, ideal: float) -> str:
@@ -51,8 +52,9 @@ def _reasons(record: StudyRecord) -> Iterator[str]:
 
 def _listed(record: StudyRecord) -> str:
     on_front = {row.trial for row in record.front}
+    front = "on the front" if len(record.objectives) > 1 else "the best"
     named = [
-        f"{plain(label)} = trial {trial}{' (on the front)' if trial in on_front else ''}"
+        f"{plain(label)} = trial {trial}{f' ({front})' if trial in on_front else ''}"
         for trial, label in record.listed.items()
     ]
     more = [f"and {len(named) - _SHOWN} more"] if len(named) > _SHOWN else []

@@ -1,5 +1,6 @@
 """How a run looks while it goes on: a bar on a terminal, plain lines elsewhere."""
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,14 +17,14 @@ class Progress:
     """Shows trials as they end, and the best of each objective so far.
 
     Args:
-        objectives: keys of the two metrics.
+        objectives: keys of their metrics.
 
     Attributes:
         until: how many counting trials the study shall have.
     """
 
-    def __init__(self, objectives: tuple[str, str]) -> None:
-        self._metrics = METRICS[objectives[0]], METRICS[objectives[1]]
+    def __init__(self, objectives: Sequence[str]) -> None:
+        self._metrics = [METRICS[key] for key in objectives]
         self._best: dict[str, tuple[float, int]] = {}
         self.until = 0
         console = Console(stderr=True)
@@ -73,7 +74,11 @@ class Progress:
                 self._best[metric.key] = (value, end.trial)
 
     def _best_line(self) -> str:
-        return " · ".join(f"{key} {value:.3f} (#{trial})" for key, (value, trial) in self._best.items())
+        # The numbers of the trials of three objectives would be wider than a terminal.
+        numbered = len(self._metrics) <= 2
+        return " · ".join(
+            f"{key} {value:.3f}" + (f" (#{trial})" if numbered else "") for key, (value, trial) in self._best.items()
+        )
 
     def _say(self, line: str) -> None:
         """Only where there is no bar."""

@@ -15,10 +15,10 @@ class Trainings:
     """Shows trainings as they are judged.
 
     Args:
-        objectives: the two metrics of the study.
+        objectives: the metrics of the study's objectives.
     """
 
-    def __init__(self, objectives: tuple[Metric, Metric]) -> None:
+    def __init__(self, objectives: tuple[Metric, ...]) -> None:
         self._objectives = objectives
         self._done = self._all = 0
         console = Console(stderr=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mtsearch.errors import StudyMismatch
 from mtsearch.objectives import Metric
 from mtsearch.report.progress import Step, hypervolume_steps
+from mtsearch.report.references import best_trials
 from mtsearch.report.tables import front_rows
 from mtsearch.report.wording import listing
 from mtsearch.search.front import FrontRow, dominates
@@ -33,10 +34,9 @@ class Compared:
     differences: Mapping[str, Sequence[str]]
 
     @property
-    def best(self) -> tuple[FrontRow, FrontRow] | None:
-        """The trials that are best in each objective; None without a front."""
-        front = self.record.front
-        return (front[0], front[-1]) if front else None
+    def best(self) -> list[FrontRow]:
+        """The front's best trial of each objective; nothing without a front."""
+        return best_trials(self.record)
 
     @cached_property
     def progress(self) -> list[Step]:
@@ -57,7 +57,7 @@ class Comparison:
     same_data: bool
 
     @property
-    def objectives(self) -> tuple[Metric, Metric]:
+    def objectives(self) -> tuple[Metric, ...]:
         """Of all."""
         return self.studies[0].record.objectives
 
@@ -116,7 +116,7 @@ def comparison_json(compared: Comparison) -> dict[str, Any]:
 def _study_json(compared: Comparison, index: int) -> dict[str, Any]:
     each, names = compared.studies[index], compared.names
     keys = [metric.key for metric in compared.objectives]
-    best = zip(keys, each.best or (), (0, 1), strict=False)
+    best = zip(keys, each.best, range(len(keys)), strict=False)
     others = [other for other in range(len(names)) if other != index]
     return {
         "study": each.record.name,

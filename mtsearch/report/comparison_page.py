@@ -10,13 +10,31 @@ import plotly.graph_objects as go
 
 from mtsearch.report.comparison import Compared, Comparison, difference_rows
 from mtsearch.report.comparison_table import comparison_lines
-from mtsearch.report.drawing import DASHES, GREEN, PALETTE, SYMBOLS, axis, layout, rounded, text
+from mtsearch.report.drawing import (
+    DASHES,
+    GREEN,
+    PALETTE,
+    PLANE,
+    SYMBOLS,
+    Pair,
+    axes_of,
+    axis,
+    layout,
+    matrix_layout,
+    pairs,
+    rounded,
+    text,
+)
+from mtsearch.report.figures import baseline_lines
 from mtsearch.report.front_view import axis_range
 from mtsearch.report.html_document import Source, document, write_document
 from mtsearch.report.markup import Html, join, row, section, table, tag
-from mtsearch.report.page_plots import figure
-from mtsearch.report.progress import Step
-from mtsearch.report.wording import axis_title, listing, number, plain
+from mtsearch.report.page_plots import figure, matrix_or_plot
+from mtsearch.report.progress import Step, by_end, improvements
+from mtsearch.report.wording import aims, axis_title, better, listing, number, plain, volume_title
+from mtsearch.search.front import FrontRow
+
+Style = tuple[str, str, str]
 
 _NOTHING_TO_CLICK = '{"trials":[],"colours":[],"knee":null}'
 
@@ -33,12 +51,11 @@ def write_comparison(compared: Comparison, place: Path, plotlyjs: Source = "inli
 def comparison_page(compared: Comparison, plotlyjs: Source = "inline") -> str:
     """The page; all text that came from users or files is escaped."""
     title = listing([plain(name) for name in compared.names])
-    aims = " and ".join(axis_title(metric) for metric in compared.objectives)
     warning = tag("p", compared.warning, class_="verdict trouble") if compared.warning else Html()
     body = join((
-        tag("header", tag("h1", title), tag("p", aims)),
+        tag("header", tag("h1", title), tag("p", aims(compared.objectives))),
         warning,
-        section("Fronts", figure(fronts_figure(compared), "The fronts of all studies"), id_="fronts"),
+        _fronts(compared),
         section("Side by side", _table(compared), id_="sides"),
         _progress(compared),
         _differences(compared),
@@ -47,12 +64,45 @@ def comparison_page(compared: Comparison, plotlyjs: Source = "inline") -> str:
 
 
 def fronts_figure(compared: Comparison) -> go.Figure:
-    """The fronts over each other; each study has its colour, its dashes and its symbol."""
-    traces = [
-        _front(each, compared, color, dash, symbol) for each, (color, dash, symbol) in _styled(compared)
-    ] + _baselines(compared)  # fmt: skip
-    axes = [axis(text(axis_title(m)), range=_range(compared, index)) for index, m in enumerate(compared.objectives)]
-    return go.Figure(traces, layout(axes[0], axes[1]))
+    """The fronts over each other; each study has its colour, its dashes and its symbol.
+
+    Of two objectives it is a plane, of three and more a matrix with a panel per pair, and of a single one each study's
+    best value so far over its trials.
+    """
+    draw = {1: _best_so_far, 2: _plane}.get(len(compared.objectives), _matrix)
+    return draw(compared)
+
+
+def _plane(compared: Comparison) -> go.Figure:
+    traces = [_front(each, style, compared, PLANE) for each, style in _styled(compared)]
+    titles = [text(axis_title(metric)) for metric in compared.objectives]
+    x, y = (axis(title, range=_range(compared, index)) for index, title in enumerate(titles))
+    return go.Figure(traces + _baselines(compared, PLANE), layout(x, y))
+
+
+def _matrix(compared: Comparison) -> go.Figure:
+    titles = ["<br>".join([text(metric.axis), better(metric)]) for metric in compared.objectives]
+    drawn = go.Figure(layout=matrix_layout(titles, [_range(compared, index) for index in range(len(titles))]))
+    for pair in pairs(len(titles)):
+        x, y = axes_of(pair)
+        fronts = [_front(each, style, compared, pair) for each, style in _styled(compared)]
+        for trace in [*fronts, *_baselines(compared, pair)]:
+            # A front projected is no staircase, so it has no line.
+            trace.update(mode="markers", legendgroup=trace.name, showlegend=pair == PLANE, xaxis=x, yaxis=y)
+            drawn.add_trace(trace)
+    return drawn
+
+
+def _best_so_far(compared: Comparison) -> go.Figure:
+    (metric,) = compared.objectives
+    longest = max(len(each.record.rows) for each in compared.studies)
+    traces = [_best_trace(each, style, compared) for each, style in _styled(compared)]
+    shown = [value for trace in traces for value in trace.y]
+    baselines = {name: value for name, (value,) in _baseline_points(compared).items()}
+    traces += baseline_lines(baselines, metric, longest)
+    x = axis("complete trials, in the order of their ends", range=[0, longest + 1])
+    y = axis(text(axis_title(metric)), range=list(axis_range(shown, [*shown, *baselines.values()])) if shown else None)
+    return go.Figure(traces, layout(x, y, showlegend=True))
 
 
 def _range(compared: Comparison, index: int) -> list[float] | None:
@@ -87,49 +137,63 @@ def progress_figure(compared: Comparison, over: str) -> go.Figure:
         "minutes": "wall clock while trials ran (minutes)",
     }
     x = axis(title[over], rangemode="tozero")
-    return go.Figure(traces, layout(x, axis("hypervolume (share of the box)", rangemode="tozero"), showlegend=True))
+    return go.Figure(traces, layout(x, axis(volume_title(compared.objectives), rangemode="tozero"), showlegend=True))
 
 
 def _places(progress: list[Step], over: str) -> list[Any]:
     return list(range(1, len(progress) + 1)) if over == "trials" else rounded([step.minutes for step in progress])
 
 
-def _styled(compared: Comparison) -> list[tuple[Compared, tuple[str, str, str]]]:
+def _styled(compared: Comparison) -> list[tuple[Compared, Style]]:
+    """Each study with its colour, its dashes and its symbol."""
     styles = zip(cycle(PALETTE), cycle(DASHES), cycle(SYMBOLS), strict=False)
     return list(zip(compared.studies, styles, strict=False))
 
 
-def _front(each: Compared, compared: Comparison, color: str, dash: str, symbol: str) -> go.Scatter:
-    front, name = each.record.front, text(each.record.name, 30)
-    values = [
-        "<br>".join([f"<b>{name}</b>, trial {row.trial}"]
-                    + [f"{text(m.label)}: {number(v)}" for m, v in zip(compared.objectives, row.values, strict=True)]
-                    + [f"{text(key, 24)}: {text(number(value), 40)}" for key, value in row.params.items()])
-        for row in front
-    ]  # fmt: skip
+def _hover(each: Compared, row: FrontRow, compared: Comparison) -> str:
+    lines = [f"<b>{text(each.record.name, 30)}</b>, trial {row.trial}"]
+    for metric, value in zip(compared.objectives, row.values, strict=True):
+        lines.append(f"{text(metric.label)}: {number(value)}")
+    for name, chosen in row.params.items():
+        lines.append(f"{text(name, 24)}: {text(number(chosen), 40)}")
+    return "<br>".join(lines)
+
+
+def _front(each: Compared, style: Style, compared: Comparison, pair: Pair) -> go.Scatter:
+    front, (color, dash, symbol) = each.record.front, style
     return go.Scatter(
-        x=[row.values[0] for row in front],
-        y=[row.values[1] for row in front],
-        name=name,
+        x=[row.values[pair[0]] for row in front],
+        y=[row.values[pair[1]] for row in front],
+        name=text(each.record.name, 30),
         mode="lines+markers",
         line={"shape": "hv", "color": color, "dash": dash, "width": 1.5},
         marker={"symbol": symbol, "size": 9, "color": color},
-        hovertext=values,
+        hovertext=[_hover(each, row, compared) for row in front],
         hoverinfo="text",
         showlegend=True,
     )
 
 
-def _baselines(compared: Comparison) -> list[go.Scatter]:
-    """Those of the first study, where they are everyone's."""
-    record = compared.studies[0].record
-    if not compared.same_data or not record.baselines:
+def _best_trace(each: Compared, style: Style, compared: Comparison) -> go.Scatter:
+    """From each improvement of a study to its next one, from the last one to the study's end."""
+    rows = by_end(each.record)
+    steps = improvements(rows, compared.objectives[0].sign)
+    steps += [(len(rows), row) for _, row in steps[-1:]]
+    return _front(each, style, compared, (0, 0)).update(
+        x=[place for place, _ in steps],
+        y=[row.values[0] for _, row in steps],
+        hovertext=[_hover(each, row, compared) for _, row in steps],
+    )
+
+
+def _baselines(compared: Comparison, pair: Pair) -> list[go.Scatter]:
+    points = _baseline_points(compared)
+    if not points:
         return []
-    points = {name: record.baseline_values(name) for name in record.baselines}
     return [
         go.Scatter(
-            x=[point[0] for point in points.values()],
-            y=[point[1] for point in points.values()],
+            x=[point[pair[0]] for point in points.values()],
+            y=[point[pair[1]] for point in points.values()],
             name="baselines",
             mode="markers",
             marker={"symbol": "x", "size": 10, "color": GREEN},
@@ -137,6 +201,19 @@ def _baselines(compared: Comparison) -> list[go.Scatter]:
             hoverinfo="text",
         )
     ]
+
+
+def _baseline_points(compared: Comparison) -> dict[str, tuple[float, ...]]:
+    """The objectives of the first study's baselines, by name, where they are everyone's."""
+    record = compared.studies[0].record
+    return {name: record.baseline_values(name) for name in record.baselines} if compared.same_data else {}
+
+
+def _fronts(compared: Comparison) -> Html:
+    title, label = "Fronts", "The fronts of all studies"
+    if len(compared.objectives) == 1:
+        title, label = "Best so far", "The best so far of all studies"
+    return section(title, matrix_or_plot(fronts_figure(compared), label, compared.objectives), id_="fronts")
 
 
 def _table(compared: Comparison) -> Html:

@@ -26,16 +26,18 @@ def comparison_table(compared: Comparison) -> Table:
 
 def comparison_lines(compared: Comparison) -> Iterator[tuple[str, list[str]]]:
     """What each line is and its cell for each study."""
-    studies = compared.studies
+    studies, several = compared.studies, len(compared.objectives) > 1
     yield "trials", [f"{each.record.counting:,}" for each in studies]
-    yield "on the front", [str(len(each.record.front)) for each in studies]
+    if several:
+        yield "on the front", [str(len(each.record.front)) for each in studies]
     yield "hypervolume\u00a0↑", [fixed(each.record.hypervolume) for each in studies]
     for index, metric in enumerate(compared.objectives):
         yield (
             f"best {heading(metric)}",
             [fixed(each.best[index].values[index]) if each.best else "" for each in studies],
         )
-    for other, name in enumerate(compared.names):
+    # With one objective its best value says it all.
+    for other, name in enumerate(compared.names if several else ()):
         counted = [compared.dominated(index, other) if index != other else None for index in range(len(studies))]
         yield f"dominated by {name}", [_of_front(amount) for amount in counted]
     minutes = [

@@ -12,8 +12,8 @@ import plotly.graph_objects as go
 from mtsearch.report.commands import command
 from mtsearch.report.figures import front_figure
 from mtsearch.report.graphs import curve_figure, hypervolume_figure
-from mtsearch.report.references import verdict
-from mtsearch.report.wording import axis_title, count, number, plain, shortened
+from mtsearch.report.references import best_trials, verdict
+from mtsearch.report.wording import aims, box, count, front_title, number, plain, shortened
 from mtsearch.search.publishing import Publication
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ def publication(record: StudyRecord, storage: str | None = None) -> Publication:
         storage: for the commands in the note, as people may see it; None: the default one.
     """
     drawn: dict[str, tuple[str, go.Figure | None]] = {
-        "front-with-baselines": ("Front and baselines", front_figure(_reduced(record))),
-        "hypervolume": ("Hypervolume over trials", hypervolume_figure(record)),
+        "front-with-baselines": (f"{front_title(record.objectives)} and baselines", front_figure(_reduced(record))),
     }
+    if len(record.objectives) > 1:  # of one objective the first figure shows it
+        drawn["hypervolume"] = ("Hypervolume over trials", hypervolume_figure(record))
     for index, metric in enumerate(record.objectives):
         title = f"Learning curves: {metric.label}"
         drawn[f"curves-{metric.key}"] = (title, curve_figure(record, index, MOST_EPOCHS))
@@ -49,12 +50,11 @@ def publication(record: StudyRecord, storage: str | None = None) -> Publication:
 
 def note(record: StudyRecord, storage: str | None = None) -> str:
     """What the study is, its best points, the baselines, and what to type next; text of others is never markup."""
-    aims = " and ".join(_escaped(axis_title(metric)) for metric in record.objectives)
     lines = [
         f"# {_escaped(record.name)}",
-        f"Searches for {aims}: {count(record.counting, 'trial')} so far.",
+        f"Searches for {_escaped(aims(record.objectives))}: {count(record.counting, 'trial')} so far.",
         _escaped(verdict(record)),
-        f"Hypervolume {number(record.hypervolume)} of the box between chance and the ideal.",
+        f"Hypervolume {number(record.hypervolume)} of {box(record.objectives)}.",
     ]
     parts = ["\n\n".join(lines), _best(record), _baselines(record), _next(record, storage)]
     return "\n\n".join(part for part in parts if part)
@@ -64,10 +64,12 @@ def _best(record: StudyRecord) -> str:
     if not record.front:
         return ""
     named = [(f"best {metric.label}", row)
-             for metric, row in zip(record.objectives, (record.front[0], record.front[-1]), strict=True)]  # fmt: skip
-    points = [*([("knee", record.knee)] if record.knee else []), *named]
+             for metric, row in zip(record.objectives, best_trials(record), strict=True)]  # fmt: skip
+    knee = [("knee", record.knee)] if record.knee and len(record.objectives) > 1 else []
+    points = [*knee, *named]
     heads = ["", "trial", *(metric.axis for metric in record.objectives), "parameters"]
-    return _table("Best points", heads, [_point(what, row) for what, row in points])
+    title = "Best points" if len(record.objectives) > 1 else "Best trial"
+    return _table(title, heads, [_point(what, row) for what, row in points])
 
 
 def _point(what: str, row: FrontRow) -> list[str]:
@@ -114,6 +116,6 @@ def _reduced(record: StudyRecord) -> StudyRecord:
 
 
 def _framed(figure: go.Figure, title: str) -> go.Figure:
-    """The dashboard puts figures on paper of its own and gives them neither a size nor a title."""
+    """The figure with a title, and a height unless it has one: the dashboard gives neither."""
     heading = {"text": title, "x": 0.01, "xanchor": "left", "yref": "container", "y": 0.98, "yanchor": "top"}
-    return figure.update_layout(height=500, title=heading, margin_t=84)
+    return figure.update_layout(height=figure.layout.height or 500, title=heading, margin_t=84)

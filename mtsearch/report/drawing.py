@@ -79,3 +79,48 @@ def _rounded(value: Any, digits: int) -> Any:
     if not isinstance(value, float):
         return value
     return float(f"{value:.{digits}g}") if math.isfinite(value) else None
+
+
+Pair = tuple[int, int]
+"""Two objectives: the horizontal and the vertical one of a plane or of a panel."""
+
+PLANE: Pair = (0, 1)
+"""The only pair of two objectives, and the first panel of a matrix."""
+
+_GAP = 0.03  # between two panels, as a share of the matrix
+_PANEL, _AROUND = 270, 170  # pixels: the height of a panel, and what titles and legend take besides
+
+
+def pairs(objectives: int) -> list[Pair]:
+    """Every pair of so many objectives, the earlier one horizontal; in a matrix row by row, from the top."""
+    return [(column, row) for row in range(1, objectives) for column in range(row)]
+
+
+def axes_of(pair: tuple[int | None, int]) -> tuple[str, str]:
+    """Plotly's names of a panel's axes: the panels of a column share the horizontal, those of a row the vertical."""
+    column, row = pair
+    return f"x{column + 1}" if column else "x", f"y{row}" if row > 1 else "y"
+
+
+def matrix_layout(titles: Sequence[str], ranges: Sequence[Sequence[float] | None], **changes: Any) -> dict[str, Any]:
+    """The layout of a matrix of panels, one per pair of objectives: the lower triangle, each axis drawn once.
+
+    Args:
+        titles: of each objective's axis, with Plotly's markup.
+        ranges: of each objective what is in view; None: all.
+        changes: of the layout.
+    """
+    side = len(titles) - 1
+    panel = (1 - _GAP * (side - 1)) / side
+    starts = [place * (panel + _GAP) for place in range(side)]
+    # Ends of floats may be beyond 1 by a bit.
+    domains = [[start, min(1.0, start + panel)] for start in starts]
+    axes = {}
+    for index, (title, shown) in enumerate(zip(titles, ranges, strict=True)):
+        drawn = axis(title, range=list(shown) if shown else None, mirror="all", showline=True)
+        drawn["title"]["font"] = {"size": 12}
+        if index < side:
+            axes[f"xaxis{index + 1}"] = {**drawn, "domain": domains[index], "anchor": f"y{side}"}
+        if index > 0:
+            axes[f"yaxis{index}"] = {**drawn, "domain": domains[side - index], "anchor": "x"}
+    return layout(axes.pop("xaxis1"), axes.pop("yaxis1"), height=_AROUND + _PANEL * side, **axes, **changes)

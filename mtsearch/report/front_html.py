@@ -27,7 +27,7 @@ def front_html(record: StudyRecord) -> Html:
     rows, names = table_rows(record), param_names(record)
     if not rows:
         return Html()
-    objectives = _beside(map(heading, record.objectives), ("±", "±"), record)
+    objectives = _beside(map(heading, record.objectives), ["±"] * len(record.objectives), record)
     headings = ["", *objectives, *map(plain, names), ""]
     legend = (tag("p", line) for line in spread_legend(record))
     return join((table(headings, [_row(each, record, names) for each in rows]), *legend))

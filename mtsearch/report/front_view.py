@@ -1,4 +1,4 @@
-"""What a plot of the front shows, as plain data: the points, the lines, and the part of the plane in view."""
+"""What a plot of the front shows, as plain data: the points, the lines, and the part of each axis in view."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtsearch.objectives import Metric
+from mtsearch.report.progress import by_end
 from mtsearch.report.references import Reference, lacking, references
 from mtsearch.report.wording import count
 
@@ -29,42 +30,50 @@ MARGIN = 0.06
 
 @dataclass(frozen=True)
 class BaselinePoint:
-    """A baseline in the plane of the objectives."""
+    """A baseline as a point in the space of the objectives.
+
+    Attributes:
+        name: of it.
+        values: the objectives.
+        inside: whether it is in view, of three and more objectives in some panel.
+    """
 
     name: str
-    values: tuple[float, float]
+    values: tuple[float, ...]
     inside: bool
 
 
 @dataclass(frozen=True)
 class FrontView:
-    """A study in the plane of its two objectives.
+    """A study in the space of its objectives.
 
     Attributes:
-        objectives: of the horizontal and the vertical axis.
+        objectives: one axis each.
         front: the front's trials, by the first objective, best first.
         dominated: the other trials, by number.
+        ended: all trials, in the order of their ends.
         knee: the front's knee.
         baselines: every baseline, `inside` or outside the view.
         lines: the best baseline of each objective, drawn across the plot.
-        ranges: per axis what is in view, low to high; None where there is nothing to show.
-        outside: trials out of view.
+        ranges: per objective what is in view, low to high; None where there is nothing to show.
+        outside: trials out of view, of three and more objectives in some panel.
         outside_front: those of them that are on the front.
-        spreads: how far both objectives of a trial may be off, by number, see `StudyRecord.spread`.
+        spreads: how far the objectives of a trial may be off, by number, see `StudyRecord.spread`.
         spread_of: what that is; empty where no trial has any.
         lacking: what no trial does where the front is empty.
     """
 
-    objectives: tuple[Metric, Metric]
+    objectives: tuple[Metric, ...]
     front: tuple[FrontRow, ...]
     dominated: tuple[FrontRow, ...]
+    ended: tuple[FrontRow, ...]
     knee: FrontRow | None
     baselines: tuple[BaselinePoint, ...]
     lines: tuple[Reference, ...]
-    ranges: tuple[Range, Range] | None
+    ranges: tuple[Range, ...] | None
     outside: int
     outside_front: int
-    spreads: Mapping[int, tuple[float, float]]
+    spreads: Mapping[int, tuple[float, ...]]
     spread_of: str
     lacking: str
 
@@ -77,21 +86,24 @@ class FrontView:
         if not self.outside:
             return bars
         of_front = f", {self.outside_front} of the front" if self.outside_front else ""
-        return (*bars, f"{count(self.outside, 'trial')} outside the view{of_front}", SHOW_ALL)
+        view = "the view" if len(self.objectives) <= 2 else "some panel"
+        return (*bars, f"{count(self.outside, 'trial')} outside {view}{of_front}", SHOW_ALL)
 
 
 def front_view(record: StudyRecord) -> FrontView:
     """What the plot of a study's front shows."""
     members = {row.trial for row in record.front}
     ranges = _ranges(record)
-    outside = [row.trial for row in record.rows if not _inside(row.values, ranges)]
+    outside = [row.trial for row in record.rows if _inside(row.values, ranges) < len(row.values)]
     values = {name: record.baseline_values(name) for name in record.baselines}
+    shown = min(2, len(record.objectives))  # so many objectives in view are enough for one panel of a matrix
     return FrontView(
         objectives=record.objectives,
         front=tuple(record.front),
         dominated=tuple(row for row in record.rows if row.trial not in members),
+        ended=tuple(by_end(record)),
         knee=record.knee,
-        baselines=tuple(BaselinePoint(name, point, _inside(point, ranges)) for name, point in values.items()),
+        baselines=tuple(BaselinePoint(name, point, _inside(point, ranges) >= shown) for name, point in values.items()),
         lines=tuple(references(record)),
         ranges=ranges,
         outside=len(outside),
@@ -123,10 +135,10 @@ def axis_range(bulk: Sequence[float], anchors: Sequence[float], always: Sequence
     return _padded(min([low, *near]), max([high, *near]))
 
 
-def _ranges(record: StudyRecord) -> tuple[Range, Range] | None:
+def _ranges(record: StudyRecord) -> tuple[Range, ...] | None:
     if not record.rows and not record.baselines:
         return None
-    return _range(record, 0), _range(record, 1)
+    return tuple(_range(record, index) for index in range(len(record.objectives)))
 
 
 def _range(record: StudyRecord, index: int) -> Range:
@@ -140,7 +152,8 @@ def _with_bars(record: StudyRecord, index: int) -> list[float]:
     """The front's values of an objective, and where the bars around them end."""
     values = []
     for row in record.front:
-        value, spread = row.values[index], (record.spread(row.trial) or (0.0, 0.0))[index]
+        spreads = record.spread(row.trial)
+        value, spread = row.values[index], spreads[index] if spreads else 0.0
         values += [value - spread, value, value + spread]
     return values
 
@@ -151,5 +164,6 @@ def _padded(low: float, high: float) -> Range:
     return low - space, high + space
 
 
-def _inside(values: tuple[float, float], ranges: tuple[Range, Range] | None) -> bool:
-    return ranges is not None and all(low <= value <= high for value, (low, high) in zip(values, ranges, strict=True))
+def _inside(values: tuple[float, ...], ranges: tuple[Range, ...] | None) -> int:
+    """Count the objectives in which a point is in view."""
+    return sum(low <= value <= high for value, (low, high) in zip(values, ranges, strict=True)) if ranges else 0

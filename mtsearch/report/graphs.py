@@ -12,7 +12,7 @@ from mtsearch.report.drawing import BLUE, GREEN, GREY, PALETTE, VERMILION, axis,
 from mtsearch.report.front_view import Range, axis_range, front_view
 from mtsearch.report.parameters_view import Dimension, dimensions
 from mtsearch.report.progress import Curve, curves, hypervolume_steps, on_front
-from mtsearch.report.wording import axis_title, number
+from mtsearch.report.wording import axis_title, legend_names, number, volume_title
 
 if TYPE_CHECKING:
     from mtsearch.search.front import FrontRow
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FAINT = "rgba(128,136,144,0.4)"
 _PHASES = ("prepare", "train", "evaluate")
 _REST = "rest: waiting, storing"
+_PATTERNS = ("", "/", ".", "x")  # of bars, since not everybody tells colours apart
 _FEW_POINTS = 1500  # under so many every epoch of a curve has its marker
 
 
@@ -49,7 +50,7 @@ def hypervolume_figure(record: StudyRecord) -> go.Figure | None:
         hovertemplate="all baselines: %{y:.4f}<extra></extra>",
     )
     x = axis("complete trials, in the order of their ends", rangemode="tozero")
-    return go.Figure([line, reference], layout(x, axis("hypervolume (share of the box)", rangemode="tozero")))
+    return go.Figure([line, reference], layout(x, axis(volume_title(record.objectives), rangemode="tozero")))
 
 
 def curve_figure(record: StudyRecord, index: int, points: int | None = None) -> go.Figure | None:
@@ -57,17 +58,18 @@ def curve_figure(record: StudyRecord, index: int, points: int | None = None) -> 
 
     Args:
         record: of the study.
-        index: of the objective, 0 or 1.
+        index: of the objective, 0-based.
         points: epochs that are shown of all trials together.
     """
     shown = curves(record) if points is None else curves(record, points)
     if not shown:
         return None
     front, knee = on_front(record), record.knee.trial if record.knee else None
+    member, knee_name = legend_names(record.objectives)
     groups = [
         ("other trials", {t: c for t, c in shown.items() if t not in front}, FAINT, 1.0),
-        ("front", {t: c for t, c in shown.items() if t in front and t != knee}, BLUE, 1.5),
-        ("knee", {t: c for t, c in shown.items() if t == knee}, VERMILION, 2.5),
+        (member, {t: c for t, c in shown.items() if t in front and t != knee}, BLUE, 1.5),
+        (knee_name, {t: c for t, c in shown.items() if t == knee}, VERMILION, 2.5),
     ]
     metric = record.objectives[index]
     few = sum(len(curve.epochs) for curve in shown.values()) <= _FEW_POINTS
@@ -105,7 +107,7 @@ def _curve_trace(
 
 
 def parallel_figure(record: StudyRecord) -> go.Figure | None:
-    """Every trial as a line through its parameters and both objectives; None where nothing was searched.
+    """Every trial as a line through its parameters and its objectives; None where nothing was searched.
 
     NOTE: drawn as lines. Plotly's own parallel coordinates compile code at run time, which the page's policy forbids.
     """
@@ -113,13 +115,15 @@ def parallel_figure(record: StudyRecord) -> go.Figure | None:
     if not searched or not record.rows:
         return None
     ranges = front_view(record).ranges
-    objectives = [_objective(record, index, ranges[index] if ranges else (0.0, 1.0)) for index in (0, 1)]
+    member, knee_name = legend_names(record.objectives)
+    count = len(record.objectives)
+    objectives = [_objective(record, index, ranges[index] if ranges else (0.0, 1.0)) for index in range(count)]
     every = [*searched, *objectives]
     front, knee = on_front(record), record.knee.trial if record.knee else None
     groups: list[tuple[str, Callable[[FrontRow], bool], str, float]] = [
         ("other trials", lambda row: row.trial not in front, "rgba(128,136,144,0.3)", 1.0),
-        ("front", lambda row: row.trial in front and row.trial != knee, BLUE, 1.75),
-        ("knee", lambda row: row.trial == knee, VERMILION, 3.0),
+        (member, lambda row: row.trial in front and row.trial != knee, BLUE, 1.75),
+        (knee_name, lambda row: row.trial == knee, VERMILION, 3.0),
     ]
     grouped = (
         (name, [row for row in record.rows if belongs(row)], color, width) for name, belongs, color, width in groups
@@ -187,10 +191,10 @@ def importance_figure(record: StudyRecord) -> go.Figure | None:
             marker={"color": color, "pattern": {"shape": shape, "fillmode": "overlay"}},
             hovertemplate="%{y}: %{x:.3g} %<extra>" + text(labels[key]) + "</extra>",
         )
-        for (key, shares), color, shape in zip(record.importances.items(), (BLUE, VERMILION), ("", "/"), strict=False)
+        for (key, shares), color, shape in zip(record.importances.items(), PALETTE, _PATTERNS, strict=False)
     ]
     x = axis("importance (%)", rangemode="tozero")
-    height = 170 + 44 * len(names)
+    height = 170 + 22 * len(names) * max(2, len(traces))
     return go.Figure(traces, layout(x, axis("", type="category"), barmode="group", height=height))
 
 
@@ -199,7 +203,7 @@ def parameter_figures(record: StudyRecord) -> list[tuple[str, go.Figure]]:
     return [
         (f"{record.objectives[index].label} over {each.name}", _parameter_figure(record, each, index))
         for each in (dimensions(record) if record.rows else [])
-        for index in (0, 1)
+        for index in range(len(record.objectives))
     ]
 
 
@@ -209,7 +213,8 @@ def _parameter_figure(record: StudyRecord, each: Dimension, index: int) -> go.Fi
     kinds = [
         ("other trials", [row for row in record.rows if row.trial not in front],
          {"symbol": "circle-open", "size": 6, "color": GREY, "opacity": 0.6}),
-        ("front", [row for row in record.rows if row.trial in front], {"symbol": "circle", "size": 8, "color": BLUE}),
+        ("front" if len(record.objectives) > 1 else "best trial", [row for row in record.rows if row.trial in front],
+         {"symbol": "circle", "size": 8, "color": BLUE}),
     ]  # fmt: skip
     traces = [
         go.Scatter(
@@ -252,7 +257,6 @@ def time_figure(record: StudyRecord) -> go.Figure | None:
     phases = {trial: record.times[trial].seconds for trial in trials}
     parts = {phase: [phases[t].get(phase, 0.0) for t in trials] for phase in _PHASES}
     parts[_REST] = [max(0.0, totals[t] - sum(phases[t].get(phase, 0.0) for phase in _PHASES)) for t in trials]
-    shapes = ("", "/", ".", "x")
     traces = [
         go.Bar(
             x=trials,
@@ -266,7 +270,7 @@ def time_figure(record: StudyRecord) -> go.Figure | None:
             hovertemplate=f"trial %{{x}}, {word}: %{{y:.3g}} s<extra></extra>",
         )
         for (word, seconds), color, shape in zip(
-            parts.items(), (PALETTE[4], BLUE, VERMILION, GREY), shapes, strict=True
+            parts.items(), (PALETTE[4], BLUE, VERMILION, GREY), _PATTERNS, strict=True
         )
         if any(seconds)
     ]

@@ -30,12 +30,17 @@ class ShownStudy(StudyRecord):
 
     def __repr__(self) -> str:
         trials = count(self.counting, "trial")
-        return f"<study {plain(self.name)}: {trials}, {len(self.front)} on the front, {self._hypervolume()}>"
+        return f"<study {plain(self.name)}: {trials}, {self._front()}{self._hypervolume()}>"
 
     def _repr_html_(self) -> str:
         state = f": {states(self.states) or 'no trials'}, {self._hypervolume()}"
         about = tag("p", tag("strong", plain(self.name)), state)
         return tag("div", about, tag("p", verdict(self)), front_html(self))
+
+    def _front(self) -> str:
+        if len(self.objectives) > 1:
+            return f"{len(self.front)} on the front, "
+        return f"best {self.objectives[0].label} {number(self.front[0].values[0])}, " if self.front else ""
 
     def _hypervolume(self) -> str:
         return f"hypervolume {number(self.hypervolume)}"

@@ -24,8 +24,8 @@ class Member:
         test: each metric over the seeds; empty where one of them failed.
         failures: why, by seed.
         optimism: by objective, how much worse the test mean is than validation was: above 0, validation was too good.
-        dominated_by: members whose test means are no worse in both objectives and better in one.
-        alike: members that these seeds do not tell from it: in both objectives the mean of each lies within the
+        dominated_by: members whose test means are no worse in every objective and better in one.
+        alike: members that these seeds do not tell from it: in every objective the mean of each lies within the
             interval of the other; none where there is one seed.
     """
 
@@ -49,7 +49,7 @@ class FrontOnTest:
 
     Attributes:
         study: its name.
-        objectives: the two metrics.
+        objectives: its metrics.
         members: that were judged, in the order of the front.
         unjudged: the numbers of the others.
         knee: the knee's number; None without a front.
@@ -58,7 +58,7 @@ class FrontOnTest:
     """
 
     study: str
-    objectives: tuple[Metric, Metric]
+    objectives: tuple[Metric, ...]
     members: tuple[Member, ...]
     unjudged: tuple[int, ...]
     knee: int | None
@@ -143,12 +143,11 @@ def _among(member: Member, members: Sequence[Member], record: StudyRecord) -> Me
     )
 
 
-def _means(member: Member, objectives: tuple[Metric, Metric]) -> FrontRow:
-    first, second = (member.test[metric.key].mean for metric in objectives)
-    return FrontRow(member.row.trial, (first, second), {}, {})
+def _means(member: Member, objectives: tuple[Metric, ...]) -> FrontRow:
+    return FrontRow(member.row.trial, tuple(member.test[metric.key].mean for metric in objectives), {}, {})
 
 
-def _is_alike(member: Member, other: Member, objectives: tuple[Metric, Metric]) -> bool:
+def _is_alike(member: Member, other: Member, objectives: tuple[Metric, ...]) -> bool:
     if min(len(member.seeds), len(other.seeds)) < 2:
         return False
     pairs = [(member.test[metric.key], other.test[metric.key]) for metric in objectives]

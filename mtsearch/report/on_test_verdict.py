@@ -25,8 +25,8 @@ def on_test_verdict(found: FrontOnTest) -> Iterator[str]:
 
 
 def _of_judged(found: FrontOnTest, judged: Sequence[Member]) -> Iterator[str]:
-    yield _staying(judged)
-    yield from (_fallen(member) for member in judged if member.dominated_by)
+    yield from _staying(found, judged)
+    yield from (_fallen(found, member) for member in judged if member.dominated_by)
     if pairs := _pairs(judged):
         yield f"These seeds do not tell apart: {_shortly(pairs)}."
     for metric in found.objectives:
@@ -34,18 +34,28 @@ def _of_judged(found: FrontOnTest, judged: Sequence[Member]) -> Iterator[str]:
     yield from _against_baselines(found, judged)
 
 
-def _staying(judged: Sequence[Member]) -> str:
+def _staying(found: FrontOnTest, judged: Sequence[Member]) -> Iterator[str]:
     staying = sum(member.on_front for member in judged)
-    if staying == len(judged):
-        return f"On test no member of the front falls off: {count(staying, 'trial')}."
-    return f"On test {staying} of the {len(judged)} members of the front stay on it."
+    if len(found.objectives) == 1:
+        # A single best trial cannot fall behind another.
+        if len(judged) > 1:
+            yield f"Of the {len(judged)} trials that are best on validation {staying} {_is(staying)} best on test."
+    elif staying == len(judged):
+        yield f"On test no member of the front falls off: {count(staying, 'trial')}."
+    else:
+        yield f"On test {staying} of the {len(judged)} members of the front stay on it."
 
 
-def _fallen(member: Member) -> str:
-    verb = "is" if len(member.dominated_by) == 1 else "are"
+def _fallen(found: FrontOnTest, member: Member) -> str:
+    others, verb = trials(member.dominated_by), _is(len(member.dominated_by))
     apart = set(member.dominated_by) - set(member.alike)
     doubt = "" if apart or len(member.seeds) < 2 else ", within the intervals though"
-    return f"Trial {member.row.trial} falls off: {trials(member.dominated_by)} {verb} better on test{doubt}."
+    what = "falls off" if len(found.objectives) > 1 else "falls behind"
+    return f"Trial {member.row.trial} {what}: {others} {verb} better on test{doubt}."
+
+
+def _is(amount: int) -> str:
+    return "is" if amount == 1 else "are"
 
 
 def _failed(member: Member) -> str:

@@ -13,7 +13,7 @@ from mtsearch.report.markup import Html, row, section, table, tag
 from mtsearch.report.on_test import FrontOnTest, Member, front_on_test
 from mtsearch.report.on_test_verdict import on_test_verdict
 from mtsearch.report.tables import as_text, bare_table, fixed, heading
-from mtsearch.report.wording import count, plain, trials
+from mtsearch.report.wording import count, front_name, plain, trials
 
 if TYPE_CHECKING:
     from mtsearch.search.record import StudyRecord
@@ -23,11 +23,22 @@ _OPTIMISM = "optimism: how much worse test is than validation was; above 0, vali
 
 def on_test_table(found: FrontOnTest) -> Table:
     """The members beside the baselines on test; 80 columns hold it."""
-    shown = bare_table(f"{plain(found.study)}: the front on test, {_seeds(found)} each")
-    legend = ["◆ knee", "✗ off the front on test", "±: half of the 95 % interval of the mean over seeds", _OPTIMISM]
-    shown.caption = as_text(" · ".join(legend))
+    several = len(found.objectives) > 1
+    shown = bare_table(f"{plain(found.study)}: {_front(found)} on test, {_seeds(found)} each")
+    marks = ["◆ knee", "✗ off the front on test"] if several else ["✗ not the best on test"]
+    legend = [*marks, "±: half of the 95 % interval of the mean over seeds", _OPTIMISM]
+    shown.caption = as_text(" · ".join(legend if several or len(found.members) > 1 else legend[1:]))
     shown.caption_justify = "left"
     shown.add_column("", no_wrap=True)
+    if len(found.objectives) <= 2:
+        _fill_in_columns(shown, found)
+    else:
+        _fill_in_lines(shown, found)
+    return shown
+
+
+def _fill_in_columns(shown: Table, found: FrontOnTest) -> None:
+    """The objectives side by side, a line per member and baseline."""
     for metric in found.objectives:
         shown.add_column(Text(f"{heading(metric)}\non test"), overflow="fold")
         shown.add_column(Text("valid-\nation"), justify="right")
@@ -39,7 +50,23 @@ def on_test_table(found: FrontOnTest) -> Table:
     for name, values in found.baselines.items():
         cells = [text for metric in found.objectives for text in (fixed(values[metric.key]), "", "")]
         shown.add_row(*map(as_text, [name, *cells]))
-    return shown
+
+
+def _fill_in_lines(shown: Table, found: FrontOnTest) -> None:
+    """The objectives below each other: three or more of them side by side are wider than a terminal."""
+    shown.add_column("", overflow="fold")
+    shown.add_column(Text("on test"))
+    shown.add_column(Text("validation"), justify="right")
+    shown.add_column(Text("optimism"), justify="right")
+    for member in found.members:
+        cells, style = _cells(found, member, _with_half), "bold" if _is_knee(found, member) else None
+        for index, metric in enumerate(found.objectives):
+            line = ["" if index else _marked(found, member), heading(metric), *cells[3 * index : 3 * index + 3]]
+            shown.add_row(*map(as_text, line), style=style, end_section=metric is found.objectives[-1])
+    for name, values in found.baselines.items():
+        for index, metric in enumerate(found.objectives):
+            line = ["" if index else name, heading(metric), fixed(values[metric.key]), "", ""]
+            shown.add_row(*map(as_text, line), end_section=metric is found.objectives[-1])
 
 
 def on_test(record: StudyRecord) -> Html:
@@ -54,7 +81,8 @@ def on_test(record: StudyRecord) -> Html:
     rows += [_baseline_row(found, name) for name in found.baselines]
     said = tag("ul", *(tag("li", line) for line in on_test_verdict(found)))
     about = f"Each trained again on training and validation rows with {_seeds(found)}; {_OPTIMISM}."
-    return section("The front on test", tag("p", about, class_="hint"), table([*headings, ""], rows), said, id_="test")
+    title = f"{_front(found).capitalize()} on test"
+    return section(title, tag("p", about, class_="hint"), table([*headings, ""], rows), said, id_="test")
 
 
 def _member_row(found: FrontOnTest, member: Member) -> Html:
@@ -98,8 +126,13 @@ def _seeds(found: FrontOnTest) -> str:
     return most if fewest == found.seeds else f"{fewest} to {most}"
 
 
+def _front(found: FrontOnTest) -> str:
+    return front_name(found.objectives, len(found.members))
+
+
 def _is_knee(found: FrontOnTest, member: Member) -> bool:
-    return member.row.trial == found.knee
+    """Whether it stands out as the knee; with one objective all members are equally good."""
+    return member.row.trial == found.knee and len(found.objectives) > 1
 
 
 def _marked(found: FrontOnTest, member: Member) -> str:
@@ -110,6 +143,7 @@ def _marked(found: FrontOnTest, member: Member) -> str:
 
 def _note(found: FrontOnTest, member: Member) -> str:
     notes = ["knee"] if _is_knee(found, member) else []
-    notes += [f"falls off behind {trials(member.dominated_by)}"] if member.dominated_by else []
+    what = "falls off behind" if len(found.objectives) > 1 else "falls behind"
+    notes += [f"{what} {trials(member.dominated_by)}"] if member.dominated_by else []
     notes += [f"not told from {trials(member.alike)}"] if member.alike else []
     return ", ".join(notes)

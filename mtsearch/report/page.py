@@ -16,8 +16,8 @@ from mtsearch.report.markup import Html, card, definitions, join, row, section, 
 from mtsearch.report.on_test_view import on_test
 from mtsearch.report.page_data import page_data
 from mtsearch.report.page_plots import curve_plots, front_plot, hypervolume_plot, parameter_plots, time_plot
-from mtsearch.report.references import references, verdict
-from mtsearch.report.wording import axis_title, count, listing, number, plain, states
+from mtsearch.report.references import best_trials, references, verdict
+from mtsearch.report.wording import aims, box, count, front_name, listing, number, plain, states
 
 if TYPE_CHECKING:
     from mtsearch.search.front import FrontRow
@@ -54,9 +54,9 @@ def write_page(record: StudyRecord, place: Path, storage: str | None = None, plo
 
 def header(record: StudyRecord) -> Html:
     """The study's name, what it optimises, when it ran."""
-    aims = " and ".join(axis_title(metric) for metric in record.objectives)
     when = _period(record)
-    return tag("header", tag("h1", plain(record.name)), tag("p", aims + (f" · {when}" if when else "")))
+    said = aims(record.objectives) + (f" · {when}" if when else "")
+    return tag("header", tag("h1", plain(record.name)), tag("p", said))
 
 
 def headlines(record: StudyRecord) -> Html:
@@ -70,7 +70,8 @@ def headlines(record: StudyRecord) -> Html:
 def front_list(record: StudyRecord) -> Html:
     """The front beside the baselines, in numbers."""
     listed = front_html(record)
-    return section("The front beside the baselines", listed, id_="table") if listed else listed
+    title = f"{front_name(record.objectives, len(record.front)).capitalize()} beside the baselines"
+    return section(title, listed, id_="table") if listed else listed
 
 
 def failures(record: StudyRecord) -> Html:
@@ -117,25 +118,26 @@ def _trials_card(record: StudyRecord) -> Html:
 def _hypervolume_card(record: StudyRecord) -> Html:
     if "chance" not in record.baselines:
         return card("hypervolume", "–", tag("p", "no baselines are stored to measure it from"))
-    return card("hypervolume", number(record.hypervolume), tag("p", "of the box between chance and the ideal"))
+    return card("hypervolume", number(record.hypervolume), tag("p", f"of {box(record.objectives)}"))
 
 
 def _knee_card(record: StudyRecord) -> Html:
     if record.knee is None:
         return Html()
     params = definitions((plain(name), number(value)) for name, value in record.knee.params.items())
-    return tag("div", card(f"knee: trial {record.knee.trial}", _values(record, record.knee), params), class_="knee")
+    what = "knee" if len(record.objectives) > 1 else "best"
+    return tag("div", card(f"{what}: trial {record.knee.trial}", _values(record, record.knee), params), class_="knee")
 
 
 def _best_cards(record: StudyRecord) -> list[Html]:
-    if not record.front:
+    """A card per objective; none with a single one, whose best trial has the wide card."""
+    if len(record.objectives) == 1:
         return []
-    ends = zip(record.objectives, (record.front[0], record.front[-1]), (0, 1), strict=True)
     return [
         card(
             f"best {metric.label}", number(best.values[index]), tag("p", f"trial {best.trial}: {_values(record, best)}")
         )
-        for metric, best, index in ends
+        for index, (metric, best) in enumerate(zip(record.objectives, best_trials(record), strict=False))
     ]
 
 

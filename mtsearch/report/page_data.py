@@ -27,7 +27,7 @@ def page_data(record: StudyRecord, storage: str | None) -> str:
         "command": [command("export", record.name, storage), "-o best.toml"],
         "objectives": [{"label": metric.label, "title": axis_title(metric)} for metric in record.objectives],
         "trials": trials,
-        "values": [rounded([row.values[index] for row in record.rows]) for index in (0, 1)],
+        "values": [rounded([row.values[index] for row in record.rows]) for index in range(len(record.objectives))],
         "params": _columns(record),
         "colours": [
             {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
+from mtsearch.objectives import Metric
 from mtsearch.report.figures import front_figure
 from mtsearch.report.graphs import (
     curve_figure,
@@ -17,7 +19,7 @@ from mtsearch.report.graphs import (
 )
 from mtsearch.report.markup import Html, join, packed, section, tag
 from mtsearch.report.parameters_view import dimensions
-from mtsearch.report.wording import plain
+from mtsearch.report.wording import front_title, plain
 from mtsearch.search.importance import FEWEST
 
 if TYPE_CHECKING:
@@ -31,18 +33,33 @@ def figure(drawn: go.Figure, label: str, class_: str = "") -> Html:
     return tag("div", tag("div", class_="plot", role="group", aria_label=plain(label)), data, class_=kind)
 
 
+def matrix_or_plot(drawn: go.Figure, label: str, objectives: Sequence[Metric]) -> Html:
+    """A place for a figure of fronts; of three and more objectives it is a matrix, as wide as its panels need."""
+    if len(objectives) <= 2:
+        return figure(drawn, label)
+    return _scrolling(figure(drawn, label, "free"), 120 + 190 * (len(objectives) - 1))
+
+
+def _scrolling(content: Html, width: int) -> Html:
+    """Content of so many pixels at least, which on a narrower screen scrolls sideways by itself."""
+    return tag("div", tag("div", content, style=f"min-width: {width}px"), class_="wide", tabindex="0")
+
+
 def front_plot(record: StudyRecord) -> Html:
     """The figure of the front, with what can be done to it."""
-    drawn = figure(front_figure(record), "Pareto front of all trials")
+    title, label = "Pareto front", "Pareto front of all trials"
+    if len(record.objectives) == 1:
+        title, label = "Best so far", "The best trial so far, among all trials"
+    drawn = matrix_or_plot(front_figure(record), label, record.objectives)
     if not record.rows:
-        return section("Pareto front", drawn, id_="front")
-    return section("Pareto front", _colours(record), drawn, _panel(), id_="front")
+        return section(title, drawn, id_="front")
+    return section(title, _colours(record), drawn, _panel(), id_="front")
 
 
 def hypervolume_plot(record: StudyRecord) -> Html:
-    """How the front grew."""
+    """How the front grew; of one objective the figure of the best so far shows it."""
     drawn = hypervolume_figure(record)
-    if drawn is None:
+    if drawn is None or len(record.objectives) == 1:
         return Html()
     return section("Hypervolume over trials", figure(drawn, "Hypervolume after each trial"), id_="hypervolume")
 
@@ -59,16 +76,15 @@ def parameter_plots(record: StudyRecord) -> Html:
     lines = parallel_figure(record)
     if lines is None:
         return Html()
-    # 104 px hold the longest names; on a narrow screen the lines scroll sideways by themselves.
-    width = f"min-width: {104 * (len(dimensions(record)) + 2)}px"
-    wide = tag(
-        "div", tag("div", figure(lines, "Every trial through its parameters"), style=width), class_="wide", tabindex="0"
-    )
+    # 104 px hold the longest names.
+    width = 104 * (len(dimensions(record)) + len(record.objectives))
+    wide = _scrolling(figure(lines, "Every trial through its parameters"), width)
     pairs = [figure(each, label, "small") for label, each in parameter_figures(record)]
+    which = "each" if len(record.objectives) > 1 else "the"
     return join((
         section("Parallel coordinates", wide, id_="parallel"),
         section("Importance of the parameters", _importance(record), id_="importance"),
-        section("Each parameter against each objective", tag("div", *pairs, class_="pair"), id_="parameters"),
+        section(f"Each parameter against {which} objective", tag("div", *pairs, class_="pair"), id_="parameters"),
     ))  # fmt: skip
 
 
@@ -82,7 +98,8 @@ def _colours(record: StudyRecord) -> Html:
     options = [tag("option", plain(each.name), value=str(at)) for at, each in enumerate(dimensions(record))]
     if not options:
         return Html()
-    choice = tag("select", tag("option", "front and other trials", value=""), *options, id="colour")
+    none = tag("option", f"{front_title(record.objectives).lower()} and other trials", value="")
+    choice = tag("select", none, *options, id="colour")
     return tag("p", tag("label", "Colour by ", choice), class_="choice")
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mtsearch.search.record import StudyRecord
 
 INK = "#1b1f24"
-_WIDTH, _HEIGHT = 1200, 760  # pixels; a PNG has twice as many
+_WIDTH, _HEIGHT = 1200, 760  # pixels, the height unless the figure has its own; a PNG has twice as many
 
 
 def write_picture(record: StudyRecord, place: Path) -> Path:
@@ -34,17 +34,17 @@ def write_picture(record: StudyRecord, place: Path) -> Path:
         raise MachineError("pictures need kaleido", "pip install 'mtsearch[images]'")
     figure = front_figure(record, still=True)
     figure.update_layout(paper_bgcolor="white", plot_bgcolor="white", font_color=INK)
-    write_whole(place, _drawn(figure, kind))
+    write_whole(place, _drawn(figure, figure.layout.height or _HEIGHT, kind))
     return place
 
 
-def _drawn(figure: object, kind: str) -> bytes:
+def _drawn(figure: object, height: int, kind: str) -> bytes:
     from choreographer.errors import BrowserFailedError, ChromeNotFoundError
     from plotly.io import to_image
 
     remedy = "install Chrome or Chromium, or name one in BROWSER_PATH"
     try:
-        picture: bytes = to_image(figure, format=kind, width=_WIDTH, height=_HEIGHT, scale=2 if kind == "png" else 1)
+        picture: bytes = to_image(figure, format=kind, width=_WIDTH, height=height, scale=2 if kind == "png" else 1)
     except (ChromeNotFoundError, BrowserFailedError) as error:
         raise MachineError(f"pictures need Chrome: {str(error).splitlines()[0]}", remedy) from None
     except RuntimeError as error:  # Plotly's own for a Chrome that Kaleido has not found

@@ -61,14 +61,13 @@ def plotted_csv(record: StudyRecord) -> str:
 
 def _flat(record: StudyRecord) -> list[dict[str, Any]]:
     """Per complete trial what the plots say of it beside its parameters."""
-    first, second = (metric.key for metric in record.objectives)
+    keys = [metric.key for metric in record.objectives]
     steps, front = {step.trial: step for step in hypervolume_steps(record)}, on_front(record)
     knee = record.knee.trial if record.knee else None
     return [
         {
             "trial": row.trial,
-            first: row.values[0],
-            second: row.values[1],
+            **dict(zip(keys, row.values, strict=True)),
             "front": row.trial in front,
             "knee": row.trial == knee,
             "hypervolume": steps[row.trial].volume if steps else None,

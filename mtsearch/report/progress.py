@@ -39,7 +39,7 @@ def hypervolume_steps(record: StudyRecord) -> list[Step]:
         return []
     busy, steps, volume = busy_minutes(record), [], 0.0
     front: list[FrontRow] = []
-    for row in sorted(record.rows, key=lambda row: _end(record, row.trial)):
+    for row in by_end(record):
         members = pareto_front([*front, row], record.signs)
         if members != front:
             front = members
@@ -69,11 +69,11 @@ class Curve:
 
     Attributes:
         epochs: 1-based, those that are shown.
-        values: of the two objectives, an entry per epoch; None where it is not finite.
+        values: of each objective, an entry per epoch; None where it is not finite.
     """
 
     epochs: tuple[int, ...]
-    values: tuple[tuple[float | None, ...], tuple[float | None, ...]]
+    values: tuple[tuple[float | None, ...], ...]
 
 
 def curves(record: StudyRecord, points: int = CURVE_POINTS) -> dict[int, Curve]:
@@ -94,16 +94,35 @@ def duration(record: StudyRecord, trial: int) -> float | None:
     return (time.ended - time.begun).total_seconds() if time else None
 
 
+def by_end(record: StudyRecord) -> list[FrontRow]:
+    """Return the trials of `record.rows` in the order of their ends; by number where no times are stored."""
+    return sorted(record.rows, key=lambda row: _end(record, row.trial))
+
+
+def improvements(rows: Sequence[FrontRow], sign: float) -> list[tuple[int, FrontRow]]:
+    """Return the rows that are better in the first objective than all before them, each with its 1-based place.
+
+    Args:
+        rows: in order.
+        sign: 1 where lower is better, -1 where higher is.
+    """
+    found: list[tuple[int, FrontRow]] = []
+    for place, row in enumerate(rows, start=1):
+        if not found or sign * row.values[0] < sign * found[-1][1].values[0]:
+            found.append((place, row))
+    return found
+
+
 def _end(record: StudyRecord, trial: int) -> tuple[datetime, int]:
     time = record.times.get(trial)
     return (time.ended if time else datetime.min, trial)
 
 
 def _curve(record: StudyRecord, epochs: Sequence[Mapping[str, Any]]) -> Curve:
-    first, second = (
+    values = (
         tuple(_finite(epoch.get("metrics", {}).get(metric.key)) for epoch in epochs) for metric in record.objectives
     )
-    return Curve(tuple(int(epoch["epoch"]) for epoch in epochs), (first, second))
+    return Curve(tuple(int(epoch["epoch"]) for epoch in epochs), tuple(values))
 
 
 def _thinned(epochs: Sequence[Mapping[str, Any]], most: int) -> list[Mapping[str, Any]]:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from mtsearch.objectives import METRICS, Metric
 from mtsearch.report.references import best_name, references
-from mtsearch.report.wording import number, plain
+from mtsearch.report.wording import front_name, number, plain
 
 if TYPE_CHECKING:
     from mtsearch.search.record import StudyRecord
@@ -28,7 +28,7 @@ class TableRow:
 
     Attributes:
         name: `trial 17`, or the baseline's name.
-        values: the two objectives.
+        values: the objectives.
         spread: of a trial, see `StudyRecord.spread`; None for a baseline.
         params: what was searched; empty for a baseline.
         note: what is special about it: `knee`, `best RMSE`.
@@ -36,24 +36,23 @@ class TableRow:
     """
 
     name: str
-    values: tuple[float, float]
-    spread: tuple[float, float] | None
+    values: tuple[float, ...]
+    spread: tuple[float, ...] | None
     params: Mapping[str, Any]
     note: str
     is_baseline: bool
 
 
 def front_rows(record: StudyRecord) -> list[dict[str, Any]]:
-    """The front for JSON: `trial`, the two objectives by their keys, `params` and `metrics`; in the front's order.
+    """The front for JSON: `trial`, the objectives by their keys, `params` and `metrics`; in the front's order.
 
     What `spreads` has of a trial follows.
     """
-    first, second = (metric.key for metric in record.objectives)
+    keys = [metric.key for metric in record.objectives]
     return [
         {
             "trial": row.trial,
-            first: row.values[0],
-            second: row.values[1],
+            **dict(zip(keys, row.values, strict=True)),
             "params": dict(row.params),
             "metrics": dict(row.metrics),
             **spreads(record, row.trial),
@@ -106,7 +105,8 @@ def param_names(record: StudyRecord) -> list[str]:
 
 def table_rows(record: StudyRecord) -> list[TableRow]:
     """The front, then the baselines, as a table shows them."""
-    knee = record.knee.trial if record.knee else None
+    # With one objective every member of the front is as good, so that none is special.
+    knee = record.knee.trial if record.knee and len(record.objectives) > 1 else None
     trials = [
         TableRow(
             name=f"trial {row.trial}",
@@ -134,8 +134,10 @@ def table_rows(record: StudyRecord) -> list[TableRow]:
 
 def front_table(record: StudyRecord) -> Table:
     """The front beside the baselines, for the terminal; 80 columns hold four parameters."""
-    table = bare_table(f"{record.name}: the front")
-    table.caption = as_text(" · ".join(["◆ knee", "* best baseline of its column", *spread_legend(record)]))
+    several = len(record.objectives) > 1
+    table = bare_table(f"{record.name}: {front_name(record.objectives, len(record.front))}")
+    legend = ["◆ knee", "* best baseline of its column"] if several else ["* best baseline"]
+    table.caption = as_text(" · ".join([*legend, *spread_legend(record)]))
     table.caption_justify = "left"
     names, rows = param_names(record), table_rows(record)
     cells = [_cells(row, names, record) for row in rows]
@@ -145,7 +147,7 @@ def front_table(record: StudyRecord) -> Table:
         # On a narrow terminal headings are folded, and cells between words; a number or a word never is.
         widest = max(map(len, [word for text in (folded, *(line[index] for line in cells)) for word in text.split()]))
         # What has a spread behind it lines up on the left.
-        side: JustifyMethod = "left" if index <= 2 and record.spread_of else "right"
+        side: JustifyMethod = "left" if index <= len(record.objectives) and record.spread_of else "right"
         table.add_column(Text(folded), justify=side, min_width=min(widest, 12), overflow="fold")
     for number_of, (row, line) in enumerate(zip(rows, cells, strict=True), start=1):
         last = number_of == len(record.front)
@@ -155,7 +157,7 @@ def front_table(record: StudyRecord) -> Table:
 
 def _cells(row: TableRow, names: Sequence[str], record: StudyRecord) -> list[str]:
     best = {(line.name, line.index) for line in references(record)} if row.is_baseline else set()
-    marks = ["*" if (row.name, index) in best else "" for index in (0, 1)]
+    marks = ["*" if (row.name, index) in best else "" for index in range(len(row.values))]
     if record.spread_of:
         pairs = zip(row.values, marks, spreads_shown(row), strict=True)
         values = [f"{fixed(value)}{mark} {spread}".rstrip() for value, mark, spread in pairs]
@@ -194,8 +196,8 @@ def heading(metric: Metric) -> str:
 
 
 def spreads_shown(row: TableRow) -> list[str]:
-    """`±0.0201` for each of the two objectives, empty where there is none."""
-    return ["", ""] if row.spread is None else [f"±{fixed(spread)}" for spread in row.spread]
+    """`±0.0201` for each objective, empty where there is none."""
+    return [""] * len(row.values) if row.spread is None else [f"±{fixed(spread)}" for spread in row.spread]
 
 
 def spread_legend(record: StudyRecord) -> list[str]:

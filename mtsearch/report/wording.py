@@ -43,14 +43,55 @@ def states(amounts: Mapping[str, int]) -> str:
     return ", ".join(f"{amount:,} {STATES.get(state, plain(state))}" for state, amount in amounts.items())
 
 
-def listing(names: list[str]) -> str:
+def listing(names: list[str], word: str = "and") -> str:
     """`a`, `a and b`, `a, b and c`."""
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+    return f" {word} ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 
 def better(metric: Metric) -> str:
     """Which way is better, in words."""
     return "lower is better" if metric.direction == "minimize" else "higher is better"
+
+
+def aims(objectives: Sequence[Metric]) -> str:
+    """Name the objectives and which way each is better, as one part of a sentence."""
+    titles = [axis_title(metric) for metric in objectives]
+    # Each title has a comma of its own.
+    return " and ".join(titles) if len(titles) <= 2 else "; ".join(titles)
+
+
+def at_once(objectives: Sequence[Metric]) -> str:
+    """` in both objectives at once`, ` in all 3 objectives at once`; of a single objective nothing."""
+    if len(objectives) == 1:
+        return ""
+    return f" in {'both' if len(objectives) == 2 else f'all {len(objectives)}'} objectives at once"
+
+
+def front_name(objectives: Sequence[Metric], members: int) -> str:
+    """`the front`; with one objective `the best trial`, or `the best trials` where several are as good."""
+    if len(objectives) > 1:
+        return "the front"
+    return "the best trial" if members <= 1 else "the best trials"
+
+
+def front_title(objectives: Sequence[Metric]) -> str:
+    """`Front`, or with one objective `Best so far`: what the figure of the front shows."""
+    return "Front" if len(objectives) > 1 else "Best so far"
+
+
+def legend_names(objectives: Sequence[Metric]) -> tuple[str, str]:
+    """Name the front's other trials and its knee; with one objective trials that are as good as the best, and that."""
+    return ("front", "knee") if len(objectives) > 1 else ("as good", "best trial")
+
+
+def box(objectives: Sequence[Metric]) -> str:
+    """Name what the hypervolume is a share of: with one objective it is a length."""
+    return "the way from chance to the ideal" if len(objectives) == 1 else "the box between chance and the ideal"
+
+
+def volume_title(objectives: Sequence[Metric]) -> str:
+    """What an axis of hypervolumes says."""
+    return f"hypervolume (share of the {'way' if len(objectives) == 1 else 'box'})"
 
 
 def axis_title(metric: Metric) -> str:
