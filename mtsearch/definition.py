@@ -20,11 +20,14 @@ from mtsearch.study_file.reading import read
 from mtsearch.study_file.sampler import Sampler
 from mtsearch.study_file.searchable import FIELDS
 
-__all__ = ["DEFAULT", "Choices", "ConstraintsSection", "DataSection", "ModelSection", "Parameter", "Pruner", "Range",
-           "Sampler", "Scalar", "SplitSection", "StudyDefinition", "StudySection"]  # fmt: skip
+__all__ = ["DEFAULT", "MOST_OBJECTIVES", "Choices", "ConstraintsSection", "DataSection", "ModelSection", "Parameter",
+           "Pruner", "Range", "Sampler", "Scalar", "SplitSection", "StudyDefinition", "StudySection"]  # fmt: skip
 
 DEFAULT = "ml-100k"
 """The shipped definition that commands take where none is named."""
+
+MOST_OBJECTIVES = 4
+"""Of more, nearly every trial would be on the front, which would leave the choice as it was."""
 
 
 class StudySection(Section):
@@ -33,7 +36,7 @@ class StudySection(Section):
     Attributes:
         name: in the storage; another one makes another study.
         seed: of what is proposed, and of every trial.
-        objectives: two metrics, the first on the horizontal axis.
+        objectives: one to four metrics; of two the first is on the horizontal axis.
         repeats: a trial is the mean over that many seeds.
         sampler: how the next configuration is proposed.
         pruner: which trials are stopped before their last epoch.
@@ -41,7 +44,7 @@ class StudySection(Section):
 
     name: Annotated[str, Field(min_length=1, max_length=200)]
     seed: Seed = 42
-    objectives: Annotated[tuple[str, str], NOT_STRICT] = ("rmse", "top_100")
+    objectives: Annotated[tuple[str, ...], NOT_STRICT] = ("rmse", "top_100")
     repeats: Annotated[int, Field(ge=1, le=1000)] = 1
     sampler: Sampler = Sampler()
     pruner: Pruner = Pruner()
@@ -58,19 +61,19 @@ class StudySection(Section):
 
     @field_validator("objectives", mode="before")
     @classmethod
-    def _two(cls, keys: object) -> object:
-        if isinstance(keys, Sequence) and not isinstance(keys, str) and len(keys) != 2:
-            raise ValueError(f"name exactly two metrics, not {len(keys)}")
+    def _one_to_four(cls, keys: object) -> object:
+        if isinstance(keys, Sequence) and not isinstance(keys, str) and not 1 <= len(keys) <= MOST_OBJECTIVES:
+            raise ValueError(f"name one to four metrics, not {len(keys)}")
         return keys
 
     @field_validator("objectives")
     @classmethod
-    def _known_metrics(cls, keys: tuple[str, str]) -> tuple[str, str]:
-        for key in keys:
+    def _known_metrics(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        for place, key in enumerate(keys):
             if key not in METRICS:
                 raise ValueError(f"unknown metric {key!r}{nearest(key, METRICS)}")
-        if keys[0] == keys[1]:
-            raise ValueError(f"both are {keys[0]!r}: name two different metrics")
+            if key in keys[:place]:
+                raise ValueError(f"{key!r} is named twice: name different metrics")
         return keys
 
 

@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import Field, ValidationError
 
 from mtsearch.config import TrialConfig
-from mtsearch.definition import DataSection, ModelSection, SplitSection
+from mtsearch.definition import MOST_OBJECTIVES, DataSection, ModelSection, SplitSection
 from mtsearch.errors import ExportError
 from mtsearch.files import write_whole
 from mtsearch.study_file.descriptions import fields_of
@@ -42,7 +42,7 @@ class Provenance(Section):
         study: its name
         trial: its number in the study, 0-based
         pick: what was asked for
-        objectives: the two metrics of the study
+        objectives: the metrics of the study, one to four
         best_epoch: 1-based; the metrics are those of its end
         repeats: seeds that the metrics are a mean over
         data_fingerprint: of the ratings
@@ -62,7 +62,7 @@ class Provenance(Section):
     study: str
     trial: Annotated[int, Field(ge=0)]
     pick: str
-    objectives: Annotated[tuple[str, str], NOT_STRICT]
+    objectives: Annotated[tuple[str, ...], NOT_STRICT, Field(min_length=1, max_length=MOST_OBJECTIVES)]
     best_epoch: Annotated[int, Field(ge=1)]
     repeats: Annotated[int, Field(ge=1)] = 1
     data_fingerprint: str

@@ -63,6 +63,15 @@ def test_the_default_is_shipped() -> None:
             {"study": {"name": "s", "objectives": ["rmse", "top100"]}},
             "study.objectives: unknown metric 'top100' (did you mean 'top_100'?)",
         ),
+        ({"study": {"name": "s", "objectives": []}}, "study.objectives: name one to four metrics, not 0"),
+        (
+            {"study": {"name": "s", "objectives": ["rmse", "mae", "mrr", "coverage", "ndcg_10"]}},
+            "study.objectives: name one to four metrics, not 5",
+        ),
+        (
+            {"study": {"name": "s", "objectives": ["rmse", "mae", "rmse"]}},
+            "study.objectives: 'rmse' is named twice: name different metrics",
+        ),
         (
             {"space": {"learning_rte": RANGE}},
             "space.learning_rte: unknown parameter (did you mean 'learning_rate'?)",
@@ -241,7 +250,8 @@ class TestStrictTypes:
         definition = make(space={"learning_rate": {"low": 1, "high": 2}, "rating_weight": {"choices": [1, 2]}})
         assert definition.space["rating_weight"] == Choices(choices=(1, 2))
         assert TrialConfig(learning_rate=1).learning_rate == 1.0
-        assert make(study={"name": "s", "objectives": ["mae", "mrr"]}).study.objectives == ("mae", "mrr")
+        for keys in (["mae"], ["mae", "mrr"], ["mrr", "rmse", "coverage", "mae"]):
+            assert make(study={"name": "s", "objectives": keys}).study.objectives == tuple(keys)
 
 
 class TestBeyondReading:
@@ -378,7 +388,7 @@ def valid_definitions(draw: st.DrawFn) -> dict[str, Any]:
     name = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=50).filter(
         lambda text: text == text.strip()
     )
-    objectives = st.lists(st.sampled_from(list(METRICS)), min_size=2, max_size=2, unique=True)
+    objectives = st.lists(st.sampled_from(list(METRICS)), min_size=1, max_size=4, unique=True)
     return {
         "study": {"name": draw(name), "seed": draw(st.integers(0, 2**31 - 1)), "objectives": draw(objectives)},
         "split": {"test": draw(st.floats(0.01, 0.99)), "validation": draw(st.floats(0.01, 0.99))},

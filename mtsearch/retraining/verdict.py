@@ -8,7 +8,7 @@ from mtsearch.retraining.result import Retrained
 
 
 def objectives_of(result: Retrained) -> list[Metric]:
-    """The two that its study had."""
+    """Return the objectives that its study had."""
     metrics = metrics_of(result.feedback)
     return [metrics[key] for key in result.export.provenance.objectives if key in metrics]
 

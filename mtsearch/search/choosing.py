@@ -8,7 +8,7 @@ from typing import Literal
 
 from mtsearch.errors import PickError
 from mtsearch.objectives import Metric
-from mtsearch.search.front import FrontRow, dominates
+from mtsearch.search.front import FrontRow, dominates, knee
 from mtsearch.search.record import StudyRecord
 from mtsearch.study_file.mistakes import nearest, short, shown
 
@@ -24,7 +24,7 @@ class Pick:
 
     Attributes:
         kind: the knee, the best of an objective, one trial, or the best of those that meet a rule.
-        index: of the objective that is named, 0 or 1; the rule's bound is on it.
+        index: of the objective that is named, 0-based; the rule's bound is on it.
         bound: the worst value that meets the rule.
         trial: its number.
     """
@@ -43,21 +43,21 @@ class Choice:
         asked: the pick as it was written.
         pick: what it means.
         row: the trial.
-        neighbours: the next point of the front that is better in objective 0, and in objective 1; None at an end of
-            the front and for a trial that is not on it.
-        equals: further trials of the front with the same two values.
-        dominated_by: the trials of the front that are no worse in both objectives and better in one.
+        neighbours: per objective, of the front's trials that are better in it the one that is least so; None where
+            none is, and for a trial that is not on the front.
+        equals: further trials of the front with the same values.
+        dominated_by: the trials of the front that are no worse in every objective and better in one.
     """
 
     asked: str
     pick: Pick
     row: FrontRow
-    neighbours: tuple[FrontRow | None, FrontRow | None]
+    neighbours: tuple[FrontRow | None, ...]
     equals: tuple[FrontRow, ...]
     dominated_by: tuple[FrontRow, ...]
 
 
-def parse_pick(text: str, objectives: tuple[Metric, Metric]) -> Pick:
+def parse_pick(text: str, objectives: tuple[Metric, ...]) -> Pick:
     """Read `knee`, an objective's key, `trial:17`, or a rule such as `rmse<=0.93`.
 
     Raises:
@@ -78,16 +78,17 @@ def parse_pick(text: str, objectives: tuple[Metric, Metric]) -> Pick:
     raise PickError(f"pick {shown(text)} cannot be read{meant}", forms(objectives))
 
 
-def forms(objectives: tuple[Metric, Metric]) -> str:
-    """The ways to write a pick, for a study of these objectives."""
-    first, second = objectives
-    return f"write {KNEE}, {first.key}, {second.key}, trial:N, or a rule: {_rule(first)} or {_rule(second)}"
+def forms(objectives: tuple[Metric, ...]) -> str:
+    """Return the ways to write a pick, for a study of these objectives."""
+    keys = ", ".join(metric.key for metric in objectives)
+    return f"write {KNEE}, {keys}, trial:N, or a rule: {_either([_rule(metric) for metric in objectives])}"
 
 
 def choose(record: StudyRecord, asked: str = KNEE) -> Choice:
-    """The trial that a pick takes; of equal ones the first of the front.
+    """Return the trial that a pick takes; of equal ones the first of the front.
 
-    A rule takes, of the front's trials that meet it, the best in the other objective.
+    A rule takes one of the front's trials that meet it: with two objectives the best in the other one, with more the
+    knee of those trials. With one objective they are equals.
 
     Raises:
         PickError: the pick cannot be read, nothing is there to choose from, or nothing is as it asks.
@@ -96,21 +97,23 @@ def choose(record: StudyRecord, asked: str = KNEE) -> Choice:
     row = _named(record, pick.trial) if pick.kind == "trial" else _from_front(record, pick, asked)
     dominated_by = tuple(other for other in record.front if dominates(other, row, record.signs))
     equals = tuple(other for other in record.front if other.values == row.values and other.trial != row.trial)
-    neighbours = (None, None) if dominated_by else _neighbours(record.front, row)
+    neighbours = tuple(
+        None if dominated_by else _next_better(record, row, index) for index in range(len(record.objectives))
+    )
     return Choice(asked.strip(), pick, row, neighbours, equals, dominated_by)
 
 
-def meets(row: FrontRow, pick: Pick, signs: tuple[float, float]) -> bool:
+def meets(row: FrontRow, pick: Pick, signs: tuple[float, ...]) -> bool:
     """Whether a trial is no worse than a rule's bound."""
     return _excess(row, pick, signs) <= 0
 
 
-def _parse_rule(match: re.Match[str], objectives: tuple[Metric, Metric], text: str) -> Pick:
+def _parse_rule(match: re.Match[str], objectives: tuple[Metric, ...], text: str) -> Pick:
     key, sign, number = match.groups()
     metric = next((metric for metric in objectives if metric.key == key), None)
     if metric is None:
-        first, second = (metric.key for metric in objectives)
-        raise PickError(f"pick {shown(text)}: {short(key)} is no objective of the study", f"name {first} or {second}")
+        keys = _either([metric.key for metric in objectives])
+        raise PickError(f"pick {shown(text)}: {short(key)} is no objective of the study", f"name {keys}")
     try:
         bound = float(number)
     except ValueError:
@@ -133,6 +136,12 @@ def _sign(metric: Metric) -> str:
 def _rule(metric: Metric) -> str:
     """A rule on an objective, as an example."""
     return f'"{metric.key}{_sign(metric)}{0.93 if metric.direction == "minimize" else 0.38}"'
+
+
+def _either(words: Sequence[str]) -> str:
+    """Join them as "a", "a or b", "a, b or c"."""
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def front_of(record: StudyRecord) -> list[FrontRow]:
@@ -161,11 +170,13 @@ def _from_front(record: StudyRecord, pick: Pick, asked: str) -> FrontRow:
     meeting = [row for row in front if meets(row, pick, signs)]
     if not meeting:
         raise _unmet(record, pick, asked.strip())
-    other = 1 - pick.index
-    return min(meeting, key=lambda row: signs[other] * row.values[other])
+    if len(signs) == 2:
+        other = 1 - pick.index
+        return min(meeting, key=lambda row: signs[other] * row.values[other])
+    return knee(meeting, signs) or meeting[0]
 
 
-def _excess(row: FrontRow, pick: Pick, signs: tuple[float, float]) -> float:
+def _excess(row: FrontRow, pick: Pick, signs: tuple[float, ...]) -> float:
     """How much worse than the bound a trial is."""
     return signs[pick.index] * row.values[pick.index] - signs[pick.index] * pick.bound
 
@@ -203,10 +214,8 @@ def _why_not(record: StudyRecord, number: int) -> str:
     return f"trial {number} is not complete"
 
 
-def _neighbours(front: Sequence[FrontRow], row: FrontRow) -> tuple[FrontRow | None, FrontRow | None]:
-    """Along the front the next other points on both sides; of equal ones the first."""
-    place = next(place for place, other in enumerate(front) if other.values == row.values)
-    before = front[place - 1].values if place else None
-    better_first = next((other for other in front if other.values == before), None)
-    better_second = next((other for other in front[place:] if other.values != row.values), None)
-    return better_first, better_second
+def _next_better(record: StudyRecord, row: FrontRow, index: int) -> FrontRow | None:
+    """Return the trial of the front that is better in an objective by the least; None if none is better."""
+    sign = record.signs[index]
+    better = [other for other in record.front if sign * other.values[index] < sign * row.values[index]]
+    return max(better, key=lambda other: sign * other.values[index], default=None)

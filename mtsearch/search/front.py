@@ -44,8 +44,9 @@ def pareto_front(rows: Sequence[FrontRow], signs: tuple[float, ...]) -> list[Fro
     """
     ordered = sorted(rows, key=lambda row: (*_losses(row, signs), row.trial))
     losses = [_losses(row, signs) for row in ordered]
-    kept = _front_by_sweep(losses) if len(signs) <= 2 else _front_by_elimination(np.array(losses).T)
-    return [ordered[index] for index in kept]
+    if len(signs) <= 2:
+        return [ordered[place] for place in _front_by_sweep(losses)]
+    return [ordered[place] for place in _front_by_elimination(np.array(losses).reshape(-1, len(signs)).T)]
 
 
 def dominates(row: FrontRow, other: FrontRow, signs: tuple[float, ...]) -> bool:
@@ -139,9 +140,10 @@ def _front_by_sweep(losses: Sequence[tuple[float, ...]]) -> list[int]:
 
 def _front_by_elimination(losses: NDArray[np.float64]) -> list[int]:
     """Return the places of the points that none dominates, of `losses` [objectives, n] in lexicographic order."""
-    new = np.append(True, (losses[:, 1:] != losses[:, :-1]).any(axis=0))  # equal points stand side by side
+    new = np.ones(losses.shape[1], dtype=bool)
+    new[1:] = (losses[:, 1:] != losses[:, :-1]).any(axis=0)  # equal points stand side by side
     left, rest = np.flatnonzero(new), losses[1:, new]
-    on_front = np.zeros(losses.shape[1], dtype=bool)
+    on_front = np.zeros(len(new), dtype=bool)
     while len(left):
         # Nothing that is left dominates the first: it would stand before it. It dominates all that is better nowhere.
         on_front[left[0]] = True

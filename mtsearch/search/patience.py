@@ -24,7 +24,7 @@ class Patience:
         self._study, self._trials = study, trials
         self._measure = record.of(study).volume
         self._seen: set[int] = set()
-        self._points: list[tuple[float, float]] = []
+        self._points: list[tuple[float, ...]] = []
         self._volume = 0.0
         self._in_a_row = 0
 

@@ -39,7 +39,7 @@ class Judge:
     """
 
     def __init__(
-        self, study: optuna.Study, trial: optuna.Trial, rule: Rule | None, objectives: tuple[str, str]
+        self, study: optuna.Study, trial: optuna.Trial, rule: Rule | None, objectives: tuple[str, ...]
     ) -> None:
         self._trial, self._rule, self._objectives = trial, rule, objectives
         self._pruner: StudyPruner | None = None

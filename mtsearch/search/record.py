@@ -51,7 +51,7 @@ class StudyRecord:
 
     Attributes:
         name: of the study.
-        objectives: the two metrics.
+        objectives: its metrics, one to four, in its order.
         rows: its complete, feasible, finite trials, by number.
         counting: trials that used up budget.
         states: number of trials by state, in lower case.
@@ -76,7 +76,7 @@ class StudyRecord:
     """
 
     name: str
-    objectives: tuple[Metric, Metric]
+    objectives: tuple[Metric, ...]
     rows: tuple[FrontRow, ...]
     counting: int
     states: Mapping[str, int]
@@ -102,9 +102,9 @@ class StudyRecord:
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @property
-    def signs(self) -> tuple[float, float]:
+    def signs(self) -> tuple[float, ...]:
         """1 per objective where lower is better, -1 where higher is."""
-        return self.objectives[0].sign, self.objectives[1].sign
+        return tuple(metric.sign for metric in self.objectives)
 
     @cached_property
     def front(self) -> list[FrontRow]:
@@ -141,8 +141,8 @@ class StudyRecord:
                 return earlier[-1]
         return self.passport
 
-    def spread(self, trial: int) -> tuple[float, float] | None:
-        """How far a trial's two objectives may be off; None where nothing says it.
+    def spread(self, trial: int) -> tuple[float, ...] | None:
+        """Return how far each objective of a trial may be off; None if nothing says it.
 
         Where trials were repeated, the sample standard deviation over their seeds; else their standard errors, where
         users were drawn. Not both in one: what drawing users adds is the same in all trials, which are judged on the
@@ -150,18 +150,16 @@ class StudyRecord:
         """
         if self.seeds > 1:
             seeds = self.repeats.get(trial, ())
-            return self._both(lambda key: stdev(seed[key] for seed in seeds)) if len(seeds) > 1 else None
+            return self._of_each(lambda key: stdev(seed[key] for seed in seeds)) if len(seeds) > 1 else None
         errors = self.standard_errors.get(trial, {})
-        return self._both(errors.__getitem__) if all(metric.key in errors for metric in self.objectives) else None
+        return self._of_each(errors.__getitem__) if all(metric.key in errors for metric in self.objectives) else None
 
-    def _both(self, value: Callable[[str], float]) -> tuple[float, float]:
-        first, second = self.objectives
-        return value(first.key), value(second.key)
+    def _of_each(self, value: Callable[[str], float]) -> tuple[float, ...]:
+        return tuple(value(metric.key) for metric in self.objectives)
 
-    def baseline_values(self, name: str) -> tuple[float, float]:
-        """The two objectives of a baseline."""
-        first, second = self.objectives
-        return self.baselines[name][first.key], self.baselines[name][second.key]
+    def baseline_values(self, name: str) -> tuple[float, ...]:
+        """Return the objectives of a baseline."""
+        return self._of_each(self.baselines[name].__getitem__)
 
     @property
     def hypervolume(self) -> float:
@@ -169,22 +167,21 @@ class StudyRecord:
         return self.volume([row.values for row in self.front])
 
     @property
-    def ideal(self) -> tuple[float, float]:
-        """The best values that there can be."""
-        first, second = (0.0 if metric.direction == "minimize" else 1.0 for metric in self.objectives)
-        return first, second
+    def ideal(self) -> tuple[float, ...]:
+        """The best value that each objective can have."""
+        return tuple(0.0 if metric.direction == "minimize" else 1.0 for metric in self.objectives)
 
-    def volume(self, values: Sequence[tuple[float, float]]) -> float:
-        """What the hypervolume of these points is."""
+    def volume(self, values: Sequence[tuple[float, ...]]) -> float:
+        """Return the hypervolume of these points; 0 where no baselines are stored."""
         if "chance" not in self.baselines:
             return 0.0
         return hypervolume(values, self.signs, self.baseline_values("chance"), self.ideal)
 
     def beaten_by(self, row: FrontRow) -> list[str]:
-        """Names of the baselines that the trial is better than in both objectives."""
+        """Return the names of the baselines that the trial betters in every objective."""
         return [name for name in self.baselines if self._better(row.values, self.baseline_values(name))]
 
-    def _better(self, values: tuple[float, float], others: tuple[float, float]) -> bool:
+    def _better(self, values: tuple[float, ...], others: tuple[float, ...]) -> bool:
         return all(s * a < s * b for s, a, b in zip(self.signs, values, others, strict=True))
 
 
@@ -213,10 +210,9 @@ def of(study: optuna.Study, interrupted: bool = False, stopped: str = "") -> Stu
     stored = study.user_attrs
     trials = study.get_trials(deepcopy=False)
     metrics = metrics_of(_feedback(stored))
-    first, second = stored[attributes.DEFINITION]["study"]["objectives"]
     return StudyRecord(
         name=study.study_name,
-        objectives=(metrics[first], metrics[second]),
+        objectives=tuple(metrics[key] for key in stored[attributes.DEFINITION]["study"]["objectives"]),
         rows=tuple(finite_rows(trials)),
         counting=sum(map(attributes.counts, trials)),
         states=Counter(trial.state.name.lower() for trial in trials),

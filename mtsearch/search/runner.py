@@ -37,7 +37,7 @@ class TrialEnd:
 
     Attributes:
         trial: its number, 0-based.
-        values: the two objectives; None where it did not complete.
+        values: the objectives, in the study's order; None where it did not complete.
         reason: why it did not complete; empty where it did.
         seconds: wall clock from asking to telling.
         feasible: whether it keeps the [constraints]; True of one that did not complete.
@@ -64,7 +64,7 @@ class TrialEnd:
     """
 
     trial: int
-    values: tuple[float, float] | None
+    values: tuple[float, ...] | None
     reason: str
     seconds: float
     feasible: bool
@@ -234,7 +234,7 @@ def end_of(study: optuna.Study, number: int, seconds: float) -> TrialEnd:
     """How a trial that is over ended, as the storage has it."""
     trials = study.get_trials(deepcopy=False)
     stored = trials[number]
-    values = (stored.values[0], stored.values[1]) if stored.values else None
+    values = tuple(stored.values) if stored.values else None
     # Copied: what a reader of it changes must not change what Optuna keeps in memory.
     own = deepcopy(stored.user_attrs)
     return TrialEnd(

@@ -2,8 +2,10 @@
 
 A view is derived from Optuna's own rows and so never stale. Rows come in no promised order.
 
-    pareto_front(study, trial, objective_1, objective_2, params)
-        `study.best_trials` of every study with two objectives; params is a JSON object, its keys sorted
+    pareto_front(study, trial, objectives, params)
+        `study.best_trials` of every study with one to four objectives; objectives is a JSON object from the names of
+        the metrics to their values, in the study's order (`objective_0`, ... in a study without names); params is one,
+        its keys sorted
     learning_curves(study, trial, epoch, metrics)
         one row per epoch of the trial attribute `mtsearch:curve`; metrics is a JSON object
 
@@ -15,11 +17,12 @@ import hashlib
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.engine import Connection
 
+from mtsearch.definition import MOST_OBJECTIVES
 from mtsearch.search.attributes import CURVE
 
 # NOTE: no "%" in PostgreSQL's texts, which its drivers would take for a parameter.
 _NAMES = {
-    "pareto_front": "pareto_front(study, trial, objective_1, objective_2, params)",
+    "pareto_front": "pareto_front(study, trial, objectives, params)",
     "learning_curves": "learning_curves(study, trial, epoch, metrics)",
 }
 _LOCK = 7_260_943  # any number, the same in every process
@@ -75,36 +78,50 @@ def _installed(connection: Connection, name: str) -> str:
     return connection.exec_driver_sql(query).scalar() or ""
 
 
-def _front(infinity: str, infeasible: str, params: str) -> str:
-    """The front in O(n log n): by losses, a point is on it if all that sort before have a worse second loss.
+def _front(infinity: str, infeasible: str, objectives: str, params: str) -> str:
+    """Return the query of the front: no other trial of the study is worse nowhere and better somewhere.
 
-    GROUPS counts equal points as one, so that they stay or go together.
+    One and two objectives take O(n log n): by losses, a trial is on the front if all that sort before have a worse
+    second loss. GROUPS counts equal points as one, so that they stay or go together. Of more objectives each trial is
+    compared with the others until one dominates it, those with the least sum of losses first.
+
+    NOTE: with two objectives 1,000 trials take 9 ms on SQLite and 60 ms on PostgreSQL; with four, 3,000 trials with 131
+    on the front take 0.1 s and 0.2 s. One join of all values, for a join per objective has PostgreSQL, which knows
+    nothing of a new table's size, compare all trials with all: 0.3 s.
     """
-    value = f"CASE {{0}}.value_type WHEN 'INF_POS' THEN {infinity} WHEN 'INF_NEG' THEN -{infinity} ELSE {{0}}.value END"
-    sign = "CASE {0}.direction WHEN 'MAXIMIZE' THEN -1 ELSE 1 END"
+    value = f"CASE v.value_type WHEN 'INF_POS' THEN {infinity} WHEN 'INF_NEG' THEN -{infinity} ELSE v.value END"
+    loss = f"{value} * CASE d.direction WHEN 'MAXIMIZE' THEN -1 ELSE 1 END"
+    names = [f"loss_{place}" for place in range(MOST_OBJECTIVES)]
+    losses = ",\n        ".join(
+        f"coalesce(max(CASE v.objective WHEN {place} THEN {loss} END), 0) AS {name}" for place, name in enumerate(names)
+    )
+    no_worse = " AND ".join(f"o.{name} <= p.{name}" for name in names)
+    better = " OR ".join(f"o.{name} < p.{name}" for name in names)
     return f"""
 WITH points AS (
-    SELECT s.study_id, s.study_name, t.trial_id, t.number,
-        {value.format("v1")} AS objective_1, {sign.format("d1")} AS sign_1,
-        {value.format("v2")} AS objective_2, {sign.format("d2")} AS sign_2
-    FROM studies s
-    JOIN study_directions d1 ON d1.study_id = s.study_id AND d1.objective = 0
-    JOIN study_directions d2 ON d2.study_id = s.study_id AND d2.objective = 1
-    JOIN trials t ON t.study_id = s.study_id AND t.state = 'COMPLETE'
-    JOIN trial_values v1 ON v1.trial_id = t.trial_id AND v1.objective = 0
-    JOIN trial_values v2 ON v2.trial_id = t.trial_id AND v2.objective = 1
-    WHERE NOT EXISTS (SELECT 1 FROM study_directions d3 WHERE d3.study_id = s.study_id AND d3.objective = 2)
-        AND NOT EXISTS ({infeasible})
-), losses AS (
-    SELECT *, objective_1 * sign_1 AS loss_1, objective_2 * sign_2 AS loss_2 FROM points
-), ranked AS (
-    SELECT *, min(loss_2) OVER (
-        PARTITION BY study_id ORDER BY loss_1, loss_2 GROUPS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+    SELECT t.study_id, t.trial_id, t.number, max(v.objective) AS last,
+        {losses}
+    FROM trials t
+    JOIN trial_values v ON v.trial_id = t.trial_id
+    JOIN study_directions d ON d.study_id = t.study_id AND d.objective = v.objective
+    WHERE t.state = 'COMPLETE' AND NOT EXISTS ({infeasible})
+    GROUP BY t.study_id, t.trial_id, t.number
+), swept AS (
+    SELECT *, min(loss_1) OVER (
+        PARTITION BY study_id ORDER BY loss_0, loss_1 GROUPS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
     ) AS best_before
-    FROM losses
+    FROM points WHERE last < 2
+), compared AS (
+    SELECT * FROM points WHERE last BETWEEN 2 AND {MOST_OBJECTIVES - 1} ORDER BY study_id, {" + ".join(names)}
+), front AS (
+    SELECT study_id, trial_id, number FROM swept WHERE best_before IS NULL OR loss_1 < best_before
+    UNION ALL
+    SELECT study_id, trial_id, number FROM compared p WHERE NOT EXISTS (
+        SELECT 1 FROM compared o WHERE o.study_id = p.study_id AND {no_worse} AND ({better})
+    )
 )
-SELECT study_name, number, objective_1, objective_2, ({params})
-FROM ranked r WHERE best_before IS NULL OR loss_2 < best_before"""
+SELECT study_name, number, ({objectives}), ({params})
+FROM front r JOIN studies s ON s.study_id = r.study_id"""
 
 
 # Python's json writes Infinity and NaN, which are no JSON: one such value would make the whole view fail.
@@ -132,10 +149,31 @@ _POSTGRES_INFEASIBLE = f"""
         WHERE a.trial_id = t.trial_id AND CASE WHEN c.value IN ('true', 'false') THEN c.value = 'true'
             ELSE c.value::numeric > 0 END AND NOT ({_OVERRIDDEN.format("(c.place - 1)")})"""
 
-# Optuna stores a parameter as a float and its distribution as '{"name": "IntDistribution", "attributes": {...}}'.
-# Above 2^53 an integer is what the float says, and above 9e18 it is left in the float's notation.
 # NOTE: SQLite's own texts (json, quote) have 15 digits, or miss 1 in 100,000 floats by one unit; 17 are exact. Twelve
 # are tried first, so that 0.1 reads 0.1.
+_SQLITE_FLOAT = """CASE WHEN CAST(printf('%!.12g', {0}) AS REAL) = {0} THEN printf('%!.12g', {0})
+            ELSE printf('%!.17g', {0}) END"""
+_POSTGRES_FLOAT = "CASE WHEN {0}::text ~ '[.e]' THEN {0}::text ELSE {0}::text || '.0' END"
+
+# Optuna keeps the names of the metrics as a JSON list in a system attribute of the study, and an infinity as its type.
+_VALUE = "CASE value_type WHEN 'INF_POS' THEN '9e999' WHEN 'INF_NEG' THEN '-9e999' ELSE {0} END"
+_METRIC_NAME = """coalesce((
+            SELECT a.value_json{0} FROM study_system_attributes a
+            WHERE a.study_id = r.study_id AND a.key = 'study:metric_names'
+        ), 'objective_' || objective)"""
+
+_SQLITE_OBJECTIVES = f"""
+    SELECT json_group_object(name, json(text)) FROM (
+        SELECT {_METRIC_NAME.format(" ->> ('$[' || objective || ']')")} AS name,
+            {_VALUE.format(_SQLITE_FLOAT.format("value"))} AS text
+        FROM trial_values v WHERE v.trial_id = r.trial_id ORDER BY objective)"""
+_POSTGRES_OBJECTIVES = f"""
+    SELECT '{{' || string_agg(to_json({_METRIC_NAME.format("::json ->> objective")})::text || ': ' ||
+        {_VALUE.format(_POSTGRES_FLOAT.format("value"))}, ', ' ORDER BY objective) || '}}'
+    FROM trial_values v WHERE v.trial_id = r.trial_id"""
+
+# Optuna stores a parameter as a float and its distribution as '{"name": "IntDistribution", "attributes": {...}}'.
+# Above 2^53 an integer is what the float says, and above 9e18 it is left in the float's notation.
 _SQLITE_PARAMS = f"""
     SELECT json_group_object(param_name, json(text)) FROM (
         SELECT param_name, CASE
@@ -143,16 +181,14 @@ _SQLITE_PARAMS = f"""
                 -> ('$.attributes.choices[' || CAST(param_value AS INTEGER) || ']')
             WHEN substr(distribution_json, 11, 3) = 'Int' AND abs(param_value) < 9e18
                 THEN CAST(CAST(param_value AS INTEGER) AS TEXT)
-            WHEN CAST(printf('%!.12g', param_value) AS REAL) = param_value THEN printf('%!.12g', param_value)
-            ELSE printf('%!.17g', param_value) END AS text
+            ELSE {_SQLITE_FLOAT.format("param_value")} END AS text
         FROM trial_params p WHERE p.trial_id = r.trial_id ORDER BY param_name)"""
 _POSTGRES_PARAMS = f"""
     SELECT coalesce('{{' || string_agg(to_json(param_name)::text || ': ' || CASE
             WHEN substr(distribution_json, 11, 3) = 'Cat' THEN
                 ({_POSTGRES_JSON.format("distribution_json")} -> 'attributes' -> 'choices' -> param_value::int)::text
             WHEN substr(distribution_json, 11, 3) = 'Int' AND abs(param_value) < 9e18 THEN param_value::bigint::text
-            WHEN param_value::text ~ '[.e]' THEN param_value::text
-            ELSE param_value::text || '.0' END, ', ' ORDER BY param_name COLLATE "C") || '}}', '{{}}')
+            ELSE {_POSTGRES_FLOAT.format("param_value")} END, ', ' ORDER BY param_name COLLATE "C") || '}}', '{{}}')
     FROM trial_params p WHERE p.trial_id = r.trial_id"""
 
 _CURVE_ROWS = """
@@ -162,14 +198,14 @@ JOIN studies s ON s.study_id = t.study_id"""
 
 _DEFINITIONS = {
     "sqlite": {
-        "pareto_front": _front("9e999", _SQLITE_INFEASIBLE, _SQLITE_PARAMS),
+        "pareto_front": _front("9e999", _SQLITE_INFEASIBLE, _SQLITE_OBJECTIVES, _SQLITE_PARAMS),
         "learning_curves": f"""
 SELECT s.study_name, t.number, json_extract(e.value, '$.epoch'), json_extract(e.value, '$.metrics'){_CURVE_ROWS}
 JOIN json_each({_SQLITE_JSON.format("a.value_json")}) e
 WHERE a.key = '{CURVE}'""",
     },
     "postgresql": {
-        "pareto_front": _front("'Infinity'::float8", _POSTGRES_INFEASIBLE, _POSTGRES_PARAMS),
+        "pareto_front": _front("'Infinity'::float8", _POSTGRES_INFEASIBLE, _POSTGRES_OBJECTIVES, _POSTGRES_PARAMS),
         "learning_curves": f"""
 SELECT s.study_name, t.number, (e.value ->> 'epoch')::int, (e.value -> 'metrics')::text{_CURVE_ROWS}
 CROSS JOIN LATERAL json_array_elements(

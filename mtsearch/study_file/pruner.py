@@ -29,7 +29,7 @@ class Pruner(OfKind):
 
     Attributes:
         kind: `none`; `halving`, where the best half of those that came as far go on (MO-ASHA); `dominated`, where only
-            those are stopped that the front was better than at the same epoch in both objectives.
+            those are stopped that the front was better than at the same epoch in every objective.
         grace: of `halving` and `dominated`: the first epoch at which a trial is judged; 2.
         reduction: of `halving` and `dominated`: from each epoch at which it is judged to the next, by that factor, and
             of `halving` of how many one goes on; 2.

@@ -23,7 +23,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 """The options of each kind with their defaults, Optuna's but for `scramble` and `population_size`."""
 
 _REFUSED = {
-    "cmaes": "searches for one objective, and a study has two: take 'nsga2' or 'gp'",
+    "cmaes": "searches for one objective alone: take 'gp' or 'nsga2', which search for one to four",
     "grid": "needs a list of values of every parameter: write [[trials]], or take 'qmc', which covers [space] evenly",
     "bruteforce": "needs a list of values of every parameter: write [[trials]], or take 'qmc', which covers [space] "
     "evenly",

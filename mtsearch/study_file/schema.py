@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from mtsearch.config import TrialConfig
-from mtsearch.definition import StudyDefinition
+from mtsearch.definition import MOST_OBJECTIVES, StudyDefinition
 from mtsearch.objectives import METRICS
 from mtsearch.study_file.descriptions import fields_of, summary_of
 from mtsearch.study_file.loss_ratio import LossRatio
@@ -125,8 +125,14 @@ def _described(schema: Schema, model: type[BaseModel]) -> Schema:
 
 
 def _objectives(schema: Schema) -> Schema:
-    two = {"type": "array", "items": {"enum": list(METRICS)}, "minItems": 2, "maxItems": 2, "uniqueItems": True}
-    return two | {key: schema[key] for key in ("default", "description")}
+    some = {
+        "type": "array",
+        "items": {"enum": list(METRICS)},
+        "minItems": 1,
+        "maxItems": MOST_OBJECTIVES,
+        "uniqueItems": True,
+    }
+    return some | {key: schema[key] for key in ("default", "description")}
 
 
 def _closed(properties: Schema, required: list[str] | None = None) -> Schema:

@@ -33,11 +33,12 @@ def test_run_front_plot_studies(shell: Command, tmp_path: Path) -> None:
 
     front = json.loads(shell("front", "--format", "json").out)
     with sqlite3.connect(database) as connection:
-        view = connection.execute("select trial, objective_1, objective_2, params from pareto_front").fetchall()
+        view = connection.execute("select trial, objectives, params from pareto_front").fetchall()
         epochs = connection.execute("select count(*) from learning_curves").fetchone()
     assert epochs == (3,)
-    assert {(row["trial"], row["rmse"], row["top_100"]) for row in front} == {row[:3] for row in view}
-    assert {row["trial"]: row["params"] for row in front} == {row[0]: json.loads(row[3]) for row in view}
+    assert {row["trial"]: (row["rmse"], row["top_100"], row["params"]) for row in front} == {
+        trial: (*json.loads(objectives).values(), json.loads(params)) for trial, objectives, params in view
+    }
     assert set(front[0]) == {"trial", "rmse", "top_100", "params", "metrics"}
     table = list(csv.DictReader(io.StringIO(shell("front", "--format", "csv").out)))
     assert [int(row["trial"]) for row in table] == [row["trial"] for row in front]

@@ -7,5 +7,5 @@ from mtsearch.search.front import FrontRow, finite_rows, pareto_front
 
 
 def front_of(study: optuna.Study) -> list[FrontRow]:
-    first, second = (-1.0 if direction is StudyDirection.MAXIMIZE else 1.0 for direction in study.directions)
-    return pareto_front(finite_rows(study.get_trials(deepcopy=False)), (first, second))
+    signs = tuple(-1.0 if direction is StudyDirection.MAXIMIZE else 1.0 for direction in study.directions)
+    return pareto_front(finite_rows(study.get_trials(deepcopy=False)), signs)

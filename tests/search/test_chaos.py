@@ -175,9 +175,7 @@ class Reader(threading.Thread):
             study = optuna.load_study(study_name="s", storage=reader)
             before = _front(study)
             with reader.engine.connect() as connection:
-                view = _view(
-                    connection.exec_driver_sql("SELECT trial, objective_1, objective_2, params FROM pareto_front")
-                )
+                view = _view(connection.exec_driver_sql("SELECT trial, objectives, params FROM pareto_front"))
                 connection.exec_driver_sql("SELECT count(*) FROM learning_curves").fetchall()
             # A front only ever moves on: the same before and after is what it was in between.
             if before == _front(study) and before != view:
@@ -194,7 +192,7 @@ def _front(study: optuna.Study) -> list[tuple[Any, ...]]:
 
 
 def _view(rows: Any) -> list[tuple[Any, ...]]:
-    return sorted((n, first, second, tuple(sorted(json.loads(p).items()))) for n, first, second, p in rows)
+    return sorted((n, *json.loads(v).values(), tuple(sorted(json.loads(p).items()))) for n, v, p in rows)
 
 
 @contextmanager

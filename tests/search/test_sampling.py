@@ -62,8 +62,14 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("sampler", "said"),
         [
-            ({"kind": "cmaes"}, "'cmaes' searches for one objective, and a study has two: take 'nsga2' or 'gp'"),
-            ({"kind": "CMA-ES"}, "'CMA-ES' searches for one objective, and a study has two: take 'nsga2' or 'gp'"),
+            (
+                {"kind": "cmaes"},
+                "'cmaes' searches for one objective alone: take 'gp' or 'nsga2', which search for one to",
+            ),
+            (
+                {"kind": "CMA-ES"},
+                "'CMA-ES' searches for one objective alone: take 'gp' or 'nsga2', which search for one to",
+            ),
             ({"kind": "grid"}, "take 'qmc', which covers [space] evenly"),
             ({"kind": "nsgaii"}, "study.sampler.kind: 'nsgaii' is no sampler (did you mean 'nsga"),
             ({"kind": 3}, "study.sampler.kind"),
