@@ -31,7 +31,7 @@ from mtsearch.report.html_document import Source, document, write_document
 from mtsearch.report.markup import Html, join, row, section, table, tag
 from mtsearch.report.page_plots import figure, matrix_or_plot
 from mtsearch.report.progress import Step, by_end, improvements
-from mtsearch.report.wording import aims, axis_title, better, listing, number, plain, volume_title
+from mtsearch.report.wording import aims, axis_title, better, listing, number, plain, volume_format, volume_title
 from mtsearch.search.front import FrontRow
 
 Style = tuple[str, str, str]
@@ -120,6 +120,7 @@ def progress_figure(compared: Comparison, over: str) -> go.Figure:
         compared: the studies.
         over: `trials` or `minutes`.
     """
+    volume = f"%{{y:{volume_format(compared.objectives)}}}"
     traces = [
         go.Scatter(
             x=_places(each.progress, over),
@@ -128,7 +129,7 @@ def progress_figure(compared: Comparison, over: str) -> go.Figure:
             name=text(each.record.name, 30),
             mode="lines",
             line={"shape": "hv", "color": color, "dash": dash, "width": 2},
-            hovertemplate="after trial %{customdata}: %{y:.4f}<extra>" + text(each.record.name, 30) + "</extra>",
+            hovertemplate=f"after trial %{{customdata}}: {volume}<extra>{text(each.record.name, 30)}</extra>",
         )
         for each, (color, dash, _) in _styled(compared)
     ]

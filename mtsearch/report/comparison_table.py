@@ -8,7 +8,7 @@ from rich.table import Table
 
 from mtsearch.report.comparison import Comparison, difference_rows
 from mtsearch.report.tables import as_text, bare_table, fixed, heading
-from mtsearch.report.wording import plain, shortened
+from mtsearch.report.wording import number, plain, shortened
 
 _SHOWN = 100  # characters of a value that differs
 
@@ -30,7 +30,9 @@ def comparison_lines(compared: Comparison) -> Iterator[tuple[str, list[str]]]:
     yield "trials", [f"{each.record.counting:,}" for each in studies]
     if several:
         yield "on the front", [str(len(each.record.front)) for each in studies]
-    yield "hypervolume\u00a0↑", [fixed(each.record.hypervolume) for each in studies]
+    # In three dimensions and more a share of a box is small.
+    shown = fixed if len(compared.objectives) <= 2 else number
+    yield "hypervolume\u00a0↑", [shown(each.record.hypervolume) for each in studies]
     for index, metric in enumerate(compared.objectives):
         yield (
             f"best {heading(metric)}",

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 
 from mtsearch.report.commands import command
+from mtsearch.report.drawing import pairs
 from mtsearch.report.figures import front_figure
 from mtsearch.report.graphs import curve_figure, hypervolume_figure
+from mtsearch.report.progress import by_end, improvements
 from mtsearch.report.references import best_trials, verdict
 from mtsearch.report.wording import aims, box, count, front_title, number, plain, shortened
 from mtsearch.search.publishing import Publication
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from mtsearch.search.record import StudyRecord
 
 MOST_TRIALS = 200
-"""Dominated trials of the front's figure, the latest ones: every 2 KB are a transaction of their own."""
+"""Dominated trials of the front's figure, the latest ones, in all panels: every 2 KB are a transaction of their own."""
 
 MOST_EPOCHS = 1000
 """Of all curves of a figure together."""
@@ -37,7 +39,10 @@ def publication(record: StudyRecord, storage: str | None = None) -> Publication:
         storage: for the commands in the note, as people may see it; None: the default one.
     """
     drawn: dict[str, tuple[str, go.Figure | None]] = {
-        "front-with-baselines": (f"{front_title(record.objectives)} and baselines", front_figure(_reduced(record))),
+        "front-with-baselines": (
+            f"{front_title(record.objectives)} and baselines",
+            front_figure(_reduced(record), most=MOST_TRIALS),
+        ),
     }
     if len(record.objectives) > 1:  # of one objective the first figure shows it
         drawn["hypervolume"] = ("Hypervolume over trials", hypervolume_figure(record))
@@ -105,12 +110,21 @@ def _escaped(text: str) -> str:
 
 def _reduced(record: StudyRecord) -> StudyRecord:
     """With the front and the latest of the other trials, without what only fills their labels."""
+    panels = max(1, len(pairs(len(record.objectives))))
     front = {row.trial for row in record.front}
-    latest = {row.trial for row in [row for row in record.rows if row.trial not in front][-MOST_TRIALS:]}
+    if len(record.objectives) == 1:
+        # Each trial has its place among all: none is left out here.
+        front |= {row.trial for _, row in improvements(by_end(record), record.signs[0])}
+        kept = {row.trial for row in record.rows}
+    else:
+        others = [row.trial for row in record.rows if row.trial not in front]
+        kept = front.union(others[-(MOST_TRIALS // panels) :])
+    # Each panel has all labels.
+    labelled = front if panels == 1 or panels * len(front) <= MOST_TRIALS else set()
     rows = [
-        replace(row, metrics={}, params=row.params if row.trial in front else {})
+        replace(row, metrics={}, params=row.params if row.trial in labelled else {})
         for row in record.rows
-        if row.trial in front | latest
+        if row.trial in kept
     ]
     return replace(record, rows=tuple(rows))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import cycle
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
@@ -46,14 +48,21 @@ Frame = tuple[str, str]
 _PAPER = ("paper", "paper")
 
 
-def front_figure(record: StudyRecord, *, still: bool = False) -> go.Figure:
-    """The front among all trials, beside the baselines; a `still` one says nothing of clicks.
+def front_figure(record: StudyRecord, *, still: bool = False, most: int | None = None) -> go.Figure:
+    """The front among all trials, beside the baselines.
 
     Of two objectives it is a plane, of three and more a matrix with a panel per pair, and of a single one the best
     value so far over the trials.
+
+    Args:
+        record: of the study.
+        still: say nothing of clicks.
+        most: of the trials that are not on the front, draw so many of the latest; None: all.
     """
     view = front_view(record)
-    notes = [f"<i>{text(note)}</i>" for note in view.notes if not (still and note == SHOW_ALL)]
+    if most is not None:
+        view = replace(view, dominated=view.dominated[-most:])
+    notes = [note for note in view.notes if not (still and note == SHOW_ALL)]
     draw = {1: _best_so_far, 2: _plane}.get(len(view.objectives), _matrix)
     return draw(view, notes)
 
@@ -103,9 +112,10 @@ def _matrix(view: FrontView, notes: Sequence[str]) -> go.Figure:
             _draw_line(figure, line, pair, frame)
             # Once per column and row: on the diagonal is the column's uppermost panel, and the row's last.
             if pair[1] == pair[0] + 1:
-                _label_line(figure, line, pair, frame)
-    # The corner above the triangle is free.
-    figure.add_annotation(text="<br>".join(notes), showarrow=False, align="right", xref="paper", yref="paper",
+                _label_line(figure, line, pair, frame, _side(line, view))
+    # The corner above the triangle is free, and as wide as a panel.
+    lines = [f"<i>{text(line)}</i>" for note in notes for line in wrap(note, 24)]
+    figure.add_annotation(text="<br>".join(lines), showarrow=False, align="right", xref="paper", yref="paper",
                           x=1, y=1, xanchor="right", yanchor="top")  # fmt: skip
     return figure
 
@@ -115,7 +125,7 @@ def _best_so_far(view: FrontView, notes: Sequence[str]) -> go.Figure:
     over_trials: Axes = (None, 0)
     steps = improvements(view.ended, view.objectives[0].sign)
     improving = [row for _, row in steps]
-    others = [row for row in view.ended if row not in improving]
+    others = [row for row in (*view.dominated, *view.front) if row not in improving]
     stairs = go.Scatter(
         # From each improvement to the next one, from the last one to the end.
         x=[*(place for place, _ in steps), *([len(view.ended)] if steps else [])],
@@ -132,7 +142,7 @@ def _best_so_far(view: FrontView, notes: Sequence[str]) -> go.Figure:
     baselines = {point.name: point.values[0] for point in view.baselines if point.inside}
     lines = baseline_lines(baselines, view.objectives[0], len(view.ended))
     traces = [_trials(view, others, over_trials), stairs, best, knee, *lines]
-    x = axis("<br>".join(["complete trials, in the order of their ends", *notes]), range=[0, len(view.ended) + 1])
+    x = axis(_noted("complete trials, in the order of their ends", notes), range=[0, len(view.ended) + 1])
     figure = go.Figure(traces, layout(x, _axis(view, 0), margin=_MARGIN))
     for reference in view.lines:
         _label_line(figure, reference, over_trials, _PAPER)
@@ -211,9 +221,9 @@ def baseline_lines(values: Mapping[str, float], metric: Metric, trials: int) -> 
     Args:
         values: of the metric, by the baselines' names.
         metric: on the vertical axis.
-        trials: so many; a line has a point at each, so that it answers the pointer everywhere.
+        trials: so many; a line has points along it, which answer the pointer.
     """
-    x = list(range(trials + 2))
+    x = list(range(0, trials + 2, max(1, trials // 100)))
     return [
         go.Scatter(
             x=x,
@@ -243,19 +253,29 @@ def _draw_line(figure: go.Figure, line: Reference, axes: Axes, frame: Frame) -> 
         figure.add_shape(type="line", xref=frame[0], yref=y, x0=0, x1=1, y0=line.value, y1=line.value, **style)
 
 
-def _label_line(figure: go.Figure, line: Reference, axes: Axes, frame: Frame) -> None:
-    """A label above the plot or panel, or inside at the better end."""
+def _label_line(figure: go.Figure, line: Reference, axes: Axes, frame: Frame, side: str | None = None) -> None:
+    """A label above the plot or panel, there on a side of the line or around it, or inside at the better end."""
     x, y = axes_of(axes)
     label = {"text": text(line.label), "showarrow": False, "yanchor": "bottom", "yshift": 6, "name": "line"}
     if line.index == axes[0]:
-        figure.add_annotation(xref=x, yref=frame[1], x=line.value, y=1, **label)
+        figure.add_annotation(xref=x, yref=frame[1], x=line.value, y=1, xanchor=side, **label)
     else:
         figure.add_annotation(xref=frame[0], yref=y, x=1, y=line.value, xanchor="right", **label)
 
 
+def _side(line: Reference, view: FrontView) -> str:
+    """On which side of a label its line is, so that a label as wide as half a panel stays above it."""
+    low, high = view.ranges[line.index] if view.ranges else (line.value, line.value)
+    return "left" if line.value < (low + high) / 2 else "right"
+
+
 def _axis(view: FrontView, index: int, notes: Sequence[str] = ()) -> dict[str, Any]:
-    title = "<br>".join([text(axis_title(view.objectives[index])), *notes])
+    title = _noted(axis_title(view.objectives[index]), notes)
     return axis(title, range=view.ranges and list(view.ranges[index]))
+
+
+def _noted(title: str, notes: Sequence[str]) -> str:
+    return "<br>".join([text(title), *(f"<i>{text(note)}</i>" for note in notes)])
 
 
 def _label(key: str) -> str:

@@ -12,7 +12,7 @@ from mtsearch.report.drawing import BLUE, GREEN, GREY, PALETTE, VERMILION, axis,
 from mtsearch.report.front_view import Range, axis_range, front_view
 from mtsearch.report.parameters_view import Dimension, dimensions
 from mtsearch.report.progress import Curve, curves, hypervolume_steps, on_front
-from mtsearch.report.wording import axis_title, legend_names, number, volume_title
+from mtsearch.report.wording import axis_title, legend_names, number, volume_format, volume_title
 
 if TYPE_CHECKING:
     from mtsearch.search.front import FrontRow
@@ -30,6 +30,7 @@ def hypervolume_figure(record: StudyRecord) -> go.Figure | None:
     steps = hypervolume_steps(record)
     if not steps:
         return None
+    volume = f"%{{y:{volume_format(record.objectives)}}}"
     line = go.Scatter(
         x=list(range(1, len(steps) + 1)),
         y=rounded([step.volume for step in steps]),
@@ -38,7 +39,7 @@ def hypervolume_figure(record: StudyRecord) -> go.Figure | None:
         mode="lines+markers" if len(steps) <= 100 else "lines",
         line={"shape": "hv", "color": BLUE, "width": 2},
         marker={"size": 5},
-        hovertemplate="after trial %{customdata}: %{y:.4f}<extra></extra>",
+        hovertemplate=f"after trial %{{customdata}}: {volume}<extra></extra>",
     )
     baselines = record.volume([record.baseline_values(name) for name in record.baselines])
     reference = go.Scatter(
@@ -47,7 +48,7 @@ def hypervolume_figure(record: StudyRecord) -> go.Figure | None:
         name="all baselines",
         mode="lines",
         line={"color": GREEN, "dash": "dash", "width": 1.25},
-        hovertemplate="all baselines: %{y:.4f}<extra></extra>",
+        hovertemplate=f"all baselines: {volume}<extra></extra>",
     )
     x = axis("complete trials, in the order of their ends", rangemode="tozero")
     return go.Figure([line, reference], layout(x, axis(volume_title(record.objectives), rangemode="tozero")))

