@@ -88,10 +88,11 @@ def _baselines(record: StudyRecord) -> str:
 
 
 def _next(record: StudyRecord, storage: str | None) -> str:
+    pick = "knee" if len(record.objectives) > 1 else record.objectives[0].key
     commands = [
         command("front", record.name, storage),
         command("plot", record.name, storage),
-        command("export", record.name, storage, "--pick", "knee", "-o", "best.toml"),
+        command("export", record.name, storage, "--pick", pick, "-o", "best.toml"),
     ]
     # Tildes, since a name may hold backticks; indented by nothing that a line of ours could begin with.
     return "\n".join(["## Next", "", "~~~~", *map(plain, commands), "~~~~"])

@@ -24,10 +24,12 @@ _OPTIMISM = "optimism: how much worse test is than validation was; above 0, vali
 def on_test_table(found: FrontOnTest) -> Table:
     """The members beside the baselines on test; 80 columns hold it."""
     several = len(found.objectives) > 1
-    shown = bare_table(f"{plain(found.study)}: {_front(found)} on test, {_seeds(found)} each")
+    shown = bare_table(
+        f"{plain(found.study)}: {_front(found)} on test, {_seeds(found)}{'' if _is_one(found) else ' each'}"
+    )
     marks = ["◆ knee", "✗ off the front on test"] if several else ["✗ not the best on test"]
     legend = [*marks, "±: half of the 95 % interval of the mean over seeds", _OPTIMISM]
-    shown.caption = as_text(" · ".join(legend if several or len(found.members) > 1 else legend[1:]))
+    shown.caption = as_text(" · ".join(legend[1:] if _is_one(found) else legend))
     shown.caption_justify = "left"
     shown.add_column("", no_wrap=True)
     if len(found.objectives) <= 2:
@@ -80,7 +82,8 @@ def on_test(record: StudyRecord) -> Html:
     rows = [_member_row(found, member) for member in found.members]
     rows += [_baseline_row(found, name) for name in found.baselines]
     said = tag("ul", *(tag("li", line) for line in on_test_verdict(found)))
-    about = f"Each trained again on training and validation rows with {_seeds(found)}; {_OPTIMISM}."
+    trained = "Trained" if _is_one(found) else "Each trained"
+    about = f"{trained} again on training and validation rows with {_seeds(found)}; {_OPTIMISM}."
     title = f"{_front(found).capitalize()} on test"
     return section(title, tag("p", about, class_="hint"), table([*headings, ""], rows), said, id_="test")
 
@@ -128,6 +131,11 @@ def _seeds(found: FrontOnTest) -> str:
 
 def _front(found: FrontOnTest) -> str:
     return front_name(found.objectives, len(found.members))
+
+
+def _is_one(found: FrontOnTest) -> bool:
+    """Whether it is about a single best trial, which nothing can be told from or fall behind."""
+    return len(found.objectives) == 1 and len(found.members) <= 1
 
 
 def _is_knee(found: FrontOnTest, member: Member) -> bool:

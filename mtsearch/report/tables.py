@@ -137,17 +137,21 @@ def _best_baseline(record: StudyRecord, line: Reference) -> str:
 
 
 def front_table(record: StudyRecord) -> Table:
-    """The front beside the baselines, for the terminal; 80 columns hold four parameters."""
+    """The front beside the baselines, for the terminal; 80 columns hold four parameters, of four objectives three."""
     several = len(record.objectives) > 1
     table = bare_table(f"{record.name}: {front_name(record.objectives, len(record.front))}")
     legend = ["◆ knee", "* best baseline of its column"] if several else ["* best baseline"]
     table.caption = as_text(" · ".join([*legend, *spread_legend(record)]))
     table.caption_justify = "left"
+    if len(record.objectives) > 2:
+        table.padding = 0
     names, rows = param_names(record), table_rows(record)
     cells = [_cells(row, names, record) for row in rows]
     table.add_column("", no_wrap=True)
     for index, title in enumerate([*map(heading, record.objectives), *map(plain, names)], start=1):
         folded = title.replace("_", "_\n")  # where a long name may break
+        if len(record.objectives) > 2:
+            folded = folded.replace("@", "@\n")
         # On a narrow terminal headings are folded, and cells between words; a number or a word never is.
         widest = max(map(len, [word for text in (folded, *(line[index] for line in cells)) for word in text.split()]))
         # What has a spread behind it lines up on the left.
