@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import stdev
 
@@ -14,7 +15,18 @@ from rich.table import Table
 from mtsearch.report.front_html import front_html
 from mtsearch.report.plotted import plotted, plotted_csv
 from mtsearch.report.tables import baseline_table, front_csv, front_rows, front_table, table_rows
-from tests.report.records import BASELINES, HOSTILE, hostile, of_some_users, realistic, record, repeated, row
+from mtsearch.search.record import StudyRecord
+from tests.report.records import (
+    BASELINES,
+    HOSTILE,
+    OBJECTIVES,
+    hostile,
+    of_some_users,
+    realistic,
+    record,
+    repeated,
+    row,
+)
 
 
 def printed(table: Table, width: int = 400) -> list[str]:
@@ -175,3 +187,69 @@ def test_baseline_table_leaves_a_missing_metric_empty() -> None:
     lines = printed(baseline_table({**BASELINES, "[b]bare[/b]": {"rmse": 1.0}}, ["rmse", "top_100"]))
     assert any("[b]bare[/b]" in line for line in lines)
     assert next(line for line in lines if "MAE" in line).split()[-4:] == ["0.9440", "0.9440", "0.7440", "biases"]
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_each_objective_has_its_key_in_the_studys_order(number: int) -> None:
+    keys = list(OBJECTIVES[number])
+    study = realistic(objectives=keys)
+    rows = front_rows(study)
+    assert [list(each) for each in rows] == [["trial", *keys, "params", "metrics"]] * len(study.front)
+    assert [tuple(each[key] for key in keys) for each in rows] == [each.values for each in study.front]
+    for text, trials in ((front_csv(study), study.front), (plotted_csv(study), study.rows)):
+        lines = list(csv.DictReader(io.StringIO(text)))
+        assert list(lines[0])[: number + 1] == ["trial", *keys]
+        assert [tuple(float(line[key]) for key in keys) for line in lines] == [each.values for each in trials]
+    shown = plotted(study)
+    assert shown["objectives"] == keys
+    assert [tuple(each[key] for key in keys) for each in shown["trials"]] == [each.values for each in study.rows]
+    assert shown["baselines"]["biases"] == {key: study.baselines["biases"][key] for key in keys}
+    assert sum(each["knee"] for each in shown["trials"]) == 1
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_the_table_has_each_objective_of_the_front_and_of_the_baselines(number: int) -> None:
+    study = realistic(objectives=OBJECTIVES[number], trials=12)
+    lines = printed(front_table(study))
+    for name, values in {
+        **{f"trial {each.trial}": each.values for each in study.front},
+        **{name: study.baseline_values(name) for name in study.baselines},
+    }.items():
+        (cells,) = [line.split() for line in lines if re.match(rf" *{name}( |$)", line)]
+        assert [cell.strip("*") for cell in cells if "." in cell][:number] == [f"{value:.4f}" for value in values]
+    starred = [cell for line in lines for cell in line.split() if re.match(r"\*\d", cell)]
+    best = [
+        min(metric.sign * study.baseline_values(name)[index] for name in study.baselines) * metric.sign
+        for index, metric in enumerate(study.objectives)
+    ]
+    assert sorted(starred) == sorted(f"*{value:.4f}" for value in best)
+    narrow = printed(front_table(study), width=80)
+    whole = [
+        value for each in study.front for value in (f"{each.values[-1]:.4f}", f"{each.params['learning_rate']:.4g}")
+    ]
+    assert all(any(value in line for line in narrow) for value in whole)
+
+
+def test_with_one_objective_it_is_the_best_trial_and_no_knee() -> None:
+    study = realistic(objectives=OBJECTIVES[1])
+    lines = printed(front_table(study))
+    assert lines[0].strip() == "ml-100k: the best trial"
+    assert [line.split()[:2] for line in lines if line.startswith(" trial")] == [["trial", "8"]]
+    assert "◆" not in "".join(lines)
+    assert [shown.note for shown in table_rows(study)] == ["", "", "", "best baseline"]
+    two = replace(study, rows=(*study.rows, replace(study.front[0], trial=50)))
+    lines = printed(front_table(two))
+    assert lines[0].strip() == "ml-100k: the best trials"
+    assert [line.split()[1] for line in lines if line.startswith(" trial")] == ["8", "50"]
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+@pytest.mark.parametrize("made", [repeated, of_some_users])
+def test_each_objective_has_its_spread(number: int, made: Callable[..., StudyRecord]) -> None:
+    study = made(objectives=OBJECTIVES[number])
+    trial = study.front[0]
+    (cells,) = [line.split() for line in printed(front_table(study)) if line.startswith(f" trial {trial.trial} ")]
+    spreads = [f"±{spread:.4f}" for spread in study.spread(trial.trial) or ()]
+    assert len(spreads) == number
+    assert [cell for cell in cells if "±" in cell] == spreads
+    assert all(spread in front_html(study) for spread in spreads)
