@@ -1,6 +1,7 @@
 """Choosing a trial of a front: every form of a pick, what stands beside the chosen one, and what cannot be chosen."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -8,8 +9,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mtsearch.errors import PickError
-from mtsearch.search.choosing import Pick, choose, parse_pick
-from mtsearch.search.front import FrontRow
+from mtsearch.objectives import METRICS
+from mtsearch.search.choosing import Pick, choose, forms, parse_pick
+from mtsearch.search.front import FrontRow, knee
 from mtsearch.search.record import Failure, StudyRecord
 
 from ..report.records import record, row
@@ -25,7 +27,20 @@ def study(points: list[tuple[float, float]], keys: tuple[str, str] = ("rmse", "t
     return record((row(number, *point) for number, point in enumerate(points)), objectives=keys, baselines={})
 
 
-def rule(keys: tuple[str, str], index: int, bound: float) -> str:
+def study_of(points: Sequence[tuple[float, ...]], keys: Sequence[str]) -> StudyRecord:
+    """The same in any number of objectives."""
+    rows = [FrontRow(number, point, {}, {}) for number, point in enumerate(points)]
+    return replace(record(rows, baselines={}), objectives=tuple(METRICS[key] for key in keys))
+
+
+@st.composite
+def studies_of_any(draw: st.DrawFn) -> StudyRecord:
+    """A study of one to four objectives."""
+    keys = draw(st.lists(st.sampled_from(["rmse", "top_100", "mae", "mrr"]), min_size=1, max_size=4, unique=True))
+    return study_of(draw(st.lists(st.tuples(*[NUMBER] * len(keys)), min_size=1, max_size=20)), keys)
+
+
+def rule(keys: tuple[str, ...], index: int, bound: float) -> str:
     return f"{keys[index]}{'<=' if keys[index] in ('rmse', 'mae') else '>='}{bound!r}"
 
 
@@ -67,6 +82,73 @@ class TestPicks:
         metrics = study(POINTS).objectives
         assert parse_pick("top_100>=0.38", metrics) == Pick("rule", 1, 0.38)
         assert parse_pick("trial:017", metrics) == replace(parse_pick("trial: 17", metrics)) == Pick("trial", trial=17)
+
+
+class TestOneObjective:
+    """The front is the best trial, and those that equal it."""
+
+    HELD = study_of([(0.95,), (0.90,), (0.93,), (0.90,)], ["rmse"])
+
+    @pytest.mark.parametrize(
+        ("asked", "trial"),
+        [("knee", 1), ("rmse", 1), ("rmse<=0.94", 1), ("rmse<=0.9", 1), ("trial:3", 3), ("trial:2", 2)],
+    )
+    def test_takes(self, asked: str, trial: int) -> None:
+        assert choose(self.HELD, asked).row.trial == trial
+
+    def test_what_stands_beside_it(self) -> None:
+        best, other = choose(self.HELD), choose(self.HELD, "trial:2")
+        assert (best.neighbours, best.dominated_by) == ((None,), ())
+        assert [row.trial for row in best.equals] == [3]
+        assert (other.neighbours, [row.trial for row in other.dominated_by]) == ((None,), [1, 3])
+
+    def test_refusals(self) -> None:
+        with pytest.raises(PickError, match=r"the nearest is trial 1 with RMSE 0.9 stars, 0.1 stars away"):
+            choose(self.HELD, "rmse<=0.8")
+        with pytest.raises(PickError, match=r"mae is no objective of the study; name rmse$"):
+            choose(self.HELD, "mae<=0.8")
+        assert forms(self.HELD.objectives) == 'write knee, rmse, trial:N, or a rule: "rmse<=0.93"'
+
+
+class TestThreeObjectives:
+    # RMSE and MAE (lower is better), top-100 (higher); trial 4 is dominated by trial 3.
+    HELD = study_of(
+        [(0.90, 0.10, 0.80), (1.00, 0.40, 0.80), (1.00, 0.10, 0.60), (0.94, 0.30, 0.70), (0.95, 0.25, 0.75)],
+        ["rmse", "top_100", "mae"],
+    )
+
+    @pytest.mark.parametrize(
+        ("asked", "trial"),
+        [
+            ("knee", 3),  # scaled losses (0, 1, 1), (1, 0, 1), (1, 1, 0), (0.4, 0.33, 0.5)
+            ("rmse", 0),
+            ("top_100", 1),
+            ("mae", 2),
+            ("rmse<=0.95", 3),  # of (0, 1, 1) and (1, 0, 0), now that trials 1 and 2 do not count
+            ("mae<=0.7", 3),
+            ("top_100>=0.2", 3),
+            ("top_100>=0.35", 1),
+            ("trial:4", 4),
+        ],
+    )
+    def test_takes(self, asked: str, trial: int) -> None:
+        assert choose(self.HELD, asked).row.trial == trial
+
+    def test_what_stands_beside_it(self) -> None:
+        middle = choose(self.HELD)
+        assert [other and other.trial for other in middle.neighbours] == [0, 1, 2]
+        assert choose(self.HELD, "rmse").neighbours[0] is None
+        dominated = choose(self.HELD, "trial:4")
+        assert dominated.neighbours == (None, None, None)
+        assert [other.trial for other in dominated.dominated_by] == [3]
+
+    def test_refusals(self) -> None:
+        with pytest.raises(PickError, match="mrr is no objective of the study; name rmse, top_100 or mae"):
+            choose(self.HELD, "mrr>=0.1")
+        with pytest.raises(PickError) as error:
+            choose(self.HELD, "best")
+        forms = 'write knee, rmse, top_100, mae, trial:N, or a rule: "rmse<=0.93", "top_100>=0.38" or "mae<=0.93"'
+        assert forms in str(error.value)
 
 
 class TestBesideIt:
@@ -205,31 +287,39 @@ class TestInvariants:
         after = choose(study([(a, b) for a, b in scaled], keys), rule(keys, index, math.exp(ranks[bound]))).row.trial
         assert before == after
 
-    @given(points=SPARSE, keys=KEYS, data=st.data())
-    def test_what_stands_beside_it(
-        self, points: list[tuple[float, float]], keys: tuple[str, str], data: st.DataObject
-    ) -> None:
-        held = study(points, keys)
-        number = data.draw(st.integers(0, len(points) - 1))
+    @given(held=studies_of_any(), data=st.data())
+    def test_a_rule_of_any_number_of_objectives(self, held: StudyRecord, data: st.DataObject) -> None:
+        index, bound = data.draw(st.integers(0, len(held.objectives) - 1)), data.draw(NUMBER)
+        sign, asked = held.signs[index], rule(tuple(m.key for m in held.objectives), index, bound)
+        meeting = [row for row in held.front if sign * row.values[index] <= sign * bound]
+        if not meeting:
+            assert all(sign * row.values[index] > sign * bound for row in held.rows)
+            with pytest.raises(PickError, match="the nearest is trial"):
+                choose(held, asked)
+            return
+        chosen = choose(held, asked).row
+        assert chosen in meeting
+        if len(held.objectives) != 2:
+            assert chosen == knee(meeting, held.signs)
+
+    @given(held=studies_of_any(), data=st.data())
+    def test_what_stands_beside_it(self, held: StudyRecord, data: st.DataObject) -> None:
+        number = data.draw(st.integers(0, len(held.rows) - 1))
         choice = choose(held, f"trial:{number}")
         on_front = any(other.trial == number for other in held.front)
         assert on_front == (choice.dominated_by == ())
-        if on_front:
-            assert [_trial(other) for other in choice.neighbours] == [
-                _next(held, choice.row, index) for index in (0, 1)
-            ]
+        assert len(choice.neighbours) == len(held.objectives)
+        for index, other in enumerate(choice.neighbours):
+            found = None if other is None else other.values[index]
+            assert found == (_next(held, choice.row, index) if on_front else None)
+        assert [other.trial for other in choice.equals] == [
+            other.trial for other in held.front if other.values == choice.row.values and other.trial != number
+        ]
 
 
-def _trial(other: FrontRow | None) -> int | None:
-    return None if other is None else other.trial
-
-
-def _next(held: StudyRecord, chosen: FrontRow, index: int) -> int | None:
-    """By definition: of the front's trials that are better in an objective the one that is least so."""
+def _next(held: StudyRecord, chosen: FrontRow, index: int) -> float | None:
+    """By definition: of the front's values that are better in an objective the one that is least so."""
     sign = held.signs[index]
-    better = [other for other in held.front if sign * other.values[index] < sign * chosen.values[index]]
-    return (
-        max(better, key=lambda other: (sign * other.values[index], -other.trial), default=chosen).trial
-        if better
-        else None
-    )
+    losses = sorted(sign * other.values[index] for other in held.front)
+    better = [loss for loss in losses if loss < sign * chosen.values[index]]
+    return sign * better[-1] if better else None

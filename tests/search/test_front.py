@@ -57,8 +57,9 @@ class TestParetoFront:
 
     @given(problem=problems(INTEGER, fewest=2, most=2))
     def test_dominates_by_definition(self, problem: tuple[list[Point], Point]) -> None:
-        (a, b), signs = problem
-        assert dominates(*rows_of([a, b]), signs) is betters(a, b, signs)
+        points, signs = problem
+        one, other = rows_of(points)
+        assert dominates(one, other, signs) is betters(*points, signs)
 
     @given(problem=problems())
     def test_is_sorted_best_first(self, problem: tuple[list[Point], Point]) -> None:

@@ -21,12 +21,18 @@ DIVERGES_ABOVE = 0.9
 
 
 def metrics_of(config: TrialConfig, epoch: int) -> dict[str, float]:
-    """A trade-off along the ratio of the weights: RMSE falls and top-100 rises on opposite sides."""
+    """A trade-off along the ratio of the weights: RMSE and MAE fall, top-100 and nDCG rise on opposite sides.
+
+    The embedding is another one, between MAE and MRR.
+    """
     share = config.retrieval_weight / (config.rating_weight + config.retrieval_weight)
     noise = (config.seed % 7) * 1e-3
     values = dict.fromkeys(METRICS, 0.5)
     values["rmse"] = 1.2 - 0.2 * (1 - share) ** 2 + config.learning_rate / 10 - epoch * 1e-3 + noise
     values["top_100"] = 0.1 + 0.2 * share**0.5 - config.learning_rate / 20 + epoch * 1e-3
+    values["ndcg_10"] = 0.3 + 0.2 * share**0.5 - config.learning_rate / 20
+    values["mae"] = 0.8 + 0.1 * share + config.embedding_size / 1000 - epoch * 1e-3 + noise
+    values["mrr"] = 0.4 - 0.1 * share + config.embedding_size / 1000 + epoch * 1e-3
     return values
 
 
