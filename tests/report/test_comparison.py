@@ -2,6 +2,8 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations
+from operator import le
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,8 @@ from mtsearch.report.comparison import comparison, comparison_json
 from mtsearch.report.comparison_page import comparison_page, fronts_figure, progress_figure, write_comparison
 from mtsearch.report.comparison_table import comparison_lines, difference_lines
 from mtsearch.report.drawing import plotly_js
-from tests.report.records import BASELINES, HOSTILE, hostile, realistic, record, row, with_history
+from tests.report.records import BASELINES, HOSTILE, OBJECTIVES, hostile, realistic, record, row, with_history
+from tests.report.test_figures import texts
 from tests.report.test_page import Outline
 
 PASSPORT = {"data": {"fingerprint": "5f3c"}, "split": {"fingerprint": "77aa"}, "python": "3.11.7"}
@@ -127,8 +130,66 @@ def test_a_front_of_few_is_in_view_beside_one_of_many() -> None:
         assert all(low < each.values[index] < high for one in (many, few) for each in one.front)
 
 
-def test_hostile_names_stay_text(tmp_path: Path) -> None:
-    compared = comparison([with_history(hostile()), with_history(realistic())])
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_the_best_of_each_objective_and_what_is_dominated(number: int) -> None:
+    keys = OBJECTIVES[number]
+    compared = comparison([realistic(objectives=keys), realistic(3, objectives=keys)])
+    shown = comparison_json(compared)
+    lines = {title.replace("\u00a0", " "): cells for title, cells in comparison_lines(compared)}
+    for place, each in enumerate(compared.studies):
+        front, other = each.record.front, compared.studies[1 - place].record.front
+        for index, metric in enumerate(each.record.objectives):
+            best = (min if metric.direction == "minimize" else max)(row.values[index] for row in front)
+            assert shown["studies"][place]["best"][metric.key]["value"] == best
+            arrow = "↓" if metric.direction == "minimize" else "↑"
+            assert lines[f"best {metric.axis} {arrow}"][place] == f"{best:.4f}"
+        losses = [
+            [[s * v for s, v in zip(each.record.signs, r.values, strict=True)] for r in rows] for rows in (front, other)
+        ]
+        beaten = sum(any(t != m and all(map(le, t, m)) for t in losses[1]) for m in losses[0])
+        assert compared.dominated(place, 1 - place) == beaten
+    assert ("on the front" in lines) == (number > 1)
+
+
+@pytest.mark.parametrize("number", [3, 4])
+def test_fronts_of_more_objectives_are_in_each_panel(number: int) -> None:
+    keys = OBJECTIVES[number]
+    compared = comparison([realistic(objectives=keys), replace(realistic(3, objectives=keys), name="wide")])
+    figure = json.loads(fronts_figure(compared).to_json())
+    for name, rows in (
+        *((each.record.name, [r.values for r in each.record.front]) for each in compared.studies),
+        ("baselines", [compared.studies[0].record.baseline_values(name) for name in BASELINES]),
+    ):
+        panels = [trace for trace in figure["data"] if trace["name"] == name]
+        found = [list(zip(trace["x"], trace["y"], strict=True)) for trace in panels]
+        assert sorted(found) == sorted([(r[i], r[j]) for r in rows] for i, j in combinations(range(number), 2))
+        assert [trace["showlegend"] for trace in panels] == [True] + [False] * (len(panels) - 1)
+        assert {trace["mode"] for trace in panels} == {"markers"}
+
+
+def test_of_one_objective_each_study_has_its_best_so_far() -> None:
+    first, other = ([row(n, v) for n, v in enumerate(values)] for values in ((1.0, 1.1, 0.9), (0.95, 0.96)))
+    compared = comparison([record(first, ["rmse"], name="a"), record(other, ["rmse"], name="b")])
+    traces = {trace["name"]: trace for trace in json.loads(fronts_figure(compared).to_json())["data"]}
+    assert list(traces) == ["a", "b", *BASELINES]
+    assert list(zip(traces["a"]["x"], traces["a"]["y"], strict=True)) == [(1, 1.0), (3, 0.9), (3, 0.9)]
+    assert list(zip(traces["b"]["x"], traces["b"]["y"], strict=True)) == [(1, 0.95), (2, 0.95)]
+    assert set(traces["biases"]["y"]) == {0.942}
+    assert "Best so far" in comparison_page(compared)
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_a_page_of_studies_without_trials(number: int) -> None:
+    compared = comparison([record((), OBJECTIVES[number]), record((), OBJECTIVES[number], name="b", baselines={})])
+    assert Outline(comparison_page(compared).replace(plotly_js(), "")).open == []
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_hostile_names_stay_text(tmp_path: Path, number: int) -> None:
+    keys = OBJECTIVES[number]
+    compared = comparison([with_history(hostile(keys)), with_history(realistic(objectives=keys))])
+    for text in texts(json.loads(fronts_figure(compared).to_json())):
+        assert "<img" not in text
     file = write_comparison(compared, tmp_path / "c.html")
     parsed = Outline(file.read_text(encoding="utf-8").replace(plotly_js(), ""))
     assert "img" not in {name for name, _ in parsed.elements}

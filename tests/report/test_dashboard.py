@@ -7,7 +7,8 @@ import pytest
 
 from mtsearch.report.commands import command
 from mtsearch.report.dashboard import MOST_TRIALS, note, publication
-from tests.report.records import HOSTILE, hostile, realistic, record, row, with_history
+from mtsearch.report.progress import by_end, improvements
+from tests.report.records import HOSTILE, OBJECTIVES, hostile, realistic, record, row, with_history
 from tests.report.test_figures import texts
 
 
@@ -36,26 +37,58 @@ def test_a_name_cannot_end_the_code_block() -> None:
     assert [line for line in text.splitlines() if line.startswith("~~~~")] == ["~~~~", "~~~~"]
 
 
-def test_figures_of_a_thousand_trials_are_small() -> None:
-    study = with_history(realistic(trials=1000), epochs=50)
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_the_note_has_the_best_of_each_objective(number: int) -> None:
+    study = realistic(objectives=OBJECTIVES[number])
+    text = note(study).replace("\\", "")
+    for index, metric in enumerate(study.objectives):
+        best = (min if metric.direction == "minimize" else max)(each.values[index] for each in study.front)
+        (line,) = [line for line in text.splitlines() if line.startswith(f"| best {metric.label} |")]
+        assert line.split(" | ")[2 + index] == f"{best:.4g}"
+    assert ("knee" in text) == (number > 1)
+    assert f"--pick {'knee' if number > 1 else 'rmse'} -o" in text
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_figures_of_a_thousand_trials_are_small(number: int) -> None:
+    study = with_history(realistic(trials=1000, objectives=OBJECTIVES[number]), epochs=50)
     published = publication(study)
-    assert set(published.figures) == {"front-with-baselines", "hypervolume", "curves-rmse", "curves-top_100"}
+    curves = {f"curves-{key}" for key in OBJECTIVES[number]}
+    # Of one objective the hypervolume is what the first figure shows.
+    assert set(published.figures) == {"front-with-baselines", *({"hypervolume"} if number > 1 else ()), *curves}
     sizes = {name: len(figure.to_json()) for name, figure in published.figures.items()}
     assert max(sizes.values()) < 250_000, sizes
-    data = {trace["name"]: trace for trace in json.loads(published.figures["front-with-baselines"].to_json())["data"]}
-    assert data["front"]["customdata"] == [each.trial for each in study.front]
-    assert len(data["trials"]["x"]) == MOST_TRIALS
+    data = json.loads(published.figures["front-with-baselines"].to_json())["data"]
+    fronts = [trace["customdata"] for trace in data if trace["name"] == "front"]
+    others = [trace["x"] for trace in data if trace["name"] == "trials"]
+    panels = number * (number - 1) // 2
+    assert fronts == [[each.trial for each in study.front]] * panels
+    assert sum(map(len, others)) == MOST_TRIALS // max(1, panels) * max(1, panels)
 
 
-def test_hostile_text_is_escaped_in_the_figures() -> None:
-    for figure in publication(with_history(hostile())).figures.values():
+def test_of_one_objective_the_progress_of_a_thousand_trials_is_whole() -> None:
+    study = with_history(realistic(trials=1000, objectives=OBJECTIVES[1]))
+    steps = improvements(by_end(study), 1.0)
+    data = json.loads(publication(study).figures["front-with-baselines"].to_json())["data"]
+    (shown,) = [trace for trace in data if trace["name"] == "best so far" and "customdata" in trace]
+    assert list(zip(shown["x"], shown["customdata"], strict=True)) == [(place, each.trial) for place, each in steps]
+    assert len(steps) > 3
+    assert all("learning_rate" in label for label in shown["hovertext"])
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_hostile_text_is_escaped_in_the_figures(number: int) -> None:
+    for figure in publication(with_history(hostile(OBJECTIVES[number]))).figures.values():
         shown = [text for text in texts(json.loads(figure.to_json())) if text != HOSTILE]  # a shape's identifier
         assert not [text for text in shown if "<img" in text or "<script" in text]
 
 
-@pytest.mark.parametrize("study", [record(), record(baselines={}), record([row(0, 1.0, 0.1)])])
-def test_small_studies_are_published(study: object) -> None:
-    assert "front-with-baselines" in publication(study).figures  # type: ignore[arg-type]
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_small_studies_are_published(number: int) -> None:
+    keys = OBJECTIVES[number]
+    one = record([row(0, *(1.0, 0.1, 0.2, 0.3)[:number])], keys)
+    for study in (record((), keys), record((), keys, baselines={}), one):
+        assert "front-with-baselines" in publication(study).figures
 
 
 def test_commands_are_for_a_shell() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtsearch.report.front_view import FrontView, axis_range, front_view
-from tests.report.records import BASELINES, realistic, record, repeated, row
+from tests.report.records import BASELINES, MORE, OBJECTIVES, realistic, record, repeated, row
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
 
@@ -18,13 +18,16 @@ def width(view: FrontView, index: int) -> float:
     return high - low
 
 
-def test_every_trial_is_drawn_once_and_the_front_is_the_records() -> None:
-    study = realistic()
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_every_trial_is_drawn_once_and_the_front_is_the_records(number: int) -> None:
+    study = realistic(objectives=OBJECTIVES[number])
     view = front_view(study)
     drawn = [point.trial for point in view.front + view.dominated]
     assert sorted(drawn) == list(range(50))
     assert list(view.front) == study.front
     assert view.knee == study.knee is not None
+    assert view.ranges is not None and len(view.ranges) == len(view.lines) == number
+    assert [line.index for line in view.lines] == list(range(number))
 
 
 def test_an_outlier_does_not_stretch_the_view_and_is_counted() -> None:
@@ -34,8 +37,9 @@ def test_an_outlier_does_not_stretch_the_view_and_is_counted() -> None:
     assert view.notes == ("1 trial outside the view", "double click shows all")
 
 
-def test_bars_of_the_front_are_in_view_and_said() -> None:
-    study = repeated()
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_bars_of_the_front_are_in_view_and_said(number: int) -> None:
+    study = repeated(objectives=OBJECTIVES[number])
     view = front_view(study)
     assert view.ranges is not None
     assert view.notes[0] == "bars: standard deviation over 3 seeds"
@@ -156,6 +160,27 @@ def test_range_of_one_outlier_by_hand() -> None:
     # An anchor at 20 widths beyond the bulk still counts, at more it does not.
     assert axis_range([*range(9), 100], [168]) == pytest.approx((-10.08, 178.08))
     assert axis_range([*range(9), 100], [168.1]) == pytest.approx((-0.48, 8.48))
+
+
+def test_of_three_objectives_a_panel_is_enough_for_a_baseline_and_one_too_few_for_a_trial() -> None:
+    """Far out in the third objective alone: in the panel of the other two a baseline is seen, a trial is not whole."""
+    baselines = {name: {**values, **MORE[name]} for name, values in BASELINES.items()}
+    far = {"far": {"rmse": 1.0, "top_100": 0.2, "coverage": -50.0}}
+    farther = {"farther": {"rmse": 90.0, "top_100": 0.2, "coverage": -50.0}}
+    study = realistic(objectives=OBJECTIVES[3])
+    study = replace(study, rows=study.rows[:-1], baselines={**baselines, **far, **farther})
+    view = front_view(study)
+    assert [point.name for point in view.baselines if not point.inside] == ["farther"]
+    more = front_view(replace(study, rows=(*study.rows, row(50, 1.0, 0.2, -50.0))))
+    assert more.outside == view.outside + 1
+    assert more.notes[0] == f"{more.outside} trials outside some panel"
+
+
+def test_of_one_objective_a_baseline_far_away_is_outside() -> None:
+    far = {**BASELINES, "nonsense": {"rmse": 40.0}}
+    view = front_view(replace(realistic(objectives=OBJECTIVES[1]), baselines=far))
+    assert [point.name for point in view.baselines if not point.inside] == ["nonsense"]
+    assert view.notes == ("1 trial outside the view", "double click shows all")
 
 
 @given(VALUES)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mtsearch.report.front_view import front_view
 from mtsearch.report.graphs import (
     curve_figure,
     hypervolume_figure,
@@ -16,7 +17,7 @@ from mtsearch.report.graphs import (
 )
 from mtsearch.report.parameters_view import dimensions
 from mtsearch.search.record import StudyRecord
-from tests.report.records import HOSTILE, hostile, realistic, record, row, with_history
+from tests.report.records import HOSTILE, OBJECTIVES, hostile, realistic, record, row, with_history
 from tests.report.test_figures import texts
 
 STUDY = with_history(realistic())
@@ -31,8 +32,7 @@ def drawn(figure: Any) -> dict[str, Any]:
 def every_figure(study: StudyRecord) -> list[Any]:
     made = [
         hypervolume_figure(study),
-        curve_figure(study, 0),
-        curve_figure(study, 1),
+        *(curve_figure(study, index) for index in range(len(study.objectives))),
         parallel_figure(study),
         importance_figure(study),
         time_figure(study),
@@ -100,15 +100,69 @@ def test_importance_is_in_per_cent() -> None:
     }  # fmt: skip
 
 
-def test_hostile_text_is_escaped_in_every_figure() -> None:
-    varied = [replace(each, params={**each.params, HOSTILE: f"{HOSTILE}{each.trial % 2}"}) for each in hostile().rows]
-    study = with_history(replace(hostile(), rows=tuple(varied)))
+@pytest.mark.parametrize(("number", "expected"), [(1, 9), (2, 14), (3, 19), (4, 24)])
+def test_hostile_text_is_escaped_in_every_figure(number: int, expected: int) -> None:
+    """Hypervolume, parallel coordinates, importance, time; curves of each objective; each of it over 4 parameters."""
+    made = hostile(OBJECTIVES[number])
+    varied = [replace(each, params={**each.params, HOSTILE: f"{HOSTILE}{each.trial % 2}"}) for each in made.rows]
+    study = with_history(replace(made, rows=tuple(varied)))
     study = replace(study, importances={"rmse": {HOSTILE: 1.0}})
     figures = [drawn(figure) for figure in every_figure(study)]
     shown = [text for figure in figures for text in texts(figure)]
-    assert len(figures) == 14
+    assert len(figures) == expected
     assert any("&lt;img src=x" in text for text in shown)
     assert not [text for text in shown if "<img" in text or "<script" in text]
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_parallel_lines_go_through_every_objective(number: int) -> None:
+    study = with_history(realistic(objectives=OBJECTIVES[number]))
+    figure = drawn(parallel_figure(study))
+    assert figure["layout"]["xaxis"]["ticktext"][3:] == [metric.label for metric in study.objectives]
+    groups = {trace["name"]: trace for trace in figure["data"]}
+    assert list(groups) == (["other trials", "best trial"] if number == 1 else ["other trials", "front", "knee"])
+    ranges, knee = front_view(study).ranges, study.knee
+    assert ranges is not None and knee is not None
+    places = [(value - low) / (high - low) for value, (low, high) in zip(knee.values, ranges, strict=True)]
+    assert figure["data"][-1]["y"][3 : 3 + number] == pytest.approx(places, abs=1e-3)
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_importance_has_bars_of_its_own_for_each_objective(number: int) -> None:
+    figure = drawn(importance_figure(with_history(realistic(objectives=OBJECTIVES[number]))))
+    bars = figure["data"]
+    assert [bar["name"] for bar in bars] == ["RMSE", "top-100 accuracy", "coverage@100", "nDCG@10"][:number]
+    assert len({bar["marker"]["color"] for bar in bars}) == number
+    assert len({bar["marker"]["pattern"]["shape"] for bar in bars}) == number
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_each_parameter_is_shown_against_each_objective(number: int) -> None:
+    study = with_history(realistic(objectives=OBJECTIVES[number]))
+    figures = dict(parameter_figures(study))
+    assert list(figures) == [f"{m.label} over {each.name}" for each in dimensions(study) for m in study.objectives]
+    for index, metric in enumerate(study.objectives):
+        points = {t: y for trace in drawn(figures[f"{metric.label} over loss_ratio"])["data"]
+                  for t, y in zip(trace["customdata"], trace["y"], strict=True)}  # fmt: skip
+        assert points == pytest.approx({each.trial: each.values[index] for each in study.rows}, rel=1e-4)
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_curves_of_each_objective_end_at_the_trials(number: int) -> None:
+    study = with_history(realistic(objectives=OBJECTIVES[number]), epochs=1000)
+    for index in range(number):
+        knee = drawn(curve_figure(study, index))["data"][-1]
+        assert knee["name"] == ("best trial" if number == 1 else "knee")
+        assert study.knee is not None
+        assert knee["y"][-2] == pytest.approx(study.knee.values[index], abs=1e-3)  # the last is a gap
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_hypervolume_of_any_number_ends_at_the_studys(number: int) -> None:
+    study = with_history(realistic(objectives=OBJECTIVES[number]))
+    figure = drawn(hypervolume_figure(study))
+    assert figure["data"][0]["y"][-1] == pytest.approx(study.hypervolume, rel=1e-4)
+    assert ("share of the way" in figure["layout"]["yaxis"]["title"]["text"]) == (number == 1)
 
 
 @pytest.mark.parametrize(

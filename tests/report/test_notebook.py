@@ -10,7 +10,7 @@ import pytest
 
 from mtsearch.report.notebook import shown
 from mtsearch.search.record import StudyRecord
-from tests.report.records import BASELINES, hostile, realistic, record, repeated, row
+from tests.report.records import BASELINES, OBJECTIVES, hostile, realistic, record, repeated, row
 
 ATTACK = "<img src=x onerror=alert(1)>"
 
@@ -86,6 +86,17 @@ def test_repr_is_one_line() -> None:
     study = shown(replace(realistic(), name="a\nb"))
     assert repr(study) == f"<study a b: 51 trials, 12 on the front, hypervolume {study.hypervolume:.4g}>"
     assert shown(study) == study
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_of_any_number_of_objectives(number: int) -> None:
+    study = realistic(objectives=OBJECTIVES[number])
+    read = Read(study)
+    trial = study.front[0]
+    line = next(each for each in read.lines if each[0] == f"trial {trial.trial}")
+    assert line[1 : number + 1] == [f"{value:.4f}" for value in trial.values]
+    front = f"{len(study.front)} on the front" if number > 1 else "best RMSE 0.9353"
+    assert repr(shown(study)) == f"<study ml-100k: 51 trials, {front}, hypervolume {study.hypervolume:.4g}>"
 
 
 def test_showing_loads_no_plotly() -> None:

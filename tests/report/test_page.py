@@ -3,6 +3,7 @@
 import base64
 import gzip
 import hashlib
+import json
 import os
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -15,9 +16,10 @@ from mtsearch.errors import MachineError
 from mtsearch.report.drawing import plotly_js
 from mtsearch.report.markup import Html, packed, tag
 from mtsearch.report.page import OPEN_FAILURES, page, write_page
+from mtsearch.report.page_data import page_data
 from mtsearch.report.references import verdict
 from mtsearch.search.record import Failure, StudyRecord
-from tests.report.records import HOSTILE, hostile, realistic, record, row, with_history
+from tests.report.records import HOSTILE, OBJECTIVES, hostile, realistic, record, row, with_history
 
 VOID = {"meta", "link", "br"}
 
@@ -90,15 +92,71 @@ def test_verdicts() -> None:
     assert verdict(record([row(0, 0.93, 0.3)], baselines={})).startswith("1 trial on the front; no baselines")
 
 
-@pytest.mark.parametrize(
-    "study", [record(), record(baselines={}), record([row(0, 1.0, 0.1)], begun=None, ended=None, passport={})]
-)
-def test_small_studies_have_a_whole_page(study: StudyRecord) -> None:
-    assert "Pareto front" in outline(study).text
+def test_verdicts_of_one_objective_speak_of_the_best_trial() -> None:
+    def said(*values: float, **changes: object) -> str:
+        return verdict(record([row(number, value) for number, value in enumerate(values)], ("rmse",), **changes))
+
+    assert said() == "No trial has completed yet."
+    assert said(0.95, 0.93) == "The best trial is better than chance, popularity and biases."
+    assert said(0.95) == "No trial is better than biases in RMSE (0.942)."
+    space = {"space": {"learning_rate": {"low": 0.1, "high": 1.0}}}
+    assert said(0.95, definition=space).endswith("(0.942). A longer or wider search may be.")
+    assert said(0.95, baselines={}) == "No baselines are stored to compare the best trial with."
 
 
-def test_hostile_text_stays_text() -> None:
-    ordinary, attacked = outline(realistic()), outline(hostile())
+def test_verdicts_of_more_objectives_name_their_number() -> None:
+    for number in (3, 4):
+        study = record([row(0, *(0.93, 0.3, 0.4, 0.07)[:number])], OBJECTIVES[number])
+        assert verdict(study).endswith(f"chance, popularity and biases in all {number} objectives at once.")
+    behind = record([row(0, 0.93, 0.3, 0.2)], OBJECTIVES[3])
+    assert verdict(behind) == "The front does not beat biases in coverage@100 (0.33): no trial is better."
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+@pytest.mark.parametrize("baselines", [None, {}])
+@pytest.mark.parametrize("trials", [0, 1])
+def test_small_studies_have_a_whole_page(number: int, baselines: dict[str, object] | None, trials: int) -> None:
+    rows = [row(trial, *(1.0, 0.1, 0.2, 0.3)[:number]) for trial in range(trials)]
+    changes = {} if baselines is None else {"baselines": baselines}
+    study = record(rows, OBJECTIVES[number], begun=None, ended=None, passport={}, **changes)
+    assert ("Pareto front" if number > 1 else "Best so far") in outline(study).text
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_headlines_of_any_number(number: int) -> None:
+    study = realistic(objectives=OBJECTIVES[number])
+    assert study.knee is not None
+    text = outline(study).text
+    knee = [f"{metric.label} {value:.4g}" for metric, value in zip(study.objectives, study.knee.values, strict=True)]
+    said = ", ".join(knee[:-1]) + " and " + knee[-1] if number > 1 else knee[0]
+    assert f"{'knee' if number > 1 else 'best'}: trial {study.knee.trial}" in text
+    assert said in text
+    for index, metric in enumerate(study.objectives):
+        best = min(study.front, key=lambda each: metric.sign * each.values[index])
+        assert (f"best {metric.label}" in text) == (number > 1)
+        assert (f"trial {best.trial}: " in text) == (number > 1) or best == study.knee
+        assert f"best baseline, {metric.label}" in text
+    assert ("of the way from chance to the ideal" in text) == (number == 1)
+    assert ("The best trial beside the baselines" in text) == (number == 1)
+    assert ("The front beside the baselines" in text) == (number > 1)
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_the_scripts_data_is_of_each_objective(number: int) -> None:
+    study = with_history(realistic(objectives=OBJECTIVES[number]))
+    data = json.loads(page_data(study, None))
+    assert [each["label"] for each in data["objectives"]] == [metric.label for metric in study.objectives]
+    assert data["values"] == [[pytest.approx(each.values[i], rel=1e-4) for each in study.rows] for i in range(number)]
+    epochs, *values = data["curves"]["0"]
+    assert epochs == list(range(1, 11))
+    assert [each[-1] for each in values] == [
+        pytest.approx(study.curves[0][-1]["metrics"][key], rel=1e-4) for key in OBJECTIVES[number]
+    ]
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_hostile_text_stays_text(number: int) -> None:
+    ordinary, attacked = outline(realistic(objectives=OBJECTIVES[number])), outline(hostile(OBJECTIVES[number]))
     assert {name for name, _ in attacked.elements} <= {name for name, _ in ordinary.elements}
     assert not [key for _, attributes in attacked.elements for key in attributes if key.startswith("on")]
     scripts = [
@@ -126,6 +184,22 @@ def test_plotly_from_its_server_must_be_what_is_installed() -> None:
     assert source["integrity"] == f"sha256-{digest}"
     policy = next(a["content"] for _, a in Outline(text).elements if a.get("http-equiv")) or ""
     assert f"script-src {source['src']} 'sha256-" in policy
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_each_objective_has_its_figures(number: int) -> None:
+    figures = [
+        each["aria-label"] or ""
+        for _, each in outline(with_history(realistic(objectives=OBJECTIVES[number]))).elements
+        if each.get("role") == "group"
+    ]
+    over = ["the epochs of every trial", "loss_ratio", "embedding_size", "learning_rate"]
+    labels = ["RMSE", "top-100 accuracy", "coverage@100", "nDCG@10"][:number]
+    assert [each for each in figures if " over " in each] == [
+        f"{label} over {what}" for what in over for label in labels
+    ]
+    # Of one objective the first figure is its progress already.
+    assert ("Hypervolume after each trial" in figures) == (number > 1)
 
 
 def test_sections_come_with_their_data() -> None:

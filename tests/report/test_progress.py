@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from mtsearch.report.progress import Curve, busy_minutes, curves, hypervolume_steps
 from mtsearch.search.record import TrialTime
-from tests.report.records import realistic, record, row, with_history
+from tests.report.records import OBJECTIVES, realistic, record, row, with_history
 
 BEGUN = datetime(2025, 3, 1)
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 30)), max_size=12)
@@ -23,6 +23,19 @@ def test_each_step_is_the_hypervolume_of_the_trials_so_far(points: list[tuple[fl
     for done, step in enumerate(steps, start=1):
         assert step.volume == pytest.approx(study.volume(points[:done]), abs=1e-12)
         assert step.minutes is None
+
+
+@given(st.data())
+def test_each_step_is_the_hypervolume_of_any_number_of_objectives(data: st.DataObject) -> None:
+    number = data.draw(st.sampled_from([1, 3, 4]))
+    # A few values each, so that points are often equal, dominated, or outside the box.
+    values = [[0.2, 0.6, 1.1, 1.3], [0.0, 0.1, 0.5, 1.0], [0.1, 0.3, 0.7], [0.0, 0.2, 0.9]][:number]
+    points = data.draw(st.lists(st.tuples(*map(st.sampled_from, values)), max_size=12))
+    study = record([row(place, *point) for place, point in enumerate(points)], OBJECTIVES[number])
+    steps = hypervolume_steps(study)
+    assert [step.volume for step in steps] == [
+        pytest.approx(study.volume(points[: done + 1]), abs=1e-12) for done in range(len(points))
+    ]
 
 
 def test_steps_are_in_the_order_of_their_ends() -> None:
