@@ -196,6 +196,50 @@ class TestReasons:
         assert [line.split(":")[0] for line in said[2:5]] == [f"dominated by trial {number}" for number in (1, 2, 3)]
         assert said[5:] == ["dominated by trial 4, trial 5 and trial 6 as well"]
 
+    def test_of_one_objective(self) -> None:
+        rows = [row(0, 0.93), row(1, 0.90), row(2, 0.90), row(3, 0.90)]
+        held = record(rows, ("rmse",))
+
+        def said(pick: str) -> list[str]:
+            return list(reasons(held, choose(held, pick)))
+
+        beaten = [f"beats {name} in RMSE ({value} stars)" for name, value in
+                  (("chance", 1.129), ("popularity", 1.129), ("biases", 0.942))]  # fmt: skip
+        equals = "the same values: trial 2 and trial 3"
+        assert said("knee") == said("rmse") == ["trial 1: RMSE 0.9 stars", "the best trial", equals, *beaten]
+        assert said("rmse<=0.95")[1] == "the best trial, with rmse<=0.95"
+        assert said("trial:1")[1] == "as named; the best trial"
+        assert said("trial:0") == [
+            "trial 0: RMSE 0.93 stars",
+            "as named; not the best trial",
+            *(f"to the best, trial {number}: RMSE 0.03 stars better" for number in (1, 2, 3)),
+            *beaten,
+        ]
+
+    def test_of_three_objectives(self) -> None:
+        """Trial 1 is the next better one in the first and in the third objective: it is said once."""
+        rows = [row(0, 1.0, 0.3, 0.2), row(1, 0.9, 0.2, 0.3), row(2, 1.2, 0.35, 0.1), row(3, 1.3, 0.1, 0.1)]
+        held = record(rows, ("rmse", "top_100", "coverage"))
+
+        def said(pick: str) -> list[str]:
+            return list(reasons(held, choose(held, pick)))
+
+        assert said("trial:0") == [
+            "trial 0: RMSE 1 stars, top-100 accuracy 0.3, coverage@100 0.2",
+            "as named; one of the 3 trials of the front",
+            "to trial 1: RMSE 0.1 stars better, top-100 accuracy 0.1 worse, coverage@100 0.1 better",
+            "to trial 2: top-100 accuracy 0.05 better, RMSE 0.2 stars worse, coverage@100 0.1 worse",
+            "beats chance in RMSE (1.129 stars) and top-100 accuracy (0.06), not in coverage@100 (0.21)",
+            "beats popularity in RMSE (1.129 stars), top-100 accuracy (0.295) and coverage@100 (0.09)",
+            "beats biases in top-100 accuracy (0.183), not in RMSE (0.942 stars) or coverage@100 (0.33)",
+        ]
+        assert said("knee")[1] == "the knee: of the 3 trials of the front the one that gives up least of all objectives"
+        assert said("coverage")[1] == "the best coverage@100 of the 3 trials of the front"
+        assert said("rmse<=1.1")[1] == "the knee of the front's trials with rmse<=1.1"
+        assert said("trial:3")[2] == (
+            "dominated by trial 1: RMSE 0.4 stars better, top-100 accuracy 0.1 better, coverage@100 0.2 better"
+        )
+
     def test_of_the_only_one(self) -> None:
         held = record([row(0, 1.2, 0.01)])
         assert list(reasons(held, choose(held)))[1:] == [

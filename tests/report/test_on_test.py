@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import le
 
 import pytest
 from hypothesis import given
@@ -19,7 +20,7 @@ from mtsearch.report.plotted import plotted
 from mtsearch.search.judgements import Judged
 from mtsearch.search.record import StudyRecord
 
-from .records import BASELINES, HOSTILE, record, row
+from .records import BASELINES, HOSTILE, OBJECTIVES, realistic, record, row
 
 Reached = Mapping[int, Sequence[tuple[float, float]]]
 
@@ -215,3 +216,90 @@ def test_plotted_carries_the_report() -> None:
     assert plotted(record(FRONT))["report"] is None
     assert plotted(judged())["report"] == on_test_json(front_on_test(judged()))
     assert not math.isnan(plotted(judged())["report"]["front"][0]["optimism"]["rmse"])
+
+
+def of_any(number: int, seeds: int = 3, members: int = 3) -> StudyRecord:
+    """The realistic study; of a member's seeds the k-th is k hundredths of a unit higher than on validation."""
+    study = realistic(objectives=OBJECTIVES[number])
+    reached = {
+        each.trial: {
+            7 + place: Judged(
+                {key: value + place / 100 for key, value in zip(OBJECTIVES[number], each.values, strict=True)}
+            )
+            for place in range(seeds)
+        }
+        for each in study.front[:members]
+    }
+    configs = {each.trial: {"seed": 7} for each in study.rows}
+    return replace(study, configs=configs, judged=reached, test_baselines=study.baselines)
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_optimism_of_each_objective_is_in_json_words_table_and_page(number: int) -> None:
+    """The mean of 0, 1 and 2 hundredths is one hundredth, for the worse where lower is better; none falls off."""
+    study = of_any(number)
+    found = front_on_test(study)
+    parsed = json.loads(json.dumps(on_test_json(found)))
+    assert parsed["objectives"] == list(OBJECTIVES[number])
+    said = lines(study)
+    table, section = shown(found), on_test(study)
+    assert max(map(len, table.splitlines())) <= 80
+    for metric in study.objectives:
+        assert [each["optimism"][metric.key] for each in parsed["front"]] == pytest.approx(
+            [metric.sign / 100] * len(parsed["front"])
+        )
+        assert any(line.startswith(f"Optimism of {metric.label}: {metric.sign / 100:.4g}") for line in said)
+        assert metric.label.split()[0] in table
+    for member in found.members:
+        assert member.on_front and not member.dominated_by
+        for value in member.row.values:
+            assert f"{value + 0.01:.4f} ±0.0248" in table
+            assert f"{value + 0.01:.4f}" in section
+    for name in study.baselines:
+        assert f" {name}" in table
+
+
+@given(st.data())
+def test_on_front_is_what_brute_force_says_in_any_number(data: st.DataObject) -> None:
+    number = data.draw(st.sampled_from([1, 3, 4]))
+    count = data.draw(st.integers(1, 6))
+    # On validation no member dominates another: of one objective they are equal, of more one is a trade for another.
+    rows = [
+        row(n, 0.9) if number == 1 else row(n, *[0.9 + n / 100, 0.1 + n / 100, 0.5, 0.5][:number]) for n in range(count)
+    ]
+    reached = [tuple(data.draw(st.sampled_from([0.1, 0.2, 0.3])) for _ in range(number)) for _ in range(count)]
+    study = record(rows, OBJECTIVES[number])
+    judged_ = {n: {0: Judged(dict(zip(OBJECTIVES[number], values, strict=True)))} for n, values in enumerate(reached)}
+    found = front_on_test(replace(study, judged=judged_))
+    losses = [[sign * value for sign, value in zip(study.signs, values, strict=True)] for values in reached]
+    for member in found.members:
+        mine = losses[member.row.trial]
+        better = [n for n, other in enumerate(losses) if other != mine and all(map(le, other, mine))]
+        assert sorted(member.dominated_by) == better
+
+
+def test_of_one_objective_in_words() -> None:
+    """Two trials that are as good on validation; on test trial 1 is better than trial 0."""
+    rows = [row(0, 0.9), row(1, 0.9), row(2, 1.1)]
+    study = record(rows, ["rmse"], configs={n: {"seed": 7} for n in range(3)}, test_baselines=BASELINES)
+    reached = {n: {7 + k: Judged({"rmse": value + k / 1000}) for k in range(2)} for n, value in enumerate((0.96, 0.91))}
+    two = replace(study, judged=reached)
+    assert lines(two) == [
+        "Of the 2 trials that are best on validation 1 is best on test.",
+        "Trial 0 falls behind: trial 1 is better on test.",
+        "Optimism of RMSE: 0.0355 stars on average, from 0.0105 stars to 0.0605 stars: validation was too good.",
+        "Trial 0, best RMSE on validation: test RMSE 0.9605 stars: does not beat biases (0.942 stars).",
+    ]
+    table = " ".join(shown(front_on_test(two)).split())
+    assert "ml-100k: the best trials on test, 2 seeds each" in table
+    assert "✗ not the best on test" in table
+    assert "The best trials on test" in on_test(two)
+    one = replace(study, rows=(rows[0], rows[2]), judged={0: reached[0]})
+    assert lines(one) == [
+        "Optimism of RMSE: 0.0605 stars: validation was too good.",
+        "Trial 0, best RMSE on validation: test RMSE 0.9605 stars: does not beat biases (0.942 stars).",
+    ]
+    table = " ".join(shown(front_on_test(one)).split())
+    assert "ml-100k: the best trial on test, 2 seeds RMSE" in table
+    assert not [mark for mark in "◆✗" if mark in table]
+    assert "knee" not in on_test(one)

@@ -164,7 +164,7 @@ def test_hostile_text_stays_text(number: int) -> None:
     ]
     assert scripts[0] == scripts[1]
     assert scripts[1].count(None) == 2  # plotly.js and ours; the rest is data
-    assert attacked.text.count(HOSTILE) > 20
+    assert attacked.text.count(HOSTILE) > (20 if number > 1 else 10)  # the table of one objective has one trial
 
 
 def test_nothing_is_fetched_and_only_the_pages_scripts_run() -> None:
