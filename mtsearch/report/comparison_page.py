@@ -25,7 +25,7 @@ from mtsearch.report.drawing import (
     rounded,
     text,
 )
-from mtsearch.report.figures import baseline_lines
+from mtsearch.report.figures import baseline_lines, trials_axis
 from mtsearch.report.front_view import axis_range
 from mtsearch.report.html_document import Source, document, write_document
 from mtsearch.report.markup import Html, join, row, section, table, tag
@@ -100,7 +100,7 @@ def _best_so_far(compared: Comparison) -> go.Figure:
     shown = [value for trace in traces for value in trace.y]
     baselines = {name: value for name, (value,) in _baseline_points(compared).items()}
     traces += baseline_lines(baselines, metric, longest)
-    x = axis("complete trials, in the order of their ends", range=[0, longest + 1])
+    x = trials_axis("complete trials, in the order of their ends", longest)
     y = axis(text(axis_title(metric)), range=list(axis_range(shown, [*shown, *baselines.values()])) if shown else None)
     return go.Figure(traces, layout(x, y, showlegend=True))
 

@@ -112,9 +112,9 @@ def _matrix(view: FrontView, notes: Sequence[str]) -> go.Figure:
             _draw_line(figure, line, pair, frame)
             # Once per column and row: on the diagonal is the column's uppermost panel, and the row's last.
             if pair[1] == pair[0] + 1:
-                _label_line(figure, line, pair, frame, _side(line, view))
+                _label_line(figure, line, pair, frame, **_placed(line, pair, view))
     # The corner above the triangle is free, and as wide as a panel.
-    lines = [f"<i>{text(line)}</i>" for note in notes for line in wrap(note, 24)]
+    lines = [f"<i>{text(line)}</i>" for note in notes for line in wrap(note, 28)]
     figure.add_annotation(text="<br>".join(lines), showarrow=False, align="right", xref="paper", yref="paper",
                           x=1, y=1, xanchor="right", yanchor="top")  # fmt: skip
     return figure
@@ -142,7 +142,7 @@ def _best_so_far(view: FrontView, notes: Sequence[str]) -> go.Figure:
     baselines = {point.name: point.values[0] for point in view.baselines if point.inside}
     lines = baseline_lines(baselines, view.objectives[0], len(view.ended))
     traces = [_trials(view, others, over_trials), stairs, best, knee, *lines]
-    x = axis(_noted("complete trials, in the order of their ends", notes), range=[0, len(view.ended) + 1])
+    x = trials_axis(_noted("complete trials, in the order of their ends", notes), len(view.ended))
     figure = go.Figure(traces, layout(x, _axis(view, 0), margin=_MARGIN))
     for reference in view.lines:
         _label_line(figure, reference, over_trials, _PAPER)
@@ -215,6 +215,11 @@ def _baselines(view: FrontView, pair: Pair) -> list[go.Scatter]:
     ]
 
 
+def trials_axis(title: str, trials: int) -> dict[str, Any]:
+    """A horizontal axis that counts trials, in whole numbers."""
+    return axis(title, range=[0, trials + 1], **({"dtick": 1} if trials < 10 else {}))
+
+
 def baseline_lines(values: Mapping[str, float], metric: Metric, trials: int) -> list[go.Scatter]:
     """A line per baseline across a figure whose horizontal axis counts trials.
 
@@ -253,20 +258,26 @@ def _draw_line(figure: go.Figure, line: Reference, axes: Axes, frame: Frame) -> 
         figure.add_shape(type="line", xref=frame[0], yref=y, x0=0, x1=1, y0=line.value, y1=line.value, **style)
 
 
-def _label_line(figure: go.Figure, line: Reference, axes: Axes, frame: Frame, side: str | None = None) -> None:
-    """A label above the plot or panel, there on a side of the line or around it, or inside at the better end."""
+def _label_line(figure: go.Figure, line: Reference, axes: Axes, frame: Frame, **changes: Any) -> None:
+    """A label above the plot or panel, or inside at its right end; `changes` are of the annotation."""
     x, y = axes_of(axes)
-    label = {"text": text(line.label), "showarrow": False, "yanchor": "bottom", "yshift": 6, "name": "line"}
+    label = {"text": text(line.label), "showarrow": False, "yanchor": "bottom", "yshift": 6, "name": "line", **changes}
     if line.index == axes[0]:
-        figure.add_annotation(xref=x, yref=frame[1], x=line.value, y=1, xanchor=side, **label)
+        figure.add_annotation(xref=x, yref=frame[1], x=line.value, y=1, **label)
     else:
         figure.add_annotation(xref=frame[0], yref=y, x=1, y=line.value, xanchor="right", **label)
 
 
-def _side(line: Reference, view: FrontView) -> str:
-    """On which side of a label its line is, so that a label as wide as half a panel stays above it."""
-    low, high = view.ranges[line.index] if view.ranges else (line.value, line.value)
-    return "left" if line.value < (low + high) / 2 else "right"
+def _placed(line: Reference, pair: Pair, view: FrontView) -> dict[str, Any]:
+    """Where in a panel, which may be narrow, a label stands.
+
+    On the wider side of an upright line, and below a level line that is near the upper edge.
+    """
+    low, high = view.ranges[line.index] if view.ranges else (0.0, 1.0)
+    share = (line.value - low) / (high - low)
+    if line.index == pair[0]:
+        return {"xanchor": "left" if share < 0.5 else "right"}
+    return {"yanchor": "top", "yshift": -6} if share > 0.85 else {}
 
 
 def _axis(view: FrontView, index: int, notes: Sequence[str] = ()) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def test_axes_of_a_matrix_say_unit_and_direction_and_show_the_view(number: int) 
         assert all(low < high for low, high in domains)
         assert all(before[1] < after[0] for before, after in pairwise(domains))
     notes = [each["text"] for each in layout["annotations"] if each["xref"] == "paper"]
-    assert notes == ["<i>1 trial outside some</i><br><i>panel</i><br><i>double click shows all</i>"]
+    assert notes == ["<i>1 trial outside some panel</i><br><i>double click shows all</i>"]
 
 
 @pytest.mark.parametrize("number", [3, 4])
