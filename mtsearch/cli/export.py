@@ -87,7 +87,7 @@ def _why(record: "StudyRecord", choice: "Choice") -> str:
 
 
 def _why_best(choice: "Choice") -> str:
-    """Of one objective: the front is the best trial."""
+    """Say why a trial was chosen in a study of one objective, whose front is the best trial."""
     if choice.dominated_by:
         return "as named; not the best trial"
     if choice.pick.kind == "rule":
@@ -112,7 +112,7 @@ def _surroundings(record: "StudyRecord", choice: "Choice") -> Iterator[str]:
 
 
 def _neighbours(record: "StudyRecord", choice: "Choice") -> Iterator[str]:
-    """Per objective the next better trial of the front; one that is next in several objectives once."""
+    """Compare with the next better trial of the front in each objective; one that is next in several comes once."""
     said = set()
     for index, neighbour in enumerate(choice.neighbours):
         if neighbour is None:

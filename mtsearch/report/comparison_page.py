@@ -176,7 +176,7 @@ def _front(each: Compared, style: Style, compared: Comparison, pair: Pair) -> go
 
 
 def _best_trace(each: Compared, style: Style, compared: Comparison) -> go.Scatter:
-    """From each improvement of a study to its next one, from the last one to the study's end."""
+    """Draw a study's best so far: a step at each improvement, and on to the study's end."""
     rows = by_end(each.record)
     steps = improvements(rows, compared.objectives[0].sign)
     steps += [(len(rows), row) for _, row in steps[-1:]]

@@ -269,9 +269,9 @@ def _label_line(figure: go.Figure, line: Reference, axes: Axes, frame: Frame, **
 
 
 def _placed(line: Reference, pair: Pair, view: FrontView) -> dict[str, Any]:
-    """Where in a panel, which may be narrow, a label stands.
+    """Place a label in a panel, which may be narrow: changes of the annotation.
 
-    On the wider side of an upright line, and below a level line that is near the upper edge.
+    It stands on the wider side of an upright line, and below a level line that is near the upper edge.
     """
     low, high = view.ranges[line.index] if view.ranges else (0.0, 1.0)
     share = (line.value - low) / (high - low)

@@ -40,7 +40,7 @@ def on_test_table(found: FrontOnTest) -> Table:
 
 
 def _fill_in_columns(shown: Table, found: FrontOnTest) -> None:
-    """The objectives side by side, a line per member and baseline."""
+    """Put the objectives side by side, a line per member and baseline."""
     for metric in found.objectives:
         shown.add_column(Text(f"{heading(metric)}\non test"), overflow="fold")
         shown.add_column(Text("valid-\nation"), justify="right")
@@ -55,7 +55,7 @@ def _fill_in_columns(shown: Table, found: FrontOnTest) -> None:
 
 
 def _fill_in_lines(shown: Table, found: FrontOnTest) -> None:
-    """The objectives below each other: three or more of them side by side are wider than a terminal."""
+    """Put the objectives below each other: three or more of them side by side are wider than a terminal."""
     shown.add_column("", overflow="fold")
     shown.add_column(Text("on test"))
     shown.add_column(Text("validation"), justify="right")

@@ -106,7 +106,7 @@ def _unbeaten(record: StudyRecord) -> list[str]:
 
 
 def _advice(record: StudyRecord) -> str:
-    """What may help where a baseline is not beaten; nothing does against an ideal one, as in a small catalogue."""
+    """Advise to search longer where a baseline is not beaten; not against an ideal one, as in a small catalogue."""
     ideal = any(best.value == record.ideal[best.index] for best in references(record) if not best.beaten)
     return " A longer or wider search may be." if record.definition.get("space") and not ideal else ""
 

@@ -90,12 +90,12 @@ def box(objectives: Sequence[Metric]) -> str:
 
 
 def volume_title(objectives: Sequence[Metric]) -> str:
-    """What an axis of hypervolumes says."""
+    """Title an axis of hypervolumes."""
     return f"hypervolume (share of the {'way' if len(objectives) == 1 else 'box'})"
 
 
 def volume_format(objectives: Sequence[Metric]) -> str:
-    """How Plotly shows a hypervolume: of three objectives and more, shares of a box are small."""
+    """Return Plotly's format of a hypervolume; of three objectives and more, shares of a box are small."""
     return ".4f" if len(objectives) <= 2 else ".4g"
 
 
