@@ -22,7 +22,7 @@ class Patience:
 
     def __init__(self, study: optuna.Study, trials: int) -> None:
         self._study, self._trials = study, trials
-        self._measure = record.of(study).volume
+        self._gain = record.of(study).gain
         self._seen: set[int] = set()
         self._points: list[tuple[float, ...]] = []
         self._volume = 0.0
@@ -38,10 +38,12 @@ class Patience:
 
     def _take_in(self, trial: FrozenTrial) -> None:
         self._seen.add(trial.number)
-        self._points += [row.values for row in finite_rows([trial])]
-        volume = self._measure(self._points)
-        gained = volume > self._volume * (1 + _RELATIVE_GAIN)
-        self._volume = max(volume, self._volume)
+        gain = 0.0
+        for row in finite_rows([trial]):
+            gain = self._gain(row.values, self._points)
+            self._points.append(row.values)
+        gained = gain > self._volume * _RELATIVE_GAIN
+        self._volume += gain
         self._in_a_row = 0 if gained else self._in_a_row + 1
 
     def __str__(self) -> str:

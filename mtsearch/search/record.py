@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch.objectives import Metric, metrics_of
 from mtsearch.search import attributes
-from mtsearch.search.front import FrontRow, feasible, finite_rows, hypervolume, knee, pareto_front
+from mtsearch.search.front import FrontRow, feasible, finite_rows, hypervolume, hypervolume_gain, knee, pareto_front
 from mtsearch.search.importance import importances
 from mtsearch.search.judgements import Judged, baselines_on_test, judged_of
 from mtsearch.search.passport import runs_of
@@ -176,6 +176,12 @@ class StudyRecord:
         if "chance" not in self.baselines:
             return 0.0
         return hypervolume(values, self.signs, self.baseline_values("chance"), self.ideal)
+
+    def gain(self, point: tuple[float, ...], values: Sequence[tuple[float, ...]]) -> float:
+        """Return by how much a point more raises the hypervolume of others; 0 where no baselines are stored."""
+        if "chance" not in self.baselines:
+            return 0.0
+        return hypervolume_gain(point, values, self.signs, self.baseline_values("chance"), self.ideal)
 
     def beaten_by(self, row: FrontRow) -> list[str]:
         """Return the names of the baselines that the trial betters in every objective."""

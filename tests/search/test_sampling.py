@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch import StudyDefinition, api
 from mtsearch.errors import DefinitionError
+from mtsearch.objectives import METRICS
 from mtsearch.search.sampling import make_sampler
 from mtsearch.search.space import Space
 from mtsearch.search.storage import open_writer, resolve_url
@@ -20,7 +21,7 @@ from mtsearch.search.study import join
 from mtsearch.study_file.sampler import OPTIONS, Sampler
 
 from .test_run import SPACE, define, go, send_at, trials_of
-from .trainers import FormulaTrainer, slow_formula
+from .trainers import FormulaTrainer, metrics_of, slow_formula
 
 EACH = [
     {"kind": "tpe", "n_startup_trials": 4},
@@ -156,6 +157,36 @@ def test_in_parts_as_in_one_go(data: str, tmp_path: Path, sampler: dict[str, Any
     assert len(trials_of(parts)) == 22
     assert params_of(parts) == params_of(whole)
     assert distinct(params_of(whole)) == 18
+
+
+@pytest.mark.parametrize(
+    "objectives", [["rmse"], ["rmse", "ndcg_10", "mae"], ["rmse", "ndcg_10", "mae", "mrr"]], ids=len
+)
+@each_sampler
+def test_of_any_number_of_objectives_the_study_alone_decides(sampler: dict[str, Any], objectives: list[str]) -> None:
+    """Not the process that asks: the same where each trial is proposed by a sampler of its own."""
+    raw = {"study": {"name": "s", "sampler": sampler, "objectives": objectives}, "space": SPACE}
+    definition = StudyDefinition.from_mapping(raw)
+
+    def ask(anew: bool) -> list[FrozenTrial]:
+        study = optuna.create_study(directions=[METRICS[key].direction for key in objectives])
+        study.set_user_attr("mtsearch:population", 4)
+        study.sampler = make_sampler(definition)
+        for _ in range(14):
+            trial = study.ask()
+            config = Space(definition).sample(trial)
+            if trial.number in (2, 7):
+                trial.set_user_attr("mtsearch:reason", {"kind": "model", "text": "non-finite"})
+                study.tell(trial, state=TrialState.FAIL)
+            else:
+                study.tell(trial, [metrics_of(config, 3)[key] for key in objectives])
+            if anew:
+                study.sampler = make_sampler(definition)
+        return study.get_trials()
+
+    trials = ask(anew=False)
+    assert [trial.params for trial in ask(anew=True)] == [trial.params for trial in trials]
+    assert distinct([trial.params for trial in trials]) == len(trials)
 
 
 def distinct(params: list[dict[str, Any]]) -> int:
