@@ -139,8 +139,10 @@ def _best_so_far(view: FrontView, notes: Sequence[str]) -> go.Figure:
     )
     best = _front(view, improving, over_trials, mode="markers").update(name="best so far", legendgroup="best so far")
     knee = _knee(view, over_trials).update(name="best trial")
-    baselines = {point.name: point.values[0] for point in view.baselines if point.inside}
+    baselines = {point.name: point.values[0] for point in view.baselines}
     lines = baseline_lines(baselines, view.objectives[0], len(view.ended))
+    for line, point in zip(lines, view.baselines, strict=True):
+        line.update(showlegend=point.inside)
     traces = [_trials(view, others, over_trials), stairs, best, knee, *lines]
     x = trials_axis(_noted("complete trials, in the order of their ends", notes), len(view.ended))
     figure = go.Figure(traces, layout(x, _axis(view, 0), margin=_MARGIN))

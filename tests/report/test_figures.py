@@ -163,9 +163,10 @@ def test_degenerate_studies_draw(number: int, made: Callable[[Sequence[str]], St
     assert sorted(trials) == sorted([*range(len(study.rows))] * panels)
 
 
-def test_baseline_outside_the_view_is_not_in_the_legend() -> None:
-    far = {**realistic().baselines, "nonsense": {"rmse": 40.0, "top_100": 0.1}}
-    by_name = traces(record(realistic().rows, baselines=far))
+@pytest.mark.parametrize("number", [1, 2])
+def test_baseline_outside_the_view_is_not_in_the_legend(number: int) -> None:
+    study = realistic(objectives=OBJECTIVES[number])
+    by_name = traces(replace(study, baselines={**study.baselines, "nonsense": {"rmse": 40.0, "top_100": 0.1}}))
     assert not by_name["nonsense"]["showlegend"]
     assert by_name["biases"]["showlegend"]
 
