@@ -7,9 +7,14 @@ import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+import psutil
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _GPU_SECONDS = 20
+_SAME_SECONDS = 1.0
+"""Two processes that begin within it have different numbers."""
 
 
 def usable_cores() -> int:
@@ -18,16 +23,17 @@ def usable_cores() -> int:
     return max(1, min([allowed, *(math.ceil(quota) for quota in _cpu_quotas())]))
 
 
-def free_memory() -> int | None:
-    """Bytes that this process and its children may still take: of the machine and of the container; None: unknown."""
-    free = [_field(Path("/proc/meminfo"), "MemAvailable:", 1024)]
+def free_memory() -> int:
+    """Bytes that this process and its children may still take: of the machine, and of the container's share."""
+    free = [int(psutil.virtual_memory().available)]
     for group in _control_groups("memory"):
-        limit = _number(group / "memory.max") or _number(group / "memory.limit_in_bytes")
-        used = _number(group / "memory.current") or _number(group / "memory.usage_in_bytes")
-        if limit is not None and used is not None:
-            cached = _field(group / "memory.stat", "inactive_file", 1) or 0  # given back where somebody needs it
-            free.append(max(limit - used + cached, 0))
-    return min((each for each in free if each is not None), default=None)
+        limit = _numbers(group / "memory.max") or _numbers(group / "memory.limit_in_bytes")
+        used = _numbers(group / "memory.current") or _numbers(group / "memory.usage_in_bytes")
+        if limit and used:
+            # Cached files: the kernel gives their memory to whoever needs it.
+            cached = re.search(r"^inactive_file (\d+)", _text(group / "memory.stat"), re.MULTILINE)
+            free.append(max(limit[0] - used[0] + (int(cached[1]) if cached else 0), 0))
+    return min(free)
 
 
 def visible_gpus() -> tuple[str, ...]:
@@ -59,35 +65,43 @@ def free_gpu_memory() -> int | None:
         return None
 
 
-def identity(pid: int) -> dict[str, str | int]:
-    """A process as another one can recognise it later: host, number, and when it began where the system tells."""
-    return {"host": socket.gethostname(), "space": _space(), "pid": pid, "began": _began(pid)}
+def identity(pid: int) -> dict[str, str | int | float]:
+    """Describe a process so that another process can recognise it later; `began` is in seconds, see `_began`."""
+    try:
+        began = _began(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        began = 0.0
+    return {"host": socket.gethostname(), "space": _space(), "pid": pid, "began": began}
 
 
-def is_gone(process: Mapping[str, str | int]) -> bool:
-    """Whether a process of this machine has ended; False for what lives elsewhere, which cannot be told from here."""
+def is_gone(process: Mapping[str, Any]) -> bool:
+    """Whether a process of this machine has ended; False for what lives elsewhere, which cannot be told from here.
+
+    Args:
+        process: an `identity`, also one that an earlier version stored.
+    """
     if not _is_of_here(process):
         return False
-    pid = int(process["pid"])
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        found = psutil.Process(int(process["pid"]))
+        # A zombie is dead, and its parent (or a container's first process) has not asked for its exit code yet.
+        if found.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return True
+        return not _is_same_start(process["began"], _began(found))
+    except psutil.NoSuchProcess:
         return True
-    except PermissionError:
-        pass  # somebody else's, but alive
-    if _stat(pid)[:1] in (["Z"], ["X"]):  # dead, and its parent (or a container's first process) has not looked yet
-        return True
-    return bool(process["began"]) and process["began"] != _began(pid)  # else its number was given to another
+    except psutil.AccessDenied:  # another user's, but alive
+        return False
 
 
-def lives_here(process: Mapping[str, str | int]) -> bool:
+def lives_here(process: Mapping[str, Any]) -> bool:
     """Whether it is a process of this machine that has not ended."""
     return _is_of_here(process) and not is_gone(process)
 
 
-def _is_of_here(process: Mapping[str, str | int]) -> bool:
+def _is_of_here(process: Mapping[str, Any]) -> bool:
     """Two containers may share a host's name and have other processes under the same numbers."""
-    return process["host"] == socket.gethostname() and process.get("space", _space()) == _space()
+    return bool(process["host"] == socket.gethostname() and process.get("space", _space()) == _space())
 
 
 def _space() -> str:
@@ -98,43 +112,35 @@ def _space() -> str:
         return ""
 
 
-def _began(pid: int) -> str:
-    """Boot and clock tick of the process's start; empty where there is no /proc."""
-    fields = _stat(pid)
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-    return f"{boot}/{fields[19]}" if fields else ""
+def _began(process: psutil.Process) -> float:
+    """Seconds from the machine's start to the process's.
+
+    NOTE: psutil's `create_time` is in the wall clock's terms, and moves where the clock is set while the process lives.
+    """
+    return round(float(process.create_time() - psutil.boot_time()), 2)
 
 
-def _stat(pid: int) -> list[str]:
-    """What Linux says of a process, from its state on; empty where it says nothing."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return []
+def _is_same_start(stored: str | float, began: float) -> bool:
+    """Whether a process with a stored process's number began when that one did; if nobody knows, it is taken for it."""
+    if isinstance(stored, str):  # version 0.1: boot and clock tick, "3f2a.../8812", or empty
+        ticks = stored.rpartition("/")[2]
+        stored = int(ticks) / os.sysconf("SC_CLK_TCK") if ticks.isdecimal() else began
+    return abs(stored - began) < _SAME_SECONDS
 
 
 def _cpu_quotas() -> Iterator[float]:
+    """Cores that the container may keep busy, by each of its control groups that has a limit."""
     for group in _control_groups("cpu"):
-        quota, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
-        try:
-            first, second = (group / "cpu.max").read_text(encoding="ascii").split()
-            quota, period = int(first), int(second)
-        except (OSError, ValueError):  # none, or "max"
-            pass
-        if quota is not None and period and quota > 0:
+        limit = _numbers(group / "cpu.max")
+        limit = limit or _numbers(group / "cpu.cfs_quota_us") + _numbers(group / "cpu.cfs_period_us")
+        if len(limit) == 2 and min(limit) > 0:
+            quota, period = limit
             yield quota / period
 
 
 def _control_groups(controller: str) -> Iterator[Path]:
     """Folders of the control groups of Linux that hold this process, versions 1 and 2, from the innermost outwards."""
-    try:
-        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
+    for line in _text(Path("/proc/self/cgroup")).splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
@@ -143,18 +149,15 @@ def _control_groups(controller: str) -> Iterator[Path]:
         yield from (folder for folder in (inner, *inner.parents) if folder.is_relative_to(root))
 
 
-def _number(path: Path) -> int | None:
-    """What a file of the kernel's says; None where there is no file or no limit."""
-    try:
-        return int(path.read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
+def _numbers(path: Path) -> list[int]:
+    """The numbers of a file of the kernel's; none if there is no file, or no limit: "max"."""
+    words = _text(path).split()
+    return [] if "max" in words else [int(word) for word in words]
 
 
-def _field(path: Path, name: str, unit: int) -> int | None:
-    """The number after a name in a file of the kernel's, in units of so many."""
+def _text(path: Path) -> str:
+    """A file of the kernel's; empty if there is none."""
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
+        return path.read_text(encoding="utf-8")
     except OSError:
-        return None
-    return next((int(line.split()[1]) * unit for line in lines if line.split()[:1] == [name]), None)
+        return ""

@@ -37,5 +37,4 @@ def seats(workers: Workers) -> list[Seat]:
 
 
 def _as_many_as_fit() -> int:
-    free = free_memory()
-    return usable_cores() if free is None else max(1, min(usable_cores(), free // WORKER_BYTES))
+    return max(1, min(usable_cores(), free_memory() // WORKER_BYTES))

@@ -48,14 +48,10 @@ def require_memory(definition: StudyDefinition, users: int, candidates: int, wor
     """
     if definition.model is not None:
         return
-    free = free_gpu_memory() if visible_gpus() else _shared(free_memory(), workers)
+    free = free_gpu_memory() if visible_gpus() else free_memory() // workers
     for values in _trials(definition):
         if lack := lack_of_memory(config_of({**definition.fixed, **values}), users, candidates, free):
             raise MachineError(lack, REMEDY)
-
-
-def _shared(memory: int | None, workers: int) -> int | None:
-    return None if memory is None else memory // workers
 
 
 def _trials(definition: StudyDefinition) -> Iterator[dict[str, Scalar]]:

@@ -243,7 +243,7 @@ class TestJudge:
 
     def test_neither_is_one_whose_process_has_died_unnoticed(self) -> None:
         study = self.study()
-        self.reach(study, self.GOOD, worker={**identity(os.getpid()), "began": "long ago"})
+        self.reach(study, self.GOOD, worker={**identity(os.getpid()), "began": -60.0})
         assert self.reach(study, self.BAD)[1] == ""
 
     def test_a_reason_is_of_the_latest_epoch(self) -> None:

@@ -1,0 +1,78 @@
+"""Processes recognised after they have ended, across containers, changes of the clock and versions."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mtsearch.machine import identity, is_gone, lives_here
+
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that sleeps."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as sleeper:
+        yield sleeper
+        sleeper.kill()
+
+
+def test_a_process_lives_until_it_ends(process: subprocess.Popen[bytes]) -> None:
+    known = identity(process.pid)
+    assert lives_here(known)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie
+    assert is_gone(known)
+    process.wait()
+    assert is_gone(known)
+    assert is_gone(identity(process.pid))
+    assert not lives_here(known)
+
+
+def test_a_number_that_was_given_to_another_process() -> None:
+    own = identity(os.getpid())
+    began = float(own["began"])
+    assert not is_gone(own)
+    assert is_gone({**own, "began": began - 60})
+    assert is_gone({**own, "began": 0.0})  # it had ended before it was looked at
+
+
+@pytest.mark.parametrize("elsewhere", [{"host": "elsewhere"}, {"space": "pid:[1]"}])
+def test_nothing_is_known_of_a_process_elsewhere(elsewhere: dict[str, str]) -> None:
+    """On another machine, or in another container of the same host name."""
+    other = {**identity(os.getpid()), "began": 0.0, **elsewhere}
+    assert not is_gone(other)
+    assert not lives_here(other)
+
+
+@LINUX
+def test_what_version_0_1_stored(process: subprocess.Popen[bytes]) -> None:
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    ticks = int(Path(f"/proc/{process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[19])
+    known = identity(process.pid)
+    for began in (f"{boot}/{ticks}", "", "unreadable"):
+        assert lives_here({**known, "began": began})
+    without_space = {name: known[name] for name in ("host", "pid")} | {"began": f"{boot}/{ticks - 6000}"}
+    assert is_gone(without_space)
+    process.kill()
+    process.wait()
+    assert is_gone({**known, "began": ""})
+
+
+@LINUX
+def test_a_clock_that_is_set_ends_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/proc as it looks once the clock was put forward by an hour."""
+    own, pid = identity(os.getpid()), str(os.getpid())
+    for entry in ("meminfo", pid):
+        (tmp_path / entry).symlink_to(Path("/proc", entry))
+    (tmp_path / "stat").write_text(f"btime {int(psutil.boot_time()) + 3600}\n")
+    created = psutil.Process().create_time()
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    assert psutil.Process().create_time() == created + 3600
+    assert lives_here(own)
+    assert identity(os.getpid()) == own
