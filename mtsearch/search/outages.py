@@ -4,17 +4,16 @@ This is the one place that tries a storage's operation again.
 """
 
 import logging
-import random
 import re
 import sqlite3
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, get_storage
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from mtsearch.search.one_reading import SharedReads
 
@@ -22,6 +21,8 @@ OUTAGE_SECONDS = 60.0
 """How long one operation waits in all; SQLite's own waiting for a lock comes before it and is as long."""
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0
+_TOLD_AT_ATTEMPT = 5
+"""After waits of 1.5 s at most: shorter outages are nobody's concern."""
 _PASSES = re.compile(
     r"is locked|starting up|shutting down|in recovery mode|server closed|terminating connection|connection is closed|"
     r"connection already closed|connection is lost|connection was lost|gone away|SSL SYSCALL|refused|timeout|timed out|"
@@ -57,22 +58,28 @@ def passes(error: BaseException) -> bool:
 
 
 def outlast(operation: Callable[[], T]) -> T:
-    """Do it, and again while the storage is out, up to `OUTAGE_SECONDS`; then the last error is raised."""
-    begun, wait, told = time.monotonic(), _FIRST_WAIT, False
-    while True:
-        try:
-            return operation()
-        except Exception as error:
-            # A wrapped error is one of `storage.storage_errors`, raised while opening.
-            found = error if isinstance(error, storage_exceptions()) else error.__cause__
-            left = OUTAGE_SECONDS - (time.monotonic() - begun)
-            if found is None or not passes(found) or left <= 0:
-                raise
-        if not told and wait > 1:
-            _logger.warning("the storage does not answer; waiting up to %.0f s for it", left)
-            told = True
-        time.sleep(min(wait * random.uniform(0.5, 1.0), left))
-        wait = min(2 * wait, _LONGEST_WAIT)
+    """Do it, and again while the storage is out, for `OUTAGE_SECONDS`; then the last error is raised."""
+    retrying = Retrying(
+        retry=retry_if_exception(_is_outage),
+        wait=wait_random_exponential(multiplier=_FIRST_WAIT, max=_LONGEST_WAIT),
+        stop=stop_after_delay(OUTAGE_SECONDS),
+        before_sleep=_tell_once,
+        reraise=True,
+    )
+    return retrying(operation)
+
+
+def _is_outage(error: BaseException) -> bool:
+    """Whether an operation that raised it is worth another attempt."""
+    # A wrapped error is one of `storage.storage_errors`, raised while opening.
+    found = error if isinstance(error, storage_exceptions()) else error.__cause__
+    return found is not None and passes(found)
+
+
+def _tell_once(attempt: RetryCallState) -> None:
+    if attempt.attempt_number == _TOLD_AT_ATTEMPT:
+        left = OUTAGE_SECONDS - (attempt.seconds_since_start or 0)
+        _logger.warning("the storage does not answer; waiting up to %.0f s for it", left)
 
 
 class Outlasting(BaseStorage):

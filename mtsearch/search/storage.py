@@ -1,10 +1,8 @@
 """How a storage is opened: for writing by `run`'s processes, for reading by everyone else."""
 
 import os
-import random
 import re
 import sqlite3
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -13,12 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from sqlalchemy import create_engine, event, inspect
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from mtsearch.errors import StorageError, StudyNotFound
 from mtsearch.files import may, obstacle
@@ -103,15 +101,9 @@ def open_writer(url: str, create: bool = False, *, mounts: Path = MOUNTS) -> Bas
         path = sqlite_path(url)
         if path is not None:
             _refuse_network(path, mounts)
-        deadline = time.monotonic() + _CREATION_SECONDS
-        while True:
-            try:
-                return _writer(url, path, create)
-            except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
-                lost_race = create and _CREATION_RACE.search(cause(error))
-                if not lost_race or time.monotonic() > deadline:
-                    raise
-                time.sleep(random.uniform(0.05, 0.25))
+        lost_race = retry_if_exception(lambda error: create and bool(_CREATION_RACE.search(cause(error))))
+        again, end = wait_random(0.05, 0.25), stop_after_delay(_CREATION_SECONDS)
+        return Retrying(retry=lost_race, wait=again, stop=end, reraise=True)(_writer, url, path, create)
 
 
 def require_writable(url: str, *, mounts: Path = MOUNTS) -> None:
