@@ -1,13 +1,14 @@
 """What a study runs first: the definition's [[trials]], its starting point, weights 1/1, and another study's front."""
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import BaseSampler, PartialFixedSampler
+from optuna.trial import FrozenTrial
 
 from mtsearch.definition import StudyDefinition
 from mtsearch.errors import DefinitionError, StudyMismatch
@@ -90,7 +91,7 @@ def storable(trials: Iterable[Listed]) -> list[dict[str, Any]]:
     return [asdict(trial) for trial in trials]
 
 
-class ListedFirst(BaseSampler):
+class ListedFirst(PartialFixedSampler):
     """Proposes what is listed at the first places of a study, and what another sampler does after them.
 
     NOTE: a queue of waiting trials would not do: an interrupted one would be tried again after the others, which moves
@@ -105,42 +106,22 @@ class ListedFirst(BaseSampler):
     """
 
     def __init__(self, sampler: BaseSampler, listed: Sequence[Listed]) -> None:
-        self._sampler, self._listed = sampler, listed
-        self._params: Mapping[str, Any] = {}
+        self._listed = listed
+        self._params: dict[str, Any] = {}  # of one trial after the other
         self.label: str | None = None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            super().__init__(self._params, sampler)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """See Optuna: the first that hears of a trial, and so signs it; a proposal may take seconds."""
         sign(study, trial)
         index = place(study, trial)
         listed = self._listed[index] if index < len(self._listed) else None
-        self._params, self.label = (listed.params, listed.label) if listed else ({}, None)
-        self._sampler.before_trial(study, trial)
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """See Optuna."""
-        space = self._sampler.infer_relative_search_space(study, trial)
-        return {name: distribution for name, distribution in space.items() if name not in self._params}
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        """See Optuna."""
-        return self._sampler.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:
-        """See Optuna."""
-        if param_name in self._params:
-            return self._params[param_name]
-        return self._sampler.sample_independent(study, trial, param_name, param_distribution)
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """See Optuna."""
-        self._sampler.after_trial(study, trial, state, values)
+        self.label = listed.label if listed else None
+        self._params.clear()
+        self._params.update(listed.params if listed else {})
+        super().before_trial(study, trial)
 
 
 def _inside(definition: StudyDefinition, params: Mapping[str, Any]) -> dict[str, Any]:
