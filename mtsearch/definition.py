@@ -28,23 +28,18 @@ DEFAULT = "ml-100k"
 
 
 class StudySection(Section):
-    """What the study is called and what it minds.
+    """What the study is called and what it minds."""
 
-    Attributes:
-        name: in the storage; another one makes another study.
-        seed: of what is proposed, and of every trial.
-        objectives: two metrics, the first on the horizontal axis.
-        repeats: a trial is the mean over that many seeds.
-        sampler: how the next configuration is proposed.
-        pruner: which trials are stopped before their last epoch.
-    """
-
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    seed: Seed = 42
-    objectives: Annotated[tuple[str, str], NOT_STRICT] = ("rmse", "top_100")
-    repeats: Annotated[int, Field(ge=1, le=1000)] = 1
-    sampler: Sampler = Sampler()
-    pruner: Pruner = Pruner()
+    name: str = Field(
+        min_length=1, max_length=200, description="Name in the storage; another name makes another study."
+    )
+    seed: Seed = Field(default=42, description="Seed of the proposals, and of every trial.")
+    objectives: tuple[str, str] = Field(
+        default=("rmse", "top_100"), strict=False, description="Two metrics, the first on the horizontal axis."
+    )
+    repeats: int = Field(default=1, ge=1, le=1000, description="Seeds of a trial; its values are their means.")
+    sampler: Sampler = Field(default=Sampler(), description="How the next configuration is proposed.")
+    pruner: Pruner = Field(default=Pruner(), description="Which trials are stopped before their last epoch.")
 
     @field_validator("name", mode="before")
     @classmethod
@@ -75,15 +70,15 @@ class StudySection(Section):
 
 
 class ConstraintsSection(Section):
-    """What a trial may take; one that takes more is kept, and is on no front.
+    """What a trial may take; one that takes more is kept, and is on no front."""
 
-    Attributes:
-        max_parameters: numbers that the model learns.
-        max_seconds: of training with one seed, without judging.
-    """
-
-    max_parameters: Annotated[int, Field(gt=0)] | None = None
-    max_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    max_parameters: int | None = Field(default=None, gt=0, description="Numbers that the model learns.")
+    max_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds of training with one seed, without its evaluation.",
+    )
 
 
 def _known_parameter(name: str) -> str:

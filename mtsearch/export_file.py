@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self
 
 import tomli_w
 from pydantic import Field, ValidationError
@@ -14,9 +14,8 @@ from mtsearch.config import TrialConfig
 from mtsearch.definition import DataSection, ModelSection, SplitSection
 from mtsearch.errors import ExportError
 from mtsearch.files import write_whole
-from mtsearch.study_file.descriptions import fields_of
 from mtsearch.study_file.mistakes import all_mistakes, short, shown
-from mtsearch.study_file.parameters import NOT_STRICT, Scalar, Section
+from mtsearch.study_file.parameters import Scalar, Section
 
 FORMAT: Final = 1
 """Of the file; a reader refuses a higher one."""
@@ -36,66 +35,41 @@ _TABLES = {
 
 
 class Provenance(Section):
-    """Where a configuration comes from, and what it reached there.
+    """Where a configuration comes from, and what it reached there."""
 
-    Attributes:
-        study: its name
-        trial: its number in the study, 0-based
-        pick: what was asked for
-        objectives: the two metrics of the study
-        best_epoch: 1-based; the metrics are those of its end
-        repeats: seeds that the metrics are a mean over
-        data_fingerprint: of the ratings
-        split_fingerprint: of the rows that are held out
-        source_fingerprint: of the text of a model of your own
-        study_seed: of the search
-        threads: that trained it; other numbers of threads give other last bits
-        device: that trained it
-        python: version that trained it
-        exported: when this file was made
-        exported_by: version of mtsearch that made this file
-        metrics: validation metrics of the trial
-        params: what the search set; the rest was fixed or a default
-        packages: versions that trained it
-    """
-
-    study: str
-    trial: Annotated[int, Field(ge=0)]
-    pick: str
-    objectives: Annotated[tuple[str, str], NOT_STRICT]
-    best_epoch: Annotated[int, Field(ge=1)]
-    repeats: Annotated[int, Field(ge=1)] = 1
-    data_fingerprint: str
-    split_fingerprint: str
-    source_fingerprint: str | None = None
-    study_seed: Annotated[int, Field(ge=0)]
-    threads: Annotated[int, Field(ge=1)] | None = None
-    device: str | None = None
-    python: str | None = None
-    exported: datetime
-    exported_by: str
-    metrics: dict[str, float]
-    params: dict[str, Scalar] = Field(default_factory=dict)
-    packages: dict[str, str] = Field(default_factory=dict)
+    study: str = Field(description="Name of the study.")
+    trial: int = Field(ge=0, description="Number of the trial in the study, from 0 on.")
+    pick: str = Field(description="Rule by which the trial was chosen.")
+    objectives: tuple[str, str] = Field(strict=False, description="The two metrics of the study.")
+    best_epoch: int = Field(ge=1, description="Epoch whose metrics these are, from 1 on.")
+    repeats: int = Field(default=1, ge=1, description="Seeds over which the metrics are means.")
+    data_fingerprint: str = Field(description="SHA-256 of the ratings.")
+    split_fingerprint: str = Field(description="SHA-256 of the rows that are held out.")
+    source_fingerprint: str | None = Field(default=None, description="SHA-256 of the text of a model of your own.")
+    study_seed: int = Field(ge=0, description="Seed of the search.")
+    threads: int | None = Field(
+        default=None, ge=1, description="Threads that trained it; other numbers of threads give other last bits."
+    )
+    device: str | None = Field(default=None, description="Device that trained it.")
+    python: str | None = Field(default=None, description="Version of Python that trained it.")
+    exported: datetime = Field(description="Time at which this file was made.")
+    exported_by: str = Field(description="Version of mtsearch that made this file.")
+    metrics: dict[str, float] = Field(description="Validation metrics of the trial.")
+    params: dict[str, Scalar] = Field(
+        default_factory=dict, description="Values that the search set; the rest was fixed or a default."
+    )
+    packages: dict[str, str] = Field(default_factory=dict, description="Versions of the packages that trained it.")
 
 
 class Export(Section):
-    """A configuration that can be trained again: `Export.load("best.toml").config`.
+    """A configuration that can be trained again: `Export.load("best.toml").config`."""
 
-    Attributes:
-        format: of the file.
-        config: the model and its training, every field resolved.
-        model: of the user's own; None for the joint model.
-        data, split: as in the study's definition.
-        provenance: where it comes from.
-    """
-
-    format: Literal[1] = FORMAT
-    config: TrialConfig
-    model: ModelSection | None = None
-    data: DataSection
-    split: SplitSection
-    provenance: Provenance
+    format: Literal[1] = Field(default=FORMAT, description="Number of the file's format.")
+    config: TrialConfig = Field(description="The model and its training, every field resolved.")
+    model: ModelSection | None = Field(default=None, description="A model of the user's own; None for the joint model.")
+    data: DataSection = Field(description="The ratings, as in the study's definition.")
+    split: SplitSection = Field(description="The rows that are held out, as in the study's definition.")
+    provenance: Provenance = Field(description="The trial, and all that its numbers depend on.")
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -120,7 +94,8 @@ class Export(Section):
         values = self.model_dump(exclude_none=True)
         lines = [*_comment(_HEADING), tomli_w.dumps({"format": values.pop("format")})]
         for name, table in values.items():
-            described = fields_of(type(getattr(self, name)))
+            fields = type(getattr(self, name)).model_fields
+            described = {key: (field.description or "").removesuffix(".") for key, field in fields.items()}
             lines += [*_comment(_TABLES[name]), f"[{name}]", *_table(name, table, described), ""]
         return "\n".join(lines).rstrip() + "\n"
 

@@ -59,12 +59,12 @@ class TestRoundTrip:
         assert "format = 1" in lines
         assert [line for line in lines if line.startswith("[")] == [
             "[config]", "[data]", "[split]", "[provenance]",
-            "[provenance.metrics]  # validation metrics of the trial",
-            "[provenance.params]  # what the search set; the rest was fixed or a default",
-            "[provenance.packages]  # versions that trained it",
+            "[provenance.metrics]  # Validation metrics of the trial",
+            "[provenance.params]  # Values that the search set; the rest was fixed or a default",
+            "[provenance.packages]  # Versions of the packages that trained it",
         ]  # fmt: skip
         assert max(map(len, lines)) <= 120
-        assert "embedding_size = 64  # D, of users and items" in lines
+        assert "embedding_size = 64  # D, the size of an embedding of a user or an item" in lines
 
     def test_edited_by_hand(self, tmp_path: Path) -> None:
         """A whole number for a float, and what is left out has its default: so have fields that came later."""

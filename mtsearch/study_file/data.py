@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from mtsearch.study_file.parameters import NOT_STRICT, Number, Section
+from mtsearch.study_file.parameters import Number, Section
 from mtsearch.study_file.paths import PATHS, anchored
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -16,19 +16,18 @@ Feedback = Literal["explicit", "binary", "count"]
 
 
 class Columns(Section):
-    """What the columns of the table are called; those of a usual name are found without.
+    """What the columns of the table are called; those of a usual name are found without."""
 
-    Attributes:
-        user: who; text or whole numbers.
-        item: what; text or whole numbers.
-        rating: how much: stars, or with feedback = "count" a number of times.
-        timestamp: when: seconds, milliseconds, microseconds or nanoseconds since 1970, or dates as in 2026-01-31.
-    """
-
-    user: Name | None = None
-    item: Name | None = None
-    rating: Name | None = None
-    timestamp: Name | None = None
+    user: Name | None = Field(default=None, description="Column of the user's id; text or whole numbers.")
+    item: Name | None = Field(default=None, description="Column of the item's id; text or whole numbers.")
+    rating: Name | None = Field(
+        default=None, description='Column of the rating: stars, or with feedback = "count" a number of times.'
+    )
+    timestamp: Name | None = Field(
+        default=None,
+        description="Column of the time: seconds, milliseconds, microseconds or nanoseconds since 1970, or dates as "
+        "in 2026-01-31.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -39,46 +38,48 @@ class Columns(Section):
 
 
 class ItemColumns(Section):
-    """What the columns of the items file are called.
+    """What the columns of the items file are called."""
 
-    Attributes:
-        item: as in the table.
-        title: what `recommend` shows beside the id.
-    """
-
-    item: Name | None = None
-    title: Name | None = None
+    item: Name | None = Field(default=None, description="Column of the item's id, as in the table.")
+    title: Name | None = Field(default=None, description="Column of the title, which `recommend` shows beside the id.")
 
 
 class DataSection(Section):
-    """Where the ratings come from.
+    """Where the ratings come from."""
 
-    Attributes:
-        source: movielens/100k, 1m, 20m or 25m; synthetic/100k, 1m or 25m, made up and as large; or a path: an ml-100k
-            folder or zip; a table as Parquet, CSV, TSV, JSON Lines or RecBole's .inter, also with .gz; a folder of
-            Parquet files. Relative to the study file's folder.
-        columns: of such a table.
-        items: the path of another table: what may be recommended, and the titles. Without one that is every item of the
-            training side.
-        item_columns: of that table.
-        feedback: what a row says. explicit is a rating; binary is 1 for each row, those whose rating column says 0 left
-            out; count is log(1 + number of times), and 0 times is left out. Without a rating column binary.
-        rating_range: lowest and highest rating, or number of times, that is one.
-        missing: rows without a user, an item, or a value of another column that is read.
-        out_of_range: rows whose rating is infinite or outside rating_range.
-        duplicates: rows of a user and an item that have several. keep all of them, drop exact copies, keep the last by
-            time (of one time the last in a table), or make one of them with their mean rating and their last time.
-    """
-
-    source: Name = "movielens/100k"
-    columns: Columns = Columns()
-    items: Name | None = None
-    item_columns: ItemColumns = ItemColumns()
-    feedback: Feedback | None = None
-    rating_range: Annotated[tuple[Number, Number], NOT_STRICT] | None = None
-    missing: Literal["error", "drop"] = "error"
-    out_of_range: Literal["error", "drop", "clip"] = "error"
-    duplicates: Literal["keep", "error", "drop", "last", "mean"] = "keep"
+    source: Name = Field(
+        default="movielens/100k",
+        description="movielens/100k, 1m, 20m or 25m; synthetic/100k, 1m or 25m, made up and as large; or a path: an "
+        "ml-100k folder or zip; a table as Parquet, CSV, TSV, JSON Lines or RecBole's .inter, also with .gz; a "
+        "folder of Parquet files. Relative to the study file's folder.",
+    )
+    columns: Columns = Field(default=Columns(), description="Names of the columns of such a table.")
+    items: Name | None = Field(
+        default=None,
+        description="Path of another table: the items that may be recommended, and their titles. Without one it is "
+        "every item of the training side.",
+    )
+    item_columns: ItemColumns = Field(default=ItemColumns(), description="Names of the columns of that table.")
+    feedback: Feedback | None = Field(
+        default=None,
+        description="Meaning of a row: explicit is a rating; binary is 1 for each row, those whose rating column says "
+        "0 left out; count is log(1 + number of times), and 0 times is left out. Without a rating column binary.",
+    )
+    rating_range: tuple[Number, Number] | None = Field(
+        default=None, strict=False, description="Lowest and highest rating, or number of times, that is allowed."
+    )
+    missing: Literal["error", "drop"] = Field(
+        default="error",
+        description="What to do with rows without a user, an item, or a value of another column that is read.",
+    )
+    out_of_range: Literal["error", "drop", "clip"] = Field(
+        default="error", description="What to do with rows whose rating is infinite or outside rating_range."
+    )
+    duplicates: Literal["keep", "error", "drop", "last", "mean"] = Field(
+        default="keep",
+        description="Several rows of one user and one item: keep all of them, drop exact copies, keep the last by "
+        "time (of one time the last in a table), or make one of them with their mean rating and their last time.",
+    )
 
     @field_validator(*PATHS)
     @classmethod
@@ -103,28 +104,38 @@ class DataSection(Section):
 
 
 class SplitSection(Section):
-    """Which rows are held out.
+    """Which rows are held out."""
 
-    Attributes:
-        method: random draws them. temporal takes the last by time, temporal_user the last of each user, leave_last the
-            last k of each user to test and the k before to validate, a user's first row never; of one time the order of
-            the sorted table decides. column reads the part of each row.
-        test: share of all rows, or of each user's; the search never sees them. None of leave_last and column.
-        validation: share of the rest, that trials are judged on; "test" only where there is no [space].
-        validation_users: how many users with validation rows trials are judged on, drawn once, the same for all; left
-            out, or where there are no more, on all. Test rows are always those of all users.
-        seed: of the draws.
-        k: of leave_last; 1 where it is left out.
-        column: of the method column: its name in the table; its values are train, validation and test.
-    """
-
-    method: Literal["random", "temporal", "temporal_user", "leave_last", "column"] = "random"
-    test: Share = 0.2
-    validation: Share | Literal["test"] = 0.1
-    validation_users: Annotated[int, Field(ge=2, lt=2**31)] | None = None
-    seed: Seed = 42
-    k: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    column: Name | None = None
+    method: Literal["random", "temporal", "temporal_user", "leave_last", "column"] = Field(
+        default="random",
+        description="random draws the rows that are held out. temporal takes the last by time, temporal_user the last "
+        "of each user, leave_last the last k of each user to test and the k before to validate, a user's first row "
+        "never; of one time the order of the sorted table decides. column reads the part of each row.",
+    )
+    test: Share = Field(
+        default=0.2,
+        description="Share of all rows, or of each user's; the search never sees them. Not for leave_last and column.",
+    )
+    validation: Share | Literal["test"] = Field(
+        default=0.1, description='Share of the rest, on which trials are judged; "test" only if there is no [space].'
+    )
+    validation_users: int | None = Field(
+        default=None,
+        ge=2,
+        lt=2**31,
+        description="Number of users with validation rows on whom trials are judged, drawn once, the same for all "
+        "trials; left out, or if there are no more, all of them. Test rows are always those of all users.",
+    )
+    seed: Seed = Field(default=42, description="Seed of the draws.")
+    k: int | None = Field(
+        default=None,
+        ge=1,
+        lt=2**31,
+        description="Rows that leave_last holds out of each user for each part; 1 if it is left out.",
+    )
+    column: Name | None = Field(
+        default=None, description="Column that method column reads: its values are train, validation and test."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -1,7 +1,6 @@
 """`loss_ratio`: how much retrieval weighs against rating, in one number that no batch size changes."""
 
 import math
-from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,16 +10,18 @@ LIMIT = 12.0
 
 
 class LossRatio(BaseModel):
-    """One number in place of both weights.
-
-    Attributes:
-        loss_ratio: log10(retrieval_weight * batch_size / rating_weight), in place of both weights; 0 weighs the two
-            losses of a row alike.
-    """
+    """One number in place of both weights."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    loss_ratio: Annotated[float, Field(ge=-LIMIT, le=LIMIT, allow_inf_nan=False)] = 0.0
+    loss_ratio: float = Field(
+        default=0.0,
+        ge=-LIMIT,
+        le=LIMIT,
+        allow_inf_nan=False,
+        description="log10(retrieval_weight * batch_size / rating_weight), in place of both weights; 0 weighs the two "
+        "losses of a row alike.",
+    )
 
 
 def weights(ratio: float, batch_size: int) -> dict[str, float]:

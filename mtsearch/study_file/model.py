@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from importlib import invalidate_caches
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
-from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -21,15 +20,15 @@ _FACTORY = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z
 
 
 class ModelSection(Section):
-    """A model of your own in place of the joint model.
+    """A model of your own in place of the joint model."""
 
-    Attributes:
-        factory: package.module:function; the function gets (TrialConfig, Split) and returns a tfrs.models.Model.
-        folder: where the module is looked for first; the study file's where it is left out.
-    """
-
-    factory: Annotated[str, Field(json_schema_extra={"pattern": _FACTORY})]
-    folder: str | None = None
+    factory: str = Field(
+        json_schema_extra={"pattern": _FACTORY},
+        description="package.module:function; the function gets (TrialConfig, Split) and returns a tfrs.models.Model.",
+    )
+    folder: str | None = Field(
+        default=None, description="Folder in which the module is looked for first; the study file's if it is left out."
+    )
 
     @field_validator("factory")
     @classmethod

@@ -26,20 +26,13 @@ GRID_TOLERANCE = Decimal("1e-8")
 
 
 class Range(Section):
-    """An interval, both ends included; whole numbers where the parameter is one.
+    """An interval, both ends included; whole numbers where the parameter is one."""
 
-    Attributes:
-        low, high: the ends.
-        log: sampled evenly on a logarithmic scale.
-        step: between neighbouring values, from `low` on.
-        default: where the study starts.
-    """
-
-    low: Number
-    high: Number
-    log: bool = False
-    step: Annotated[Number, Field(gt=0)] | None = None
-    default: Number | None = None
+    low: Number = Field(description="The lower end.")
+    high: Number = Field(description="The upper end.")
+    log: bool = Field(default=False, description="Sampled evenly on a logarithmic scale.")
+    step: Number | None = Field(default=None, gt=0, description="Distance between neighbouring values, from `low` on.")
+    default: Number | None = Field(default=None, description="Value from which the study starts.")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -112,15 +105,10 @@ class Range(Section):
 
 
 class Choices(Section):
-    """A few values; numbers have no order among them.
+    """A few values; numbers have no order among them."""
 
-    Attributes:
-        choices: the values.
-        default: where the study starts.
-    """
-
-    choices: Annotated[tuple[Scalar, ...], Field(min_length=1, strict=False)]
-    default: Scalar | None = None
+    choices: tuple[Scalar, ...] = Field(min_length=1, strict=False, description="The values.")
+    default: Scalar | None = Field(default=None, description="Value from which the study starts.")
 
     @model_validator(mode="before")
     @classmethod

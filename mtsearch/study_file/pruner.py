@@ -25,22 +25,33 @@ def _known(kind: object) -> object:
 
 
 class Pruner(OfKind):
-    """Which trials are stopped before their last epoch.
-
-    Attributes:
-        kind: `none`; `halving`, where the best half of those that came as far go on (MO-ASHA); `dominated`, where only
-            those are stopped that the front was better than at the same epoch in both objectives.
-        grace: of `halving` and `dominated`: the first epoch at which a trial is judged; 2.
-        reduction: of `halving` and `dominated`: from each epoch at which it is judged to the next, by that factor, and
-            of `halving` of how many one goes on; 2.
-        margin: of `dominated`: how much better, as a share of each objective's range at that epoch; 0.05.
-    """
+    """Which trials are stopped before their last epoch."""
 
     defaults: ClassVar = OPTIONS
-    kind: Annotated[Literal["none", "halving", "dominated"], BeforeValidator(_known)] = "none"
-    grace: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    reduction: Annotated[int, Field(ge=2, le=100)] | None = None
-    margin: Annotated[float, Field(ge=0, le=1)] | None = None
+    kind: Annotated[Literal["none", "halving", "dominated"], BeforeValidator(_known)] = Field(
+        default="none",
+        description="`none`; `halving`: the best half of the trials that came as far go on (MO-ASHA); `dominated`: "
+        "only those are stopped that the front was better than at the same epoch in both objectives.",
+    )
+    grace: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Of `halving` and `dominated`: the first epoch at which a trial may be stopped; 2.",
+    )
+    reduction: int | None = Field(
+        default=None,
+        ge=2,
+        le=100,
+        description="Of `halving` and `dominated`: factor from each epoch at which it may be stopped to the next, and "
+        "of `halving` one in so many goes on; 2.",
+    )
+    margin: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Of `dominated`: how much better, as a share of each objective's range at that epoch; 0.05.",
+    )
 
     def conflict_with(self, sampler: str) -> str:
         """Why it cannot be used with that kind of sampler; empty where it can."""

@@ -44,34 +44,44 @@ Count = Annotated[int, Field(ge=1, le=10_000)]
 
 
 class Sampler(OfKind):
-    """How the next configuration is proposed.
-
-    Attributes:
-        kind: `tpe` (Parzen estimators), `nsga2` and `nsga3` (genetic), `gp` (Gaussian processes; for trials of minutes,
-            since it takes a second itself), `qmc` (covers the space evenly), `random`.
-        n_startup_trials: of `tpe` and `gp`: complete trials before the model is asked; 10.
-        multivariate: of `tpe`: one model of all parameters together; false.
-        n_ei_candidates: of `tpe`: candidates per proposal, of which the best is taken; 24.
-        population_size: of `nsga2` and `nsga3`: complete trials in a generation; a sixth of the trials asked for when
-            the study is begun, and 8 at least.
-        mutation_prob: of `nsga2` and `nsga3`: of each parameter of a child; 1 / number of parameters.
-        crossover_prob: of `nsga2` and `nsga3`: that a child has two parents; 0.9.
-        deterministic_objective: of `gp`: the objectives have no noise; false.
-        qmc_type: of `qmc`: the sequence; `sobol`.
-        scramble: of `qmc`: the sequence is randomised by the study's seed; true.
-    """
+    """How the next configuration is proposed."""
 
     defaults: ClassVar = OPTIONS
-    kind: Kind = "tpe"
-    n_startup_trials: Count | None = None
-    multivariate: bool | None = None
-    n_ei_candidates: Count | None = None
-    population_size: Annotated[int, Field(ge=2, le=10_000)] | None = None
-    mutation_prob: Share | None = None
-    crossover_prob: Share | None = None
-    deterministic_objective: bool | None = None
-    qmc_type: Literal["sobol", "halton"] | None = None
-    scramble: bool | None = None
+    kind: Kind = Field(
+        default="tpe",
+        description="`tpe` (Parzen estimators), `nsga2` and `nsga3` (genetic), `gp` (Gaussian processes; for trials "
+        "of minutes, since it takes a second itself), `qmc` (covers the space evenly), `random`.",
+    )
+    n_startup_trials: Count | None = Field(
+        default=None, description="Of `tpe` and `gp`: complete trials before the model is asked; 10."
+    )
+    multivariate: bool | None = Field(
+        default=None, description="Of `tpe`: one model of all parameters together; false."
+    )
+    n_ei_candidates: Count | None = Field(
+        default=None, description="Of `tpe`: candidates per proposal, of which the best is taken; 24."
+    )
+    population_size: int | None = Field(
+        default=None,
+        ge=2,
+        le=10_000,
+        description="Of `nsga2` and `nsga3`: complete trials in a generation; a sixth of the trials asked for when "
+        "the study is begun, and 8 at least.",
+    )
+    mutation_prob: Share | None = Field(
+        default=None,
+        description="Of `nsga2` and `nsga3`: chance that a parameter of a child mutates; 1 / number of parameters.",
+    )
+    crossover_prob: Share | None = Field(
+        default=None, description="Of `nsga2` and `nsga3`: chance that a child has two parents; 0.9."
+    )
+    deterministic_objective: bool | None = Field(
+        default=None, description="Of `gp`: the objectives have no noise; false."
+    )
+    qmc_type: Literal["sobol", "halton"] | None = Field(default=None, description="Of `qmc`: the sequence; `sobol`.")
+    scramble: bool | None = Field(
+        default=None, description="Of `qmc`: the sequence is randomised by the study's seed; true."
+    )
 
     def population(self, trials: int) -> int | None:
         """Complete trials in a generation; None where there are no generations.

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from mtsearch.config import TrialConfig
 from mtsearch.definition import StudyDefinition
 from mtsearch.objectives import METRICS
-from mtsearch.study_file.descriptions import fields_of, summary_of
 from mtsearch.study_file.loss_ratio import LossRatio
 from mtsearch.study_file.model import ModelSection
 from mtsearch.study_file.parameters import Choices, Range
@@ -63,19 +62,18 @@ def _searched(name: str) -> Schema:
     description = one["description"]
     value = {key: inner for key, inner in one.items() if key not in ("description", "default")}
     listed = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
-    choices = _described(_closed({"choices": listed, "default": value}, ["choices"]), Choices)
+    choices = _closed(_described({"choices": listed, "default": value}, Choices), ["choices"])
     if kind_of(name) in ("boolean", "text"):
         return choices | {"description": description}
     step = {"type": value["type"], "exclusiveMinimum": 0}
     keys = {"low": value, "high": value, "log": {"type": "boolean", "default": False}, "step": step, "default": value}
-    return {"oneOf": [_described(_closed(keys, ["low", "high"]), Range), choices], "description": description}
+    return {"oneOf": [_closed(_described(keys, Range), ["low", "high"]), choices], "description": description}
 
 
 def _of_model(model: type[BaseModel]) -> Schema:
-    """Pydantic's schema without references, titles and null, which TOML has not; described by the docstrings."""
+    """Pydantic's schema without references, titles and null, which TOML has not."""
     raw = model.model_json_schema()
     schema: Schema = _plain(raw, raw.get("$defs", {}))
-    _describe(schema, model)
     return schema
 
 
@@ -105,23 +103,10 @@ def _properties(schemas: Mapping[str, Any], definitions: Mapping[str, Any]) -> S
     return {name: _plain(schema, definitions) for name, schema in schemas.items()}
 
 
-def _describe(schema: Schema, model: type[BaseModel]) -> None:
-    """Put the docstrings of the model, and of the models in it, where editors look for them."""
-    schema["description"] = summary_of(model)
-    _described(schema, model)
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel) and name in schema["properties"]:
-            own = schema["properties"][name].get("description") if name in fields_of(model) else None
-            _describe(schema["properties"][name], inner)
-            schema["properties"][name]["description"] = own or summary_of(inner)
-
-
-def _described(schema: Schema, model: type[BaseModel]) -> Schema:
-    for name, text in fields_of(model).items():
-        if name in schema["properties"]:
-            schema["properties"][name] = schema["properties"][name] | {"description": text}
-    return schema
+def _described(properties: Schema, model: type[BaseModel]) -> Schema:
+    """The properties, each with the description of the model's field of that name."""
+    fields = model.model_fields
+    return {name: schema | {"description": fields[name].description} for name, schema in properties.items()}
 
 
 def _objectives(schema: Schema) -> Schema:
