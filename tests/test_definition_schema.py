@@ -1,22 +1,17 @@
-"""The JSON Schema that editors read, and the file to start from."""
+"""The JSON Schema that editors read."""
 
 import copy
-import re
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 from hypothesis import given, settings
 
-from mtsearch.config import TrialConfig
-from mtsearch.definition import DEFAULT, StudyDefinition
-from mtsearch.study_file.loss_ratio import NAME, WEIGHTS
+from mtsearch.definition import StudyDefinition
 from mtsearch.study_file.reading import shipped
 from mtsearch.study_file.schema import as_text, shipped_schema, study_schema
 from mtsearch.study_file.searchable import FIELDS
-from mtsearch.study_file.template import template
 
 from .test_definition import valid_definitions
 from .test_definition_space import definitions
@@ -93,53 +88,3 @@ def test_every_key_is_described() -> None:
     assert all(field.description for field in FIELDS.values())
     for table in ("space", "fixed"):
         assert all(schema["description"] for schema in SCHEMA["properties"][table]["properties"].values())
-
-
-class TestTemplate:
-    text = template("mine", "mine.toml")
-
-    def options(self) -> dict[str, str]:
-        """Every `key = value` by `table.key`, those behind # too."""
-        found, table = {}, ""
-        for line in self.text.splitlines():
-            if heading := re.fullmatch(r"(?:# )?\[+(\w+)\]+", line):
-                table = heading[1]
-            elif option := re.fullmatch(r"(?:# )?(\w+) = (.*)", line):
-                found[f"{table}.{option[1]}"] = option[2]
-        return found
-
-    def test_it_is_the_default_definition(self) -> None:
-        default = StudyDefinition.load(DEFAULT, values={"study.name": "mine"})
-        assert StudyDefinition.from_mapping(tomllib.loads(self.text)) == default
-        assert max(map(len, self.text.splitlines()[1:])) <= 120
-
-    def test_it_names_every_option(self) -> None:
-        options = self.options()
-        expected = {f"{table}.{key}" for table in TABLES for key in SCHEMA["properties"][table]["properties"]}
-        searched = StudyDefinition.load(DEFAULT).space
-        expected |= {f"space.{name}" if name in searched else f"fixed.{name}" for name in FIELDS}
-        assert expected <= options.keys()
-        assert {"trials", "published"} <= {key.partition(".")[0] for key in options}
-
-    def test_what_is_behind_the_signs_can_be_used(self) -> None:
-        """The defaults written out resolve to the same; the weights and their ratio exclude each other."""
-        raw = tomllib.loads(self.text)
-        for place, value in self.options().items():
-            table, key = place.split(".")
-            if table in ("trials", "published") or value == "..." or key in (NAME, *WEIGHTS):
-                continue
-            raw.setdefault(table, {}).setdefault(key, tomllib.loads(f"x = {value}")["x"])
-        written, plain = StudyDefinition.from_mapping(raw), StudyDefinition.from_mapping(tomllib.loads(self.text))
-        assert written.study == plain.study and written.split == plain.split and written.data == plain.data
-        assert TrialConfig.model_validate({"learning_rate": 0.1, **without_weights(written.fixed)}) == TrialConfig(
-            **without_weights(plain.fixed)
-        )
-
-    def test_it_points_at_the_schema(self) -> None:
-        first = self.text.splitlines()[0]
-        assert first == f"#:schema {shipped_schema().as_uri()}"
-        assert Path(first.removeprefix("#:schema file://")).is_file()
-
-
-def without_weights(fixed: Any) -> dict[str, Any]:
-    return {name: value for name, value in fixed.items() if name not in (NAME, *WEIGHTS)}
