@@ -3,7 +3,15 @@
 import os
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from mtsearch.errors import MachineError
+
+
+def cache_folder() -> Path:
+    """The folder of what can be made again: `MTSEARCH_CACHE`, else the user's cache folder."""
+    folder = os.environ.get("MTSEARCH_CACHE")
+    return Path(folder).expanduser().absolute() if folder else user_cache_path("mtsearch")
 
 
 def obstacle(target: Path) -> Path | None:

@@ -1,7 +1,12 @@
 """The JSON Schema that editors read."""
 
 import copy
+import json
+import subprocess
+import sys
 import tomllib
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -10,7 +15,7 @@ from hypothesis import given, settings
 
 from mtsearch.definition import StudyDefinition
 from mtsearch.study_file.reading import shipped
-from mtsearch.study_file.schema import as_text, shipped_schema, study_schema
+from mtsearch.study_file.schema import schema_file, study_schema
 from mtsearch.study_file.searchable import FIELDS
 
 from .test_definition import valid_definitions
@@ -21,10 +26,23 @@ VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 TABLES = ("study", "data", "split", "constraints")
 
 
-def test_the_committed_one_is_the_generated_one() -> None:
-    told = "python -m mtsearch.study_file.schema > mtsearch/study.schema.json"
-    assert shipped_schema().read_text(encoding="utf-8") == as_text(), told
+def test_it_is_a_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+def test_it_is_written_into_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTSEARCH_CACHE", str(tmp_path / "cache"))
+    file = schema_file()
+    assert file == tmp_path / "cache" / f"study-{version('mtsearch')}.schema.json"
+    file.write_text("damaged")
+    assert schema_file() == file
+    assert json.loads(file.read_text(encoding="utf-8")) == SCHEMA
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_it_is_printed() -> None:
+    printed = subprocess.run([sys.executable, "-m", "mtsearch.study_file.schema"], stdout=subprocess.PIPE, check=True)
+    assert json.loads(printed.stdout) == SCHEMA
 
 
 @pytest.mark.parametrize("name", list(shipped()))

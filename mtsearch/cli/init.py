@@ -14,11 +14,12 @@ def command(file: Path) -> None:
 
     from mtsearch.definition import StudyDefinition
     from mtsearch.errors import DefinitionError, MachineError
+    from mtsearch.study_file.schema import schema_file
     from mtsearch.study_file.template import template
 
     _require_name(file)
     typed = shlex.quote(str(file))
-    text = template(file.stem, typed)
+    text = template(file.stem, typed, schema_file())
     StudyDefinition.from_mapping(tomllib.loads(text), origin=str(file))
     try:
         with file.open("x", encoding="utf-8") as opened:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from platformdirs import user_cache_path
 
 from mtsearch.data.interactions import Codes, Ids, Interactions, Rows, id_bytes
+from mtsearch.files import cache_folder
 
 logger = logging.getLogger("mtsearch")
 
@@ -20,9 +20,8 @@ _FORM = 1
 
 
 def file_of(source: str) -> Path:
-    """Where the data of a named source is kept: `MTSEARCH_CACHE`, else the user's cache folder."""
-    folder = os.environ.get("MTSEARCH_CACHE")
-    return (Path(folder).expanduser() if folder else user_cache_path("mtsearch")) / f"{source.replace('/', '-')}.arrow"
+    """Where the data of a named source is kept."""
+    return cache_folder() / f"{source.replace('/', '-')}.arrow"
 
 
 def read(path: Path, source: str) -> Interactions | None:

@@ -1,8 +1,8 @@
-"""The JSON Schema of study files, for editors: `python -m mtsearch.study_file.schema > mtsearch/study.schema.json`."""
+"""The JSON Schema of study files, for editors; `python -m mtsearch.study_file.schema` prints it."""
 
 import json
 from collections.abc import Mapping
-from importlib.resources import files
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ from pydantic import BaseModel
 
 from mtsearch.config import TrialConfig
 from mtsearch.definition import StudyDefinition
+from mtsearch.errors import MachineError
+from mtsearch.files import cache_folder, write_whole
 from mtsearch.objectives import METRICS
 from mtsearch.study_file.loss_ratio import LossRatio
 from mtsearch.study_file.model import ModelSection
@@ -19,9 +21,14 @@ from mtsearch.study_file.searchable import FIELDS, kind_of
 Schema = dict[str, Any]
 
 
-def shipped_schema() -> Path:
-    """The file that comes with mtsearch."""
-    return Path(str(files("mtsearch"))) / "study.schema.json"
+def schema_file() -> Path | None:
+    """Write the schema into the cache folder, where editors can read it; None if that cannot be written."""
+    target = cache_folder() / f"study-{version('mtsearch')}.schema.json"
+    try:
+        write_whole(target, as_text().encode())
+    except MachineError:
+        return None
+    return target
 
 
 def study_schema() -> Schema:
@@ -121,7 +128,7 @@ def _closed(properties: Schema, required: list[str] | None = None) -> Schema:
 
 
 def as_text() -> str:
-    """The file's content."""
+    """The schema as JSON."""
     return json.dumps(study_schema(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -31,6 +31,21 @@ def test_a_file_of_another_name(mtsearch: Command, tmp_path: Path) -> None:
     assert not [line for line in text.splitlines() if line.endswith(".:")]
 
 
+def test_editors_are_pointed_at_the_schema(mtsearch: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTSEARCH_CACHE", "my cache")
+    assert mtsearch("init").status == 0
+    (schema,) = (tmp_path / "my cache").iterdir()
+    first, rest = (tmp_path / "study.toml").read_text(encoding="utf-8").split("\n", 1)
+    assert first == f"#:schema {schema.as_uri()}"
+    assert json.loads(schema.read_text(encoding="utf-8"))["title"] == "mtsearch study"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MTSEARCH_CACHE", str(tmp_path / "file"))  # where nothing can be written
+    assert mtsearch("init", "other.toml").status == 0
+    assert (tmp_path / "other.toml").read_text(encoding="utf-8") == rest.replace("study.toml", "other.toml").replace(
+        'name = "study"', 'name = "other"'
+    )
+
+
 def test_nothing_is_overwritten(mtsearch: Command, tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text("mine")
     result = mtsearch("init")
