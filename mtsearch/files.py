@@ -1,7 +1,10 @@
 """Files that are there whole or not at all."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from secrets import token_hex
 
 from platformdirs import user_cache_path
 
@@ -29,20 +32,30 @@ def may(path: Path, mode: int) -> bool:
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
+@contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """Yield a path beside `target` to write to; the file is renamed to `target` at the end, or removed after an error.
+
+    Others see the old file or the new one, never a part of it.
+    """
+    aside = target.with_name(f".{target.stem[:100]}.{os.getpid()}-{token_hex(4)}{target.suffix[:20]}")
+    try:
+        yield aside
+        aside.replace(target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def write_whole(target: Path, content: bytes) -> None:
-    """Write a file aside and rename it; its folders are made.
+    """Write a file whole or not at all; its folders are made.
 
     Raises:
         MachineError: the folder cannot be made or the file written.
     """
-    aside = target.with_name(f".{target.stem[:100]}.{os.getpid()}{target.suffix[:20]}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with written_aside(target) as aside:
             aside.write_bytes(content)
-            aside.replace(target)
-        finally:
-            aside.unlink(missing_ok=True)
     except OSError as error:
         problem = f"cannot write {target}: {error.strerror or error}"
         raise MachineError(problem, "name a place that can be written with -o") from error

@@ -1,18 +1,15 @@
 """What was read once, kept as one Arrow file that loads in milliseconds; verified, never trusted."""
 
-import contextlib
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mtsearch.data.interactions import Codes, Ids, Interactions, Rows, id_bytes
-from mtsearch.files import cache_folder
+from mtsearch.files import cache_folder, written_aside
 
 logger = logging.getLogger("mtsearch")
 
@@ -54,7 +51,7 @@ def keep(path: Path, source: str, interactions: Interactions) -> None:
 
 
 def store(path: Path, source: str, interactions: Interactions) -> None:
-    """Write the file aside and put it in place at once, so that others see the old one or the new one.
+    """Write the file, whole or not at all.
 
     Raises:
         OSError: it cannot be written.
@@ -62,15 +59,12 @@ def store(path: Path, source: str, interactions: Interactions) -> None:
     import pyarrow as pa
 
     table = _table(source, interactions)
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
-        Path(aside).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(aside).unlink()
-        raise
+    with (
+        written_aside(path) as aside,
+        pa.OSFile(str(aside), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as writer,
+    ):
+        writer.write_table(table)
 
 
 def _table(source: str, interactions: Interactions) -> Any:

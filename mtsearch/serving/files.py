@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from mtsearch.errors import RequestError
+from mtsearch.files import written_aside
 from mtsearch.serving.requests import problem_of, shown
 from mtsearch.study_file.usual_names import usual_places
 
@@ -232,21 +233,14 @@ def write_tables(path: Path, schema: pa.Schema, tables: Iterator[dict[str, Any]]
     Raises:
         RequestError: it cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     rows = 0
     try:
-        writer = WRITERS[path.suffix.lower()](str(aside), schema)
-        try:
+        with written_aside(path) as aside, closing(WRITERS[path.suffix.lower()](str(aside), schema)) as writer:
             for columns in tables:
                 table = pa.table(columns, schema)
                 writer.write(table)
                 rows += table.num_rows
-        finally:
-            writer.close()
-        aside.replace(path)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise RequestError(f"cannot write {shown(str(path))}: {reason}", "name another place with -o") from None
-    finally:
-        aside.unlink(missing_ok=True)
     return rows
