@@ -1,5 +1,6 @@
 """What this machine offers, and who lives on it."""
 
+import errno
 import math
 import os
 import re
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from mtsearch.errors import MachineError
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _GPU_SECONDS = 20
@@ -63,6 +66,45 @@ def free_gpu_memory() -> int | None:
         return int(done.stdout.split()[0]) * 2**20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):  # "[N/A]" of a slice of a GPU
         return None
+
+
+def bind(host: str, port: int, tries: int = 1) -> socket.socket:
+    """Return a socket with an address of its own, which does not listen yet.
+
+    Args:
+        host: address or name.
+        port: 0: any that is free.
+        tries: number of ports that will do, from `port` on; the first that is free is taken.
+
+    Raises:
+        MachineError: there is no such address, or all these ports are taken.
+    """
+    tried, last = port, min(port + tries - 1, 65535)
+    while True:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(host, tried, type=socket.SOCK_STREAM)[0]
+            listener = socket.socket(family, kind, protocol)
+            try:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(address)
+            except OSError:
+                listener.close()
+                raise
+        except (OSError, UnicodeError) as error:
+            if getattr(error, "errno", None) == errno.EADDRINUSE and tried < last:
+                tried += 1
+                continue
+            place = f"{host}:{port}" if tried == port else f"{host}:{port} to {tried}"
+            reason = getattr(error, "strerror", None) or str(error)
+            remedy = "name another with --host and --port; --port 0 takes one that is free"
+            raise MachineError(f"cannot listen on {place}: {reason}", remedy) from None
+        return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """The address of a socket for a browser, without a path."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
 def identity(pid: int) -> dict[str, str | int | float]:

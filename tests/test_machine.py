@@ -1,6 +1,7 @@
-"""Processes recognised after they have ended, across containers, changes of the clock and versions."""
+"""Processes recognised after they have ended, across containers, changes of the clock and versions; and addresses."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from mtsearch.machine import identity, is_gone, lives_here
+from mtsearch.errors import MachineError
+from mtsearch.machine import bind, identity, is_gone, lives_here, url_of
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -76,3 +78,39 @@ def test_a_clock_that_is_set_ends_no_process(tmp_path: Path, monkeypatch: pytest
     assert psutil.Process().create_time() == created + 3600
     assert lives_here(own)
     assert identity(os.getpid()) == own
+
+
+@pytest.mark.parametrize(("host", "url"), [("127.0.0.1", "http://127.0.0.1:"), ("::1", "http://[::1]:")])
+def test_an_address_of_ones_own(host: str, url: str) -> None:
+    try:
+        listener = bind(host, 0)
+    except MachineError:
+        pytest.skip("no IPv6")
+    with listener:
+        port = listener.getsockname()[1]
+        assert url_of(listener) == f"{url}{port}"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, port))
+        listener.listen()
+        socket.create_connection((host, port)).close()
+
+
+def test_ports_that_are_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(
+            MachineError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use; name another"
+        ):
+            bind("127.0.0.1", port)
+        with bind("127.0.0.1", port, 50) as next_to_it:
+            found = next_to_it.getsockname()[1]
+            next_to_it.listen()
+            assert port < found < port + 50
+            with pytest.raises(MachineError, match=f"cannot listen on 127.0.0.1:{port} to {found}: Address already in"):
+                bind("127.0.0.1", port, found - port + 1)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid", "x" * 64])
+def test_addresses_that_nobody_here_has(host: str) -> None:
+    with pytest.raises(MachineError, match=r"cannot listen on .*:0: .*; name another with --host and --port"):
+        bind(host, 0, 50)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import socket
 import threading
@@ -14,7 +13,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from optuna_dashboard import wsgi
 
-from mtsearch.errors import MachineError, MtsearchError
+from mtsearch.errors import MtsearchError
+from mtsearch.machine import bind, url_of
 from mtsearch.report.dashboard import publication
 from mtsearch.search.publishing import Publisher, Shown
 from mtsearch.search.storage import checkpoint, reading
@@ -24,7 +24,6 @@ REFRESH_SECONDS = 10.0
 
 _TRIES = 50
 _GOODBYE_SECONDS = 3.0
-_HINT = "name another with --host and --port; --port 0 takes one that is free"
 
 _logger = logging.getLogger("mtsearch")
 
@@ -56,7 +55,9 @@ def serve(
     """
     with reading(url) as reader, suppress(KeyboardInterrupt):
         shown = Shown(reader, study)
-        with _server(host, port) as server:
+        with _Server(bind(host, port, _TRIES)) as server:
+            if port not in (0, server.server_port):
+                _logger.warning("port %d is taken; listening on %d", port, server.server_port)
             lock = threading.Lock()
             server.set_app(_Looking(wsgi(shown.storage), lock))
             ended = threading.Event()
@@ -64,7 +65,7 @@ def serve(
             thread = threading.Thread(target=_keep_publishing, args=(publisher, ended), daemon=True)
             thread.start()
             try:
-                ready(shown.name, f"{_address(server)}/dashboard/studies/{shown.number}")
+                ready(shown.name, f"{url_of(server.socket)}/dashboard/studies/{shown.number}")
                 server.serve_forever(poll_interval=0.2)
             finally:
                 ended.set()
@@ -117,13 +118,14 @@ class _Server(ThreadingMixIn, WSGIServer):
     block_on_close = False
     request_queue_size = 32
 
-    def server_bind(self) -> None:
-        """Without WSGIServer's look-up of the host's name, which may take seconds."""
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.socket.bind(self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+    def __init__(self, listener: socket.socket) -> None:
+        super().__init__(listener.getsockname(), _Quiet, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
+        # Without WSGIServer's look-up of the host's name, which may take seconds.
+        self.server_name, self.server_port = listener.getsockname()[:2]
         self.setup_environ()
+        self.server_activate()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that goes away is nobody's error."""
@@ -132,31 +134,3 @@ class _Server(ThreadingMixIn, WSGIServer):
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 # the name that http.server gives it
         """Says nothing."""
-
-
-def _server(host: str, port: int) -> _Server:
-    """On that port, or where it is taken on the next one that is free."""
-    for tried in range(port, min(port + _TRIES, 65536)):
-        try:
-            server = _bound(host, tried)
-        except (OSError, UnicodeError) as error:
-            if getattr(error, "errno", None) == errno.EADDRINUSE:
-                continue
-            reason = getattr(error, "strerror", None) or str(error)
-            raise MachineError(f"cannot listen on {host}:{tried}: {reason}", _HINT) from None
-        if tried != port:
-            _logger.warning("port %d is taken; listening on %d", port, tried)
-        return server
-    raise MachineError(f"ports {port} to {tried} of {host} are taken", _HINT)
-
-
-def _bound(host: str, port: int) -> _Server:
-    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    kind = type("_Server", (_Server,), {"address_family": family})
-    server: _Server = kind(address, _Quiet)
-    return server
-
-
-def _address(server: _Server) -> str:
-    host = f"[{server.server_name}]" if server.address_family == socket.AF_INET6 else server.server_name
-    return f"http://{host}:{server.server_port}"

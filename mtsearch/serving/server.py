@@ -10,7 +10,7 @@ from pathlib import Path
 
 import uvicorn
 
-from mtsearch.errors import MachineError
+from mtsearch.machine import bind, url_of
 from mtsearch.serving.app import make_app
 from mtsearch.serving.folder import CARD, read_facts
 from mtsearch.serving.model import ServedModel
@@ -33,7 +33,8 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
         MachineError: the address cannot be listened on.
     """
     read_facts(folder)
-    with _bound(host, port) as listener, ThreadPoolExecutor(1, "model") as executor:
+    # The address is taken before the seconds that the model takes.
+    with bind(host, port) as listener, ThreadPoolExecutor(1, "model") as executor:
         model = ServedModel.load(folder)
         config = uvicorn.Config(
             make_app(model, _card(folder), executor),
@@ -49,7 +50,7 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
         # NOTE: after its own orderly end uvicorn raises the signal again, which the command line turns into
         # KeyboardInterrupt; that is no interruption here.
         with contextlib.suppress(KeyboardInterrupt):
-            _Server(config, lambda: ready(_url(listener))).run([listener])
+            _Server(config, lambda: ready(url_of(listener))).run([listener])
 
 
 class _Server(uvicorn.Server):
@@ -76,29 +77,6 @@ def _is_no_cancellation(record: logging.LogRecord) -> bool:
     NOTE: uvicorn cancels what is not done in time, and then takes the cancellation for an error of the application.
     """
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that has the address to itself and does not listen yet; taken before the seconds that a model takes."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    except (OSError, UnicodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        remedy = "name another with --host and --port; --port 0 takes one that is free"
-        raise MachineError(f"cannot listen on {host}:{port}: {reason}", remedy) from None
-    return listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
 
 
 def _card(folder: Path) -> str | None:
