@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from mtsearch.evaluation.plan import Index
 from mtsearch.evaluation.scorer import Floats
+from mtsearch.objectives import COVERAGE_CUT_OFF
 
 Reals = NDArray[np.float64]
-
-COVERAGE_CUT_OFF = 100
 
 SCORES_OF_A_ROW = 2048
 """Scores for each evaluated row from which on rows are compared, a compromise between cores.

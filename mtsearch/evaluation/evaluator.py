@@ -1,16 +1,17 @@
 """`Evaluator`: all metrics of any scorer on the same rows."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from mtsearch.data.interactions import Rows
 from mtsearch.data.split import Split
 from mtsearch.errors import MalformedData, NonFiniteMetric
 from mtsearch.evaluation.means import Means
-from mtsearch.evaluation.metrics import coverage, ranking_gains, rating_errors
 from mtsearch.evaluation.plan import make_plan
-from mtsearch.evaluation.ranks import Ranks
+from mtsearch.evaluation.ranks import Ranks, Reals
 from mtsearch.evaluation.scorer import Floats, Scorer
-from mtsearch.objectives import METRICS
+from mtsearch.objectives import METRICS, Metric, Predictions
 
 BLOCK_BYTES = 64 * 2**20
 LARGEST_RATING = float(np.finfo(np.float32).max)
@@ -24,21 +25,29 @@ class Evaluator:
         rows: B rows to evaluate on, such as `split.validation`.
         block_bytes: float32 scores that are asked for at a time, in bytes; at least one user's.
         drawn_from: from how many users those of `rows`, two or more, were drawn; None where they are all.
+        metrics: those to compute, by key.
 
     Raises:
         MalformedData: nothing to evaluate on, to rank or to learn from.
     """
 
-    def __init__(self, split: Split, rows: Rows, block_bytes: int = BLOCK_BYTES, drawn_from: int | None = None) -> None:
+    def __init__(
+        self,
+        split: Split,
+        rows: Rows,
+        block_bytes: int = BLOCK_BYTES,
+        drawn_from: int | None = None,
+        metrics: Mapping[str, Metric] = METRICS,
+    ) -> None:
         _require_data(split, rows)
-        self._drawn_from = drawn_from
+        self._drawn_from, self._metrics = drawn_from, metrics
         self._split, self._rows = split, rows
         self._plan = make_plan(split, rows, block_bytes)
         self._lowest = float(split.train.ratings.min())
         self._highest = float(split.train.ratings.max())
 
     def evaluate(self, scorer: Scorer) -> dict[str, float]:
-        """Every metric of `objectives.METRICS`, in its order.
+        """Compute every metric, in the order of `metrics`.
 
         Raises:
             NonFiniteMetric: a rating or a score is NaN or infinite.
@@ -47,21 +56,30 @@ class Evaluator:
         return self.measure(scorer)[0]
 
     def measure(self, scorer: Scorer) -> tuple[dict[str, float], dict[str, float]]:
-        """`evaluate`, and the standard errors of the metrics; see `Means`. Of all users they are none.
+        """Compute every metric as `evaluate` does, and their standard errors; see `Means`. Of all users they are none.
 
         Raises:
             NonFiniteMetric, ValueError: as `evaluate` does.
         """
+        predictions = self._predictions(scorer)
         means = Means(self._plan.user_index, self._drawn_from)
-        for key, values in rating_errors(self._ratings(scorer), self._rows.ratings, self._lowest, self._highest):
-            means.add(key, values)
-        ranks = self._ranks(scorer)
-        for key, values in ranking_gains(ranks):
-            means.add(key, values)
-        means.values["coverage"] = coverage(ranks)
-        return {key: means.values[key] for key in METRICS}, means.errors
+        for metric in self._metrics.values():
+            means.add(metric, metric.formula(predictions))
+        return means.values, means.errors
 
-    def _ratings(self, scorer: Scorer) -> Floats:
+    def _predictions(self, scorer: Scorer) -> Predictions:
+        ratings, ranks = self._ratings(scorer), self._ranks(scorer)
+        return Predictions(
+            ratings=ratings,
+            true_ratings=self._rows.ratings.astype(np.float64),
+            lowest=self._lowest,
+            highest=self._highest,
+            ranks=ranks.whole,
+            ranks_unseen=ranks.unseen,
+            missed=ranks.missed,
+        )
+
+    def _ratings(self, scorer: Scorer) -> Reals:
         """`[B]` predicted ratings. One beyond float32 would square to infinity, so it is refused as infinite."""
         promised = _promised("ratings", scorer.ratings(self._rows.users, self._rows.items), (len(self._rows),))
         ratings = promised.astype(np.float64)

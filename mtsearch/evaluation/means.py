@@ -1,4 +1,4 @@
-"""Means of what rows reach, and how far those of some users may be from those of all."""
+"""Metrics as means over rows or users, and their standard errors if only some of the users are evaluated."""
 
 import math
 
@@ -6,16 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtsearch.evaluation.plan import Index
-from mtsearch.objectives import METRICS
+from mtsearch.objectives import Metric
 
 Reals = NDArray[np.float64]
 
-ROOTS = ("rmse", "rmse_clipped")
-"""Metrics that are the square root of a mean."""
-
 
 class Means:
-    """Metrics as means over rows or over users, as `Metric.per` says, collected one by one.
+    """The values of metrics and their standard errors, collected one by one.
 
     Where n users were drawn from N, each metric has a standard error: of the n users' mean as an estimate of the mean
     that all N would give. The rows of a user are not independent, so that it is taken over users. A mean over rows is
@@ -33,7 +30,7 @@ class Means:
 
     Attributes:
         values: metrics by key.
-        errors: their standard errors, in the metrics' units; of those that are no mean none.
+        errors: their standard errors, in the metrics' units; of those that are no mean over rows or users none.
     """
 
     def __init__(self, user_index: Index, drawn_from: int | None = None) -> None:
@@ -42,26 +39,27 @@ class Means:
         self.values: dict[str, float] = {}
         self.errors: dict[str, float] = {}
 
-    def add(self, key: str, reached: Reals) -> None:
-        """Take one metric.
+    def add(self, metric: Metric, terms: Reals | float) -> None:
+        """Work out one metric, and its standard error if it has one.
 
         Args:
-            key: of it.
-            reached: `[B]` of each row; squares of a metric that is a root.
+            metric: says what to average over, and whether to take the root.
+            terms: the answer of its formula.
         """
-        by_user, sizes = METRICS[key].per == "user", self._sizes
-        if by_user:
-            reached, sizes = self._sums(reached) / sizes, np.ones(len(sizes))
-        mean = float(np.mean(reached))
-        self.values[key] = math.sqrt(mean) if key in ROOTS else mean
-        if self._drawn_from is not None:
-            error = self._error(reached if by_user else self._sums(reached), sizes, self._drawn_from)
+        terms, sizes = np.asarray(terms, np.float64), self._sizes
+        if metric.per == "user":
+            terms, sizes = self._sums(terms) / sizes, np.ones(len(sizes))
+        mean = float(np.mean(terms))  # of a number alone: itself
+        value = math.sqrt(mean) if metric.root else mean
+        self.values[metric.key] = value
+        if self._drawn_from is not None and metric.per in ("row", "user"):
+            error = self._error(terms if metric.per == "user" else self._sums(terms), sizes, self._drawn_from)
             # A root of 0 is 0 for every user that was drawn, and so is its error.
-            self.errors[key] = error / (2 * self.values[key] or 1) if key in ROOTS else error
+            self.errors[metric.key] = error / (2 * value or 1) if metric.root else error
 
-    def _sums(self, reached: Reals) -> Reals:
+    def _sums(self, terms: Reals) -> Reals:
         """`[n]` over the rows of each user."""
-        return np.bincount(self._user_index, weights=reached).astype(np.float64, copy=False)
+        return np.bincount(self._user_index, weights=terms).astype(np.float64, copy=False)
 
     def _error(self, sums: Reals, sizes: Reals, drawn_from: int) -> float:
         users = len(sizes)

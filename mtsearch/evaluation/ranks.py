@@ -15,11 +15,11 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mtsearch.evaluation.comparing import COVERAGE_CUT_OFF, SCORES_OF_A_ROW, count_by_comparing, miss
+from mtsearch.evaluation.comparing import SCORES_OF_A_ROW, count_by_comparing, miss
 from mtsearch.evaluation.plan import Block, Index, Mask, Tile
 from mtsearch.evaluation.scorer import Floats
+from mtsearch.objectives import COVERAGE_CUT_OFF, PossibleRanks
 
-Counts = NDArray[np.int64]
 Reals = NDArray[np.float64]
 
 
@@ -27,27 +27,25 @@ Reals = NDArray[np.float64]
 class Ranks:
     """Where each evaluated row's item stands, ties not broken; B rows, C items in the catalogue.
 
-    A row has the ranks above + 1 ... above + ties with equal chances. A miss, whose item is outside the catalogue, has
-    above = C and ties = 1, which is rank C + 1: behind every item, and nothing is ever gained there.
-
     Attributes:
-        above: `[B]` items of the catalogue scored strictly above the row's own.
-        ties: `[B]` items scored equal, itself included; >= 1.
-        above_unseen, ties_unseen: `[B]` the same, items of the user's training rows left out, the row's own never.
-        missed: `[C]` chance that the item is among the first 100 of no evaluated user; users break ties independently.
+        whole: the ranks of each row's item in the whole catalogue.
+        unseen: the same, items of the user's training rows left out, the row's own never.
+        missed: `[C]` chance that the item is among the first `COVERAGE_CUT_OFF` of no evaluated user; users break ties
+            independently.
     """
 
-    above: Counts
-    ties: Counts
-    above_unseen: Counts
-    ties_unseen: Counts
+    whole: PossibleRanks
+    unseen: PossibleRanks
     missed: Reals
 
     @classmethod
     def misses(cls, rows: int, catalogue_size: int) -> Self:
-        """Every row a miss until `record` says where it stands."""
-        above, ties = np.full(rows, catalogue_size, np.int64), np.ones(rows, np.int64)
-        return cls(above, ties, above.copy(), ties.copy(), np.ones(catalogue_size))
+        """Make ranks in which every row is a miss, until `record` sets where it stands."""
+        whole, unseen = (
+            PossibleRanks(np.full(rows, catalogue_size, np.int64), np.ones(rows, np.int64), catalogue_size)
+            for _ in range(2)
+        )
+        return cls(whole, unseen, np.ones(catalogue_size))
 
     def record(self, tile: Tile, scores: Floats) -> None:
         """Rank the rows of one tile.
@@ -80,10 +78,10 @@ class Ranks:
     def _set(self, tile: Tile, own: Floats, above: Index, ties: Index, seen: Floats) -> None:
         """Keep what was counted, and the same without what was seen, of which these are the scores `[n, W]`."""
         above_seen, ties_seen = _count_seen(tile, seen, own)
-        self.above[tile.rows] = above
-        self.ties[tile.rows] = ties
-        self.above_unseen[tile.rows] = above - above_seen
-        self.ties_unseen[tile.rows] = ties - ties_seen + tile.is_seen
+        self.whole.above[tile.rows] = above
+        self.whole.ties[tile.rows] = ties
+        self.unseen.above[tile.rows] = above - above_seen
+        self.unseen.ties[tile.rows] = ties - ties_seen + tile.is_seen
 
     def _miss(self, scores: Floats, ordered: Floats) -> None:
         """Multiply into `missed` the chances that these users are not offered an item.

@@ -28,7 +28,7 @@ def test_a_perfect_model_gets_everything() -> None:
     rows = make_rows([(user, user, 1.0 + user % 5) for user in range(200)])
     ratings = np.tile((1.0 + np.arange(200) % 5)[:, None], (1, 200)).astype(np.float32)
     measured = Evaluator(make_split(200, 200, range(200), train, rows), rows).evaluate(Tables(scores, ratings))
-    assert measured == {key: 0.0 if metric.direction == "minimize" else 1.0 for key, metric in METRICS.items()}
+    assert measured == {key: metric.ideal for key, metric in METRICS.items()}
 
 
 def test_predictions_are_clipped_to_the_training_ratings_and_not_to_the_evaluated() -> None:

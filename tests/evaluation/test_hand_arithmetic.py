@@ -7,7 +7,6 @@ import pytest
 
 from mtsearch.evaluation import Evaluator
 from mtsearch.evaluation.evaluator import BLOCK_BYTES
-from mtsearch.evaluation.metrics import expected_gain
 from mtsearch.evaluation.plan import make_plan
 from mtsearch.evaluation.ranks import Ranks
 from mtsearch.objectives import METRICS
@@ -60,18 +59,18 @@ def hand_ranks() -> Ranks:
 
 def test_ranks_are_those_worked_out_by_hand() -> None:
     ranks = hand_ranks()
-    assert ranks.above.tolist() == [2, 2, 0, 3, 8, 4, 0]
-    assert ranks.ties.tolist() == [1, 1, 8, 5, 1, 2, 2]
-    assert ranks.above_unseen.tolist() == [0, 0, 0, 2, 8, 3, 0]
-    assert ranks.ties_unseen.tolist() == [1, 1, 4, 5, 1, 2, 2]
+    assert ranks.whole.above.tolist() == [2, 2, 0, 3, 8, 4, 0]
+    assert ranks.whole.ties.tolist() == [1, 1, 8, 5, 1, 2, 2]
+    assert ranks.unseen.above.tolist() == [0, 0, 0, 2, 8, 3, 0]
+    assert ranks.unseen.ties.tolist() == [1, 1, 4, 5, 1, 2, 2]
 
 
 def test_hits_of_the_first_three_are_those_worked_out_by_hand() -> None:
-    ranks, first_three = hand_ranks(), np.arange(1, 9) <= 3
+    ranks = hand_ranks()
     # (3 - above) / ties, between 0 and 1: 1/1, 1/1, 3/8, 0/5, miss, -1/2, 3/2
-    assert expected_gain(ranks.above, ranks.ties, first_three).tolist() == [1, 1, 3 / 8, 0, 0, 0, 1]
+    assert ranks.whole.expected_gain(lambda rank: rank <= 3).tolist() == [1, 1, 3 / 8, 0, 0, 0, 1]
     # unseen: 3/1, 3/1, 3/4, 1/5, miss, 0/2, 3/2
-    assert expected_gain(ranks.above_unseen, ranks.ties_unseen, first_three).tolist() == [1, 1, 3 / 4, 1 / 5, 0, 0, 1]
+    assert ranks.unseen.expected_gain(lambda rank: rank <= 3).tolist() == [1, 1, 3 / 4, 1 / 5, 0, 0, 1]
 
 
 def test_metrics_are_those_worked_out_by_hand() -> None:

@@ -22,7 +22,7 @@ OF_USERS = np.array([0, 0, 0, 1, 1, 2])
 
 def test_a_mean_over_rows_by_hand() -> None:
     means = Means(OF_USERS, drawn_from=12)
-    means.add("top_10", np.array([1.0, 1.0, 0.0, 0.0, 0.0, 1.0]))
+    means.add(METRICS["top_10"], np.array([1.0, 1.0, 0.0, 0.0, 0.0, 1.0]))
     # Sums 2, 0, 1 of 3, 2, 1 rows: R = 1/2, residuals 1/2, -1, 1/2; a quarter of the users; 2 rows each on average.
     assert means.values == {"top_10": 0.5}
     assert means.errors == {"top_10": pytest.approx(math.sqrt((1 - 3 / 12) / 3 * 1.5 / 2) / 2)}
@@ -30,7 +30,7 @@ def test_a_mean_over_rows_by_hand() -> None:
 
 def test_a_mean_over_users_by_hand() -> None:
     means = Means(OF_USERS, drawn_from=12)
-    means.add("recall_100", np.array([1.0, 1.0, 0.0, 0.0, 0.0, 1.0]))
+    means.add(METRICS["recall_100"], np.array([1.0, 1.0, 0.0, 0.0, 0.0, 1.0]))
     # 2/3, 0 and 1: mean 5/9, residuals 1/9, -5/9, 4/9.
     assert means.values == {"recall_100": pytest.approx(5 / 9)}
     assert means.errors == {"recall_100": pytest.approx(math.sqrt((1 - 3 / 12) / 3 * (42 / 81) / 2))}
@@ -38,21 +38,21 @@ def test_a_mean_over_users_by_hand() -> None:
 
 def test_a_root_by_hand() -> None:
     means = Means(OF_USERS, drawn_from=12)
-    means.add("mae", np.array([4.0, 4.0, 0.0, 0.0, 0.0, 4.0]))
-    means.add("rmse", np.array([4.0, 4.0, 0.0, 0.0, 0.0, 4.0]))
+    means.add(METRICS["mae"], np.array([4.0, 4.0, 0.0, 0.0, 0.0, 4.0]))
+    means.add(METRICS["rmse"], np.array([4.0, 4.0, 0.0, 0.0, 0.0, 4.0]))
     assert means.values["rmse"] == pytest.approx(math.sqrt(2))
     assert means.errors["rmse"] == pytest.approx(means.errors["mae"] / (2 * math.sqrt(2)))
 
 
 def test_a_root_of_nothing_has_no_error() -> None:
     means = Means(OF_USERS, drawn_from=12)
-    means.add("rmse", np.zeros(6))
+    means.add(METRICS["rmse"], np.zeros(6))
     assert means.errors == {"rmse": 0}
 
 
 def test_without_a_sample_nothing_has_an_error() -> None:
     means = Means(OF_USERS)
-    means.add("rmse", np.ones(6))
+    means.add(METRICS["rmse"], np.ones(6))
     assert means.errors == {}
 
 
