@@ -171,7 +171,7 @@ class StudyRecord:
     @property
     def ideal(self) -> tuple[float, float]:
         """The best values that there can be."""
-        first, second = (0.0 if metric.direction == "minimize" else 1.0 for metric in self.objectives)
+        first, second = (metric.ideal for metric in self.objectives)
         return first, second
 
     def volume(self, values: Sequence[tuple[float, float]]) -> float:
