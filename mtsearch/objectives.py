@@ -193,7 +193,7 @@ def _rating_metrics() -> list[Metric]:
         error(
             key="rmse_clipped",
             label="RMSE, clipped",
-            summary="the same of predictions clipped to the rating range of the training rows",
+            summary="root mean square error of predictions clipped to the rating range of the training rows",
             formula=_squared_error_clipped,
             root=True,
         ),
@@ -222,7 +222,8 @@ def _ranking_metrics() -> list[Metric]:
             share(
                 key=f"top_{k}_unseen",
                 label=f"top-{k} accuracy, unseen",
-                summary="the same, items of the user's training rows left out, the row's own item never",
+                summary=f"share of rows whose item ranks in the first {k} of the catalogue, items of the user's "
+                "training rows left out, the row's own item never",
                 formula=partial(_hits_unseen, within=k),
                 per="row",
                 hits_within=k,

@@ -44,11 +44,13 @@ def test_every_metric_describes_itself(metric: Metric) -> None:
     assert metric.reference in BASELINES
     assert len(metric.summary) > 10
     assert not metric.summary.endswith(".")
+    assert "the same" not in metric.summary  # the schema shows each alone
 
 
-def test_no_two_metrics_share_a_key_or_a_label() -> None:
+def test_no_two_metrics_share_a_key_a_label_or_a_summary() -> None:
     assert [metric.key for metric in METRICS.values()] == list(METRICS)
     assert len({metric.label for metric in METRICS.values()}) == len(METRICS)
+    assert len({metric.summary for metric in METRICS.values()}) == len(METRICS)
 
 
 def test_a_metric_goes_to_another_process() -> None:
