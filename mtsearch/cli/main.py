@@ -9,7 +9,7 @@ import click
 from mtsearch import __version__
 from mtsearch.cli.saying import say
 from mtsearch.errors import MtsearchError
-from mtsearch.search.interrupts import end_by_exception, ended_by_second_signal
+from mtsearch.search.interrupts import end_by_exception, end_by_system, ended_by_second_signal
 
 COMMANDS = {
     "run": "Search: run trials of a study and keep them.",
@@ -85,6 +85,7 @@ def main() -> None:
             say(f"error: {line}")
         sys.exit(error.exit_status)
     finally:
+        end_by_system()  # all is done and said: an exception would be a traceback, of whatever Python does at its end
         # A Ctrl-C inside an exec of text, as dataclasses do at import, leaves CPython a mark by which `python -m` kills
         # itself with SIGINT at its end, caught or not; the next exec takes it away.
         exec("")

@@ -9,6 +9,7 @@ from mtsearch.errors import NonFiniteMetric
 from mtsearch.evaluation.evaluator import Evaluator
 from mtsearch.evaluation.scorer import Scorer
 from mtsearch.objectives import METRICS
+from mtsearch.signals import signals_deferred
 from mtsearch.trial import EpochMetrics, TrialResult
 
 Numbers = dict[str, float]
@@ -66,10 +67,11 @@ def train_epochs(
     best, done, go_on = 0, False, True
     while go_on and not done:
         epoch = len(curve) + 1
-        with clock.phase("train"):
-            losses, weights = run_epoch(curve)
-        with clock.phase("evaluate"):
-            metrics, errors_here = _judge(evaluator, scorer, epoch)
+        with signals_deferred():  # they are heard between epochs
+            with clock.phase("train"):
+                losses, weights = run_epoch(curve)
+            with clock.phase("evaluate"):
+                metrics, errors_here = _judge(evaluator, scorer, epoch)
         curve.append(EpochMetrics(epoch, metrics, losses, clock.elapsed, weights))
         if not config.patience or best == 0 or _is_better(config.monitor, metrics, curve[best - 1].metrics):
             best, errors = epoch, errors_here

@@ -22,6 +22,7 @@ from mtsearch.recsys.own_model import Factory
 from mtsearch.recsys.own_saved import save_own
 from mtsearch.recsys.own_scorer import OwnScorer
 from mtsearch.recsys.tracing import release_dropped
+from mtsearch.signals import signals_deferred
 from mtsearch.trial import EpochMetrics, TrialResult
 
 _OPTIMIZERS = {
@@ -45,6 +46,7 @@ class OwnTrainer:
         validate: judge after every epoch; else no epoch has metrics, and a configuration may have no patience.
     """
 
+    @signals_deferred()
     def __init__(self, factory: Factory, split: Split, device: Device | None = None, *, validate: bool = True) -> None:
         self.split = split
         self.device = device or Device.default()
@@ -76,6 +78,7 @@ class OwnTrainer:
             self._scorer = None
             raise
 
+    @signals_deferred()
     def evaluate(self, rows: Rows) -> dict[str, float]:
         """Metrics on `rows` of the model that was trained last, as its last epoch left it.
 
@@ -87,6 +90,7 @@ class OwnTrainer:
         with tf.device(self.device.name):
             return Evaluator(self.split, rows).evaluate(self._trained_last())
 
+    @signals_deferred()
     def save(self, folder: Path) -> None:
         """Write the model that was trained last into `folder`; see `mtsearch.recsys.saved_model`."""
         with self._factory.failures():
@@ -98,7 +102,7 @@ class OwnTrainer:
         return self._scorer.renewed()
 
     def _train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool], clock: Clock) -> TrialResult:
-        with clock.phase("prepare"):
+        with clock.phase("prepare"), signals_deferred():
             # NOTE: the user's layers draw from the global state, which no other model here does.
             tf_keras.utils.set_random_seed(config.seed)
             model = self._factory.make(config, self.split)

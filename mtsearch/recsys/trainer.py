@@ -22,6 +22,7 @@ from mtsearch.recsys.saved_model import save
 from mtsearch.recsys.scorer import ModelScorer
 from mtsearch.recsys.shape import Shape
 from mtsearch.recsys.tracing import release_dropped
+from mtsearch.signals import signals_deferred
 from mtsearch.study_file.memory import REMEDY, lack_of_memory
 from mtsearch.trial import EpochMetrics, TrialResult
 
@@ -39,6 +40,7 @@ class JointTrainer:
         resident_bytes: of the device's memory, for the training rows; see `Feed`. None: half of what a GPU has free.
     """
 
+    @signals_deferred()
     def __init__(
         self,
         split: Split,
@@ -77,6 +79,7 @@ class JointTrainer:
             release_dropped()
             raise
 
+    @signals_deferred()
     def evaluate(self, rows: Rows) -> dict[str, float]:
         """Metrics on `rows` of the model that was trained last, as its last epoch left it.
 
@@ -87,6 +90,7 @@ class JointTrainer:
         with tf.device(self.device.name):
             return Evaluator(self.split, rows).evaluate(ModelScorer(self._trained_last(), self.split.catalogue))
 
+    @signals_deferred()
     def save(self, folder: Path) -> None:
         """Write the model that was trained last into `folder`; see `mtsearch.recsys.saved_model`."""
         save(self._trained_last(), self.split, folder)
@@ -97,7 +101,7 @@ class JointTrainer:
         return self._last
 
     def _train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool], clock: Clock) -> TrialResult:
-        with clock.phase("prepare"):
+        with clock.phase("prepare"), signals_deferred():
             compiled = self._last = self._model_of(config)
             compiled.reset(config)
 

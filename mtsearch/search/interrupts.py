@@ -8,16 +8,9 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
-
-def _heard() -> tuple[signal.Signals, ...]:
-    """The signals that ask for the end; that of a closed terminal too, unless `nohup` has it ignored."""
-    always = signal.SIGINT, signal.SIGTERM
-    return always if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*always, signal.SIGHUP)
-
-
-_SIGNALS = _heard()
+from mtsearch.signals import SIGNALS
 
 _SECONDS_TO_HEAR = 1.0
 """How long Python may take to act on a second signal; a call into TensorFlow that lasts longer is not waited for."""
@@ -55,8 +48,15 @@ def end_by_exception() -> None:
 
     SIGINT stays as it was inherited: a shell has it ignored by what a script runs in the background.
     """
-    for number in set(_SIGNALS) - {signal.SIGINT}:
+    for number in set(SIGNALS) - {signal.SIGINT}:
         signal.signal(number, signal.default_int_handler)
+
+
+def end_by_system() -> None:
+    """From now on the signals that raised KeyboardInterrupt end the process at once and without a word."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is signal.default_int_handler:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def graceful() -> Iterator[Interrupt]:
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    previous = {number: signal.signal(number, interrupt.handle) for number in _SIGNALS}
+    previous = {number: signal.signal(number, interrupt.handle) for number in SIGNALS}
     try:
         yield interrupt
     finally:
@@ -75,35 +75,9 @@ def graceful() -> Iterator[Interrupt]:
 
 
 @contextmanager
-def signals_deferred() -> Iterator[None]:
-    """Within it, signals that ask for the end wait; they are heard at its end.
-
-    NOTE: a mask would not do. It holds for one thread, the system hands the signal to another (TensorFlow's, a heart),
-    and Python then runs the handler here all the same.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    waiting: list[int] = []
-    previous: dict[int, Any] = {n: signal.signal(n, lambda sent, _: waiting.append(sent)) for n in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        for sent in waiting:
-            handler = previous[sent]
-            # NOTE: not raised anew where it need not be: `ended_by_second_signal` would count it a second time.
-            if callable(handler):
-                handler(sent, None)
-            else:
-                signal.raise_signal(sent)
-
-
-@contextmanager
 def signals_masked() -> Iterator[None]:
     """A process begun within it inherits that it never hears of a signal that asks for the end."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
     finally:
@@ -136,12 +110,15 @@ def ended_by_second_signal(status: int, words: str) -> Iterator[None]:
     writer.setblocking(False)
     _heard_twice.clear()
     before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    threading.Thread(target=_end_at_second, args=(reader, status, words), name="mtsearch end", daemon=True).start()
+    thread = threading.Thread(target=_end_at_second, args=(reader, status, words), name="mtsearch end", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
+        _heard_twice.set()  # Python has come this far: there is nobody to end
         writer.close()
+        thread.join()  # else Python, at its end, would end the thread in the midst of its C code
 
 
 def _end_at_second(reader: socket.socket, status: int, words: str) -> None:
@@ -151,7 +128,7 @@ def _end_at_second(reader: socket.socket, status: int, words: str) -> None:
             sent = reader.recv(1)
             if not sent:
                 return
-            left -= sent[0] in _SIGNALS
+            left -= sent[0] in SIGNALS
         if _heard_twice.wait(_SECONDS_TO_HEAR):
             return
     wishes = [threading.Thread(target=wish, daemon=True) for wish in _last_wishes]

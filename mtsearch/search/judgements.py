@@ -9,7 +9,7 @@ from typing import Any
 import optuna
 
 from mtsearch.search.attributes import PASSPORT, REPORT
-from mtsearch.search.interrupts import signals_deferred
+from mtsearch.signals import signals_deferred
 
 _TRAINING = re.compile(rf"{REPORT}(\d+):(\d+)", re.ASCII)
 _BASELINES = f"{REPORT}baselines"

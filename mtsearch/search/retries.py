@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch.machine import identity, is_gone
 from mtsearch.search import attributes
-from mtsearch.search.interrupts import signals_deferred
+from mtsearch.signals import signals_deferred
 
 MAX_ATTEMPTS = 3
 _SIGNING_SECONDS = 3.0

@@ -17,7 +17,7 @@ from mtsearch.definition import StudyDefinition
 from mtsearch.errors import NonFiniteMetric, TrialFailure
 from mtsearch.search import attributes
 from mtsearch.search.front import feasible
-from mtsearch.search.interrupts import Interrupt, last_wish, signals_deferred
+from mtsearch.search.interrupts import Interrupt, last_wish
 from mtsearch.search.limits import constrain, excesses
 from mtsearch.search.listed import ListedFirst
 from mtsearch.search.liveness import Heart
@@ -26,6 +26,7 @@ from mtsearch.search.pruning import Judge, rule_of
 from mtsearch.search.repeats import RepeatedTrainer
 from mtsearch.search.retries import give_up, withdraw_duplicate
 from mtsearch.search.space import Space
+from mtsearch.signals import signals_deferred
 from mtsearch.trial import EpochMetrics, Trainer, TrialResult
 
 _CURVE_SECONDS = 2.0

@@ -13,6 +13,8 @@ from mtsearch.errors import ModelError
 from mtsearch.machine import usable_cores
 from mtsearch.serving.folder import SAVED_MODEL, Facts, read_facts
 from mtsearch.serving.requests import check_ids, check_k
+from mtsearch.signals import signals_deferred
+from mtsearch.startup import start_tensorflow
 
 Signature = Callable[..., dict[str, Any]]
 
@@ -98,10 +100,13 @@ class ServedModel:
         saved = folder / SAVED_MODEL
         if not saved.is_dir():
             raise ModelError(f"{folder} is damaged: the SavedModel {saved} is missing", _DAMAGED)
-        model = cls(facts, _loaded(saved), saved)
-        model._try_out(saved)
+        start_tensorflow()
+        with signals_deferred():
+            model = cls(facts, _loaded(saved), saved)
+            model._try_out(saved)
         return model
 
+    @signals_deferred()
     def recommend(self, user_ids: Sequence[str], k: int = 10, exclude_seen: bool = True) -> Recommendations:
         """The best items of each user.
 
@@ -117,6 +122,7 @@ class ServedModel:
         check_ids(user_ids, "user")
         return self._recommended(user_ids, k, exclude_seen)
 
+    @signals_deferred()
     def predict(self, users: Sequence[str], items: Sequence[str]) -> Predictions:
         """The rating that each user would give each item: B pairs.
 
@@ -154,9 +160,6 @@ class ServedModel:
 
 
 def _loaded(saved: Path) -> Any:
-    from mtsearch.startup import start_tensorflow
-
-    start_tensorflow()
     import tensorflow as tf
 
     # NOTE: TensorFlow takes these once per process; with its own, none could train in the same process afterwards.

@@ -1,5 +1,6 @@
 """Running commands as a user would, in a folder of the test's own."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -30,10 +31,13 @@ def mtsearch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     def invoke(*args: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["mtsearch", *args])
         status: object = 0
+        before = signal.getsignal(signal.SIGINT)
         try:
             main()
         except SystemExit as end:
             status = end.code or 0
+        finally:
+            signal.signal(signal.SIGINT, before)  # its end leaves it to the system, which would end the tests
         captured = capsys.readouterr()
         assert isinstance(status, int)
         return Result(status, captured.out, captured.err)

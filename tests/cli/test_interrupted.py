@@ -159,6 +159,21 @@ def test_an_interrupt_inside_a_class_statement_exits_with_130_too(tmp_path: Path
     assert (done.returncode, done.stderr) == (130, "interrupted; what was finished is kept\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_ends_is_no_traceback(tmp_path: Path, number: signal.Signals) -> None:
+    """All is done and said by then."""
+    lines = [
+        "import atexit, os",
+        "from mtsearch.cli import main",
+        f"atexit.register(lambda: os.kill(os.getpid(), {int(number)}))",
+        "main.cli.main = lambda **_: None",
+        "main.main()",
+    ]
+    (tmp_path / "ended.py").write_text("\n".join(lines))
+    done = subprocess.run([sys.executable, "-m", "ended"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-number, "")
+
+
 @pytest.mark.parametrize(("left", "advice"), [(3, "; to go on: mtsearch run --study ml-100k --until 54"), (0, "")])
 def test_how_to_go_on_is_said_where_something_is_left(
     mtsearch: Command, monkeypatch: pytest.MonkeyPatch, left: int, advice: str

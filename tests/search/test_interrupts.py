@@ -14,8 +14,9 @@ import pytest
 from optuna.trial import TrialState
 
 from mtsearch.search.attributes import REASON
-from mtsearch.search.interrupts import graceful, signals_deferred
+from mtsearch.search.interrupts import ended_by_second_signal, graceful
 from mtsearch.search.storage import open_reader, resolve_url
+from mtsearch.signals import signals_deferred
 
 BLOCKED = """
 import hashlib, sys
@@ -74,6 +75,24 @@ def test_two_signals_are_two() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGTERM)
     assert interrupt.requested
+
+
+def test_a_signal_that_the_system_handles_does_not_wait() -> None:
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with signals_deferred():
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+            assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_no_thread_is_left_that_waits_for_a_second_signal() -> None:
+    before = threading.active_count()
+    with ended_by_second_signal(130, "over"):
+        assert threading.active_count() == before + 1
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize("inherited", [signal.SIG_IGN, signal.SIG_DFL])
