@@ -1,49 +1,81 @@
-"""Multi-objective hyperparameter search for recommenders that learn ratings and retrieval at once."""
+"""Multi-objective hyperparameter search for multi-task recommenders: the public names of the package."""
 
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Export", "Retrained", "StudyDefinition", "StudyRecord", "TrialConfig", "TrialEnd", "baselines", "compare",
-           "delete", "export", "front", "prepare", "rename", "report_on", "retrain", "run", "studies",
-           "upgrade"]  # fmt: skip
 
 if TYPE_CHECKING:
     from mtsearch.api import (
         baselines,
+        check,
         compare,
         delete,
         export,
         front,
+        load_model,
+        load_study,
+        plot,
+        predict,
         prepare,
+        recommend,
         rename,
         report_on,
+        retrain,
         run,
+        serve,
         studies,
         upgrade,
     )
-    from mtsearch.config import TrialConfig
-    from mtsearch.definition import StudyDefinition
-    from mtsearch.export_file import Export
-    from mtsearch.retraining import Retrained, retrain
-    from mtsearch.search.record import StudyRecord
-    from mtsearch.search.runner import TrialEnd
+    from mtsearch.report import Study
+    from mtsearch.retraining import Retrained
+    from mtsearch.search.trial import TrialEnd
+    from mtsearch.study_file.config import TrialConfig
+    from mtsearch.study_file.definition import StudyDefinition
+    from mtsearch.study_file.export import Export
 
-_HOMES = {
-    "Export": "mtsearch.export_file",
+__all__ = [
+    "Export",
+    "Retrained",
+    "Study",
+    "StudyDefinition",
+    "TrialConfig",
+    "TrialEnd",
+    "baselines",
+    "check",
+    "compare",
+    "delete",
+    "export",
+    "front",
+    "load_model",
+    "load_study",
+    "plot",
+    "predict",
+    "prepare",
+    "recommend",
+    "rename",
+    "report_on",
+    "retrain",
+    "run",
+    "serve",
+    "studies",
+    "upgrade",
+]
+
+_MODULES = {
+    "Export": "mtsearch.study_file.export",
     "Retrained": "mtsearch.retraining",
-    "StudyDefinition": "mtsearch.definition",
-    "StudyRecord": "mtsearch.search.record",
-    "TrialConfig": "mtsearch.config",
-    "TrialEnd": "mtsearch.search.runner",
-    "retrain": "mtsearch.retraining",
-} | dict.fromkeys(("baselines", "compare", "delete", "export", "front", "prepare", "rename", "report_on", "run",
-                   "studies", "upgrade"), "mtsearch.api")  # fmt: skip
+    "Study": "mtsearch.report",
+    "StudyDefinition": "mtsearch.study_file.definition",
+    "TrialConfig": "mtsearch.study_file.config",
+    "TrialEnd": "mtsearch.search.trial",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # NOTE: imported when asked for, since Optuna alone takes 0.3 s and `mtsearch --help` must not pay for it.
-    if name not in _HOMES:
+    # NOTE: a name's module is imported when the name is first read: Optuna alone takes 0.3 s to import, and
+    # `mtsearch --help` must not wait for it.
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES.get(name, "mtsearch.api")), name)

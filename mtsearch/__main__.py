@@ -1,5 +1,5 @@
-"""`python -m mtsearch`."""
+"""Start the command line for `python -m mtsearch`."""
 
-from mtsearch.cli.main import main
+from mtsearch.cli import main
 
 main()

@@ -1,81 +1,188 @@
-"""The verbs of the command line, for Python: `from mtsearch import run`."""
+"""The functions behind the commands, for use from Python: `from mtsearch import run`.
+
+Each command of `mtsearch` has its function here. Options that the commands share are explained in the manual.
+Modules are imported inside the functions that need them: `mtsearch recommend` must not wait for Optuna.
+"""
+
+from __future__ import annotations
 
 import logging
-import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from os import PathLike
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mtsearch.data import Interactions, Split, load, make_split
-from mtsearch.definition import StudyDefinition
 from mtsearch.errors import DefinitionError
-from mtsearch.evaluation import baselines as evaluate_baselines
-from mtsearch.export_file import Export
-from mtsearch.objectives import METRICS
-from mtsearch.report.comparison import Comparison, comparison
-from mtsearch.report.notebook import ShownStudy, shown
-from mtsearch.report.on_test import FrontOnTest, front_on_test
-from mtsearch.report.wording import count
-from mtsearch.retraining.judging import Begun, Listener, MakeJudge, Watcher, judge_front
-from mtsearch.search import record, upkeep
-from mtsearch.search.asked import DEFAULT_TRIALS, require_counts, require_seconds, trials_asked_for
-from mtsearch.search.choosing import KNEE, choose
-from mtsearch.search.crew import Alone, Budget, Crew, MakeTrainer, Observer, budget_of, tolerated
-from mtsearch.search.database_file import DatabaseFile
-from mtsearch.search.exporting import export_of
-from mtsearch.search.interrupts import graceful
-from mtsearch.search.judgements import Judgements
-from mtsearch.search.passport import make_passport
-from mtsearch.search.patience import Patience
-from mtsearch.search.plan import plan, stored_definition
-from mtsearch.search.runner import TrialEnd, counting
-from mtsearch.search.seats import Seat, Workers, seats
-from mtsearch.search.storage import (
-    checkpoint,
-    open_outdated,
-    open_writer,
-    reading,
-    resolve_url,
-    storage_errors,
-    writing,
-)
-from mtsearch.search.study import begin_or_continue, find
-from mtsearch.search.views import drop_views, ensure_views
-from mtsearch.search.workers import Job, WorkerPool
-from mtsearch.study_file.memory import require_memory
-from mtsearch.study_file.reading import change
-from mtsearch.study_file.sampler import require_packages
-from mtsearch.trainers import trainer_of
+from mtsearch.metrics import METRICS
+from mtsearch.study_file.definition import DEFAULT, StudyDefinition
+
+if TYPE_CHECKING:
+    from mtsearch.data import Interactions, Split
+    from mtsearch.executors import Workers
+    from mtsearch.models.trainer import MakeTrainer
+    from mtsearch.report import Study
+    from mtsearch.report.comparison import Comparison
+    from mtsearch.report.test_report import TestReport
+    from mtsearch.retraining import On, Retrained
+    from mtsearch.retraining.evaluate_front import Begun, Listener, MakeTestingTrainer, Watcher
+    from mtsearch.retraining.retrain import Watcher as EpochWatcher
+    from mtsearch.search.run import Observer
+    from mtsearch.search.selection import Selection
+    from mtsearch.serving import Predictions, Recommendations, ServedModel
+    from mtsearch.serving.bulk import BulkCount
+    from mtsearch.study_file.export import Export
+
+Storage = str | PathLike[str] | None
+"""The URL or the path of a storage; None means `MTSEARCH_STORAGE`, else `studies/mtsearch.db` in the current folder."""
 
 _logger = logging.getLogger("mtsearch")
 
 
-def prepare(definition: StudyDefinition) -> tuple[Interactions, Split]:
-    """Load the definition's ratings and split them; the log says where an objective cannot tell models apart.
+# The manual
+
+
+def guide_topics() -> dict[str, str]:
+    """Return the topics of the manual in reading order, each with the title of its page."""
+    from mtsearch import guide as manual
+
+    return manual.guide_topics()
+
+
+def guide(topic: str) -> str:
+    """Return the manual's page on a topic as Markdown.
 
     Raises:
-        DataError: they cannot be had or used.
+        ValueError: the manual has no such topic; the message names the nearest one.
     """
+    from mtsearch import guide as manual
+
+    return manual.guide(topic)
+
+
+# A study file and its data
+
+
+def load_definition(
+    source: str | None = None, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> StudyDefinition:
+    """Read a study file and return its definition.
+
+    Args:
+        source: the path of the file, or the name of a shipped one; None reads the shipped default.
+        overrides, values: see `StudyDefinition.load`.
+
+    Raises:
+        DefinitionError: the file cannot be read, or a value in it is wrong.
+    """
+    return StudyDefinition.load(source or DEFAULT, overrides, values)
+
+
+def load_stored_definition(
+    study: str, storage: Storage = None, overrides: Sequence[str] = (), values: Mapping[str, Any] | None = None
+) -> StudyDefinition | None:
+    """Return the definition that a study was begun with, read from the storage; None if there is no such study.
+
+    Args:
+        study: the study's name.
+        storage: URL or path.
+        overrides, values: see `StudyDefinition.load`.
+    """
+    from mtsearch.search.run import stored_definition
+    from mtsearch.search.storage.url import resolve_url
+    from mtsearch.study_file.load import apply_overrides
+
+    raw = stored_definition(resolve_url(storage), study)
+    if raw is None:
+        return None
+    apply_overrides(raw, [overrides] if isinstance(overrides, str) else overrides, values or {})
+    return StudyDefinition.from_mapping(raw, origin=f"study {study}")
+
+
+def init(file: str | PathLike[str]) -> None:
+    """Write a commented study file to start from; the study is named after the file, and no file is overwritten.
+
+    Raises:
+        DefinitionError: the file exists already, or its name cannot be the name of a study.
+        MachineError: the file cannot be written.
+    """
+    from mtsearch.study_file.schema import write_template
+
+    write_template(Path(file))
+
+
+def prepare(definition: StudyDefinition) -> tuple[Interactions, Split]:
+    """Load the definition's ratings and split them; log a warning if an objective is the same for every model.
+
+    Raises:
+        DataError: the ratings cannot be found, read or used.
+    """
+    from mtsearch.data import load, make_split
+
     interactions = load(definition.data, definition.split)
     split = make_split(interactions, definition.split)
+    # With no more items than K, every item is among the first K, and a metric at K says nothing.
     for key in definition.study.objectives:
         if len(split.catalogue) <= (METRICS[key].hits_within or 0):
             _logger.warning(
-                "%s is the same for every model, since the catalogue has %d items; "
-                "take another objective under [study], such as ndcg_10 or mrr",
+                "%s is the same for every model, because the catalogue has only %d items; "
+                "choose another objective under [study], such as ndcg_10 or mrr",
                 key,
                 len(split.catalogue),
             )
     return interactions, split
 
 
-def baselines(definition: StudyDefinition) -> dict[str, dict[str, float]]:
-    """What needs no search: metrics of chance, popularity and biases on the validation rows."""
-    _, split = prepare(definition)
+def check(definition: StudyDefinition) -> dict[str, Any]:
+    """Check that a definition can be run, and describe its space, fixed values, data and rough time per trial.
+
+    No trial is run.
+
+    Raises:
+        MtsearchError: the definition cannot be run; see `mtsearch.errors`.
+    """
+    from mtsearch.models.cost import describe_study, require_memory
+    from mtsearch.study_file.sections import require_packages
+
+    if definition.space:
+        require_packages(definition.study.sampler)
+    interactions, split = prepare(definition)
+    require_memory(definition, len(split.user_ids), len(split.candidates))
+    return describe_study(definition, interactions, split)
+
+
+def describe_data(definition: StudyDefinition) -> dict[str, Any]:
+    """Describe how the definition's ratings were read, which rows were dropped, and the parts of their split."""
+    from mtsearch.data.split import describe
+
+    return {"source": definition.data.source, **describe(*prepare(definition)), "method": definition.split.method}
+
+
+def default_definition() -> str:
+    """Return the name of the shipped definition that commands use if the user names none."""
+    return DEFAULT
+
+
+def baselines(
+    definition: StudyDefinition, prepared: tuple[Interactions, Split] | None = None
+) -> dict[str, dict[str, float]]:
+    """Evaluate chance, popularity and biases on the validation rows, and return the metrics of each by its name.
+
+    Args:
+        definition: the study's definition, which names the ratings and their split.
+        prepared: the result of `prepare` for this definition, if it was called already.
+
+    Returns:
+        For each baseline, its metrics by key.
+    """
+    from mtsearch.evaluation import evaluate_baselines
+
+    _, split = prepared or prepare(definition)
     return evaluate_baselines(split, split.validation)
+
+
+# The search
 
 
 def run(
@@ -87,210 +194,384 @@ def run(
     patience: int | None = None,
     workers: Workers = 1,
     warm_start: str | None = None,
-    storage: str | PathLike[str] | None = None,
+    storage: Storage = None,
     on_trial: Observer = lambda _: None,
     begun: Callable[[int, int], None] = lambda _done, _until: None,
     make_trainer: MakeTrainer | None = None,
-) -> ShownStudy:
-    """Begin the definition's study or go on with it.
+) -> Study:
+    """Begin the study of a definition, or go on with it if the storage has it already.
 
     Args:
-        definition: what to search, on which data.
-        trials: how many counting trials to add; by default 50, or the listed ones of a definition without [space].
+        definition: the study file as read: the data, the search space, the objectives.
+        trials: how many counting trials to add; by default 50, or the initial trials of a definition without [space].
+            A trial counts if it completed, was pruned, or failed for a reason of its own.
         until: in place of `trials`: how many counting trials the study shall have in all.
         timeout: seconds after which no further trial begins.
-        patience: ends when so many counting trials of the study in a row have not moved its hypervolume.
-        workers: processes; 1 is this one, and alone proposes the same configurations each time. `auto`: one per visible
-            GPU, else one per core as far as the memory reaches. Several import the script that calls this when they
-            begin: it must do so under `if __name__ == "__main__":`.
-        warm_start: another study of the storage, whose front is run first when this one is begun.
-        storage: URL or path; by default `studies/mtsearch.db` under the current folder.
-        on_trial: called in this process with the `TrialEnd` of every trial that has ended, when it is stored; an
+        patience: number of counting trials in a row without a change of the hypervolume after which the run ends.
+        workers: number of processes. 1 runs the trials in this process, and is the only number that proposes the same
+            configurations each time. `auto` takes one per visible GPU, else one per core as far as the memory reaches.
+            Several workers import the calling script when they begin, so the call must stand under
+            `if __name__ == "__main__":`.
+        warm_start: name of another study in the storage, whose front is run first when this study is begun.
+        storage: URL or path.
+        on_trial: called in this process with the `TrialEnd` of every trial that has ended, once the trial is stored. An
             exception in it is logged, and the study goes on. `TrialEnd` shows how to log elsewhere.
-        begun: told once how many counting trials there are and shall be.
-        make_trainer: from the split to the trainer; a function of a module where there are several workers. By default
-            that of the joint model, or of the definition's own.
+        begun: called once with two numbers: the counting trials that the study has, and those that it shall have.
+        make_trainer: function that makes a trainer from a split; with several workers it must be a function of a
+            module. By default it makes the trainer of the joint model, or of the definition's custom model.
 
     Returns:
-        The study as it stands after; `interrupted` where the user asked for the end, `stopped` says why where patience
-        or the timeout ran out.
+        The study after the run. `interrupted` is true if the user ended the run; `stopped` gives the reason if patience
+        or the timeout ended it.
 
     Raises:
         MtsearchError: see `mtsearch.errors`.
     """
-    require_counts(trials=trials, until=until, patience=patience, workers=None if workers == "auto" else workers)
-    require_seconds(timeout)
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
-    trials = trials_asked_for(definition, trials, until)
-    url = resolve_url(storage)
-    definition, warm = plan(url, definition, warm_start)
-    if definition.space:
-        require_packages(definition.study.sampler)
-    make_trainer = make_trainer or trainer_of(definition)
-    interactions, split = prepare(definition)
-    places = seats(workers)
-    require_memory(definition, len(split.user_ids), len(split.candidates), len(places))
-    with storage_errors(url), graceful() as interrupt, ExitStack() as opened:
-        with _crew(definition, url, split, places, make_trainer) as crew:
-            writer = open_writer(url, create=True)  # while workers import TensorFlow
-            opened.callback(checkpoint, writer)
-            file = DatabaseFile(url)
-            ensure_views(writer)  # before there is a study: who sees the study sees the views
-            passport = make_passport(interactions, split, {**crew.description(), "workers": len(places)})
-            references = partial(evaluate_baselines, split, split.validation)
-            study = begin_or_continue(
-                writer, definition, passport, references, warm, trials=until or trials or DEFAULT_TRIALS
-            )
-            budget = budget_of(study, definition, trials, until, Patience(study, patience) if patience else None)
-            done = counting(study)
-            begun(done, done + budget.left)
-            crew.run(study, budget, deadline, _observer(file, on_trial), interrupt)
-        stopped = budget.stopped or ("" if interrupt.requested else _out_of_time(budget, timeout))
-        return shown(record.of(study, interrupted=interrupt.requested, stopped=stopped))
+    from mtsearch.executors import allocate, open_executor
+    from mtsearch.models.cost import require_memory
+    from mtsearch.models.trainer import trainer_factory
+    from mtsearch.report import as_study
+    from mtsearch.search.run import plan_run, run_study
+    from mtsearch.search.storage.url import resolve_url
+
+    plan = plan_run(
+        resolve_url(storage),
+        definition,
+        trials,
+        until=until,
+        timeout=timeout,
+        patience=patience,
+        warm_start=warm_start,
+    )
+    make_trainer = make_trainer or trainer_factory(plan.definition)
+    resources = allocate(workers)
+    interactions, split = prepare(plan.definition)
+    require_memory(plan.definition, len(split.user_ids), len(split.candidates), len(resources))
+    executor = partial(open_executor, plan, split, resources, make_trainer)
+    return as_study(run_study(plan, interactions, split, executor, on_trial, begun))
 
 
-def _out_of_time(budget: Budget, timeout: float | None) -> str:
-    """What the timeout kept from being run; empty where nothing."""
-    if timeout is None or budget.left <= 0:
-        return ""
-    passed, left = f"timeout = {timeout:g} s had passed", count(budget.left, "trial")
-    return f"{passed}, with {left} left to run" if budget.spent else f"no trial was run: {passed}"
+# What a study holds
 
 
-def _observer(file: DatabaseFile, on_trial: Observer) -> Observer:
-    """Who is told of a trial that has ended: `on_trial`, once it is sure that the trial is kept."""
-    tell = tolerated(on_trial)
-
-    def observe(end: TrialEnd) -> None:
-        file.require()
-        tell(end)
-
-    return observe
-
-
-def begun_as(
-    study: str,
-    storage: str | PathLike[str] | None = None,
-    overrides: Sequence[str] = (),
-    values: Mapping[str, Any] | None = None,
-) -> StudyDefinition | None:
-    """The definition that a study was begun with, for a machine without the file; None where there is no such study.
+def load_study(study: str | None = None, storage: Storage = None, *, importances: bool = False) -> Study:
+    """Load the results of a study, by default of the study written last.
 
     Args:
-        study: its name.
+        study: the study's name; None loads the study written last.
         storage: URL or path.
-        overrides, values: see `StudyDefinition.load`.
-    """
-    raw = stored_definition(resolve_url(storage), study)
-    if raw is None:
-        return None
-    change(raw, [overrides] if isinstance(overrides, str) else overrides, values or {})
-    return StudyDefinition.from_mapping(raw, origin=f"study {study}")
-
-
-@contextmanager
-def _crew(
-    definition: StudyDefinition, url: str, split: Split, places: Sequence[Seat], make_trainer: MakeTrainer
-) -> Iterator[Crew]:
-    if len(places) == 1:
-        yield Alone(definition, split, make_trainer)
-        return
-    with WorkerPool(Job(definition, url, split.fingerprint, make_trainer), places) as pool:
-        yield pool
-
-
-def front(study: str | None = None, storage: str | PathLike[str] | None = None) -> ShownStudy:
-    """The record of a study, its front included; without a name, of the one written last."""
-    with reading(resolve_url(storage)) as reader:
-        return shown(record.read(reader, study))
-
-
-def front_in_full(study: str | None = None, storage: str | PathLike[str] | None = None) -> ShownStudy:
-    """`front`, with the importance of each parameter."""
-    with reading(resolve_url(storage)) as reader:
-        return shown(record.read_in_full(reader, study))
-
-
-def compare(studies: Sequence[str], storage: str | PathLike[str] | None = None) -> Comparison:
-    """Two studies or more of one storage, measured alike.
+        importances: also compute the importance of each parameter, which takes a second.
 
     Raises:
-        StudyMismatch: they have other objectives.
-        StorageError: one cannot be read.
+        StorageError: the storage or the study cannot be read.
     """
-    with reading(resolve_url(storage)) as reader:
-        return comparison([record.read(reader, name) for name in studies])
+    from mtsearch.report import as_study
+    from mtsearch.search.results import read_full_results, read_results
+    from mtsearch.search.storage import reading_storage
+    from mtsearch.search.storage.url import resolve_url
+
+    with reading_storage(resolve_url(storage)) as reader:
+        return as_study((read_full_results if importances else read_results)(reader, study))
 
 
-def export(study: str | None = None, storage: str | PathLike[str] | None = None, pick: str = KNEE) -> Export:
-    """The configuration of one trial, with its data, its split and where it comes from; `.save("best.toml")` writes it.
+def front(study: str | None = None, storage: Storage = None) -> list[dict[str, Any]]:
+    """Return the Pareto front of a study as plain dictionaries: `trial`, each objective by key, `params`, `metrics`."""
+    from mtsearch.report.tables import front_rows
+
+    return front_rows(load_study(study, storage))
+
+
+def plot(study: str | None = None, place: str | PathLike[str] = ".", storage: Storage = None) -> Path:
+    """Write one self-contained HTML page about a study and return the path of the page.
 
     Args:
-        study: its name; without one, the study written last.
+        study: the study's name; None takes the study written last.
+        place: a folder, or a file that ends in .html.
         storage: URL or path.
-        pick: `knee`; an objective's key, for its best; `trial:17`; or a rule such as `rmse<=0.93`, for the best of the
-            other objective among the front's trials that meet it.
 
     Raises:
-        PickError: the pick cannot be read, or no trial is as it asks.
-        StorageError: the study cannot be read.
+        MachineError: the page cannot be written.
     """
-    stored = front(study, storage)
-    return export_of(stored, choose(stored, pick))
+    from mtsearch.report.page import write_page
+
+    return write_page(
+        load_study(study, storage, importances=True), Path(place), None if storage is None else mask_storage(storage)
+    )
+
+
+def compare(studies: Sequence[str], storage: Storage = None) -> Comparison:
+    """Compare two or more studies of one storage, each with the first.
+
+    Args:
+        studies: names of the studies; the others are compared with the first.
+        storage: URL or path.
+
+    Raises:
+        StudyMismatch: the studies have different objectives.
+        StorageError: a study cannot be read.
+    """
+    from mtsearch.report.comparison import compare_studies
+    from mtsearch.search.results import read_results
+    from mtsearch.search.storage import reading_storage
+    from mtsearch.search.storage.url import resolve_url
+
+    with reading_storage(resolve_url(storage)) as reader:
+        return compare_studies([read_results(reader, name) for name in studies])
 
 
 def report_on(
     study: str | None = None,
-    storage: str | PathLike[str] | None = None,
+    storage: Storage = None,
     *,
     seeds: int = 5,
-    make_trainer: MakeJudge | None = None,
+    make_trainer: MakeTestingTrainer | None = None,
     begun: Begun = lambda _done, _all: None,
     on_epoch: Watcher = lambda _trial, _seed, _share: None,
-    on_judged: Listener = lambda _trial, _seed, _judged: None,
-) -> FrontOnTest:
-    """`mtsearch report`: train the members of a front on training and validation rows, and judge them on test.
+    on_tested: Listener = lambda _trial, _seed, _result: None,
+) -> TestReport:
+    """Train the trials of a front on training and validation rows, and evaluate them on the test rows.
 
-    Each training is kept in the study when it is judged, so that an interrupted report goes on, and a second one
-    trains nothing that is there. (`mtsearch.report` is the package that draws.)
+    This is the command `mtsearch report`; the package `mtsearch.report` makes tables and pages. Each training is stored
+    in the study once it is evaluated. An interrupted report therefore goes on, and a second one trains nothing twice.
 
     Args:
-        study: its name; without one, the study written last.
+        study: the study's name; None takes the study written last.
         storage: URL or path.
-        seeds: trainings of each member, with its own seed and the ones after it.
-        make_trainer, begun, on_epoch, on_judged: see `mtsearch.retraining.judging`.
+        seeds: number of trainings of each trial, with the trial's own seed and the seeds after it.
+        make_trainer, begun, on_epoch, on_tested: see `mtsearch.retraining.evaluate_front`.
 
     Raises:
-        PickError: nothing is on the front.
+        PickError: the front is empty.
         MtsearchError: see `mtsearch.errors`.
     """
+    from mtsearch.report.test_report import make_test_report
+    from mtsearch.retraining.evaluate_front import evaluate_front
+    from mtsearch.search.attributes import TestResultStore
+    from mtsearch.search.results import results_of
+    from mtsearch.search.storage import writing_storage
+    from mtsearch.search.storage.url import resolve_url
+    from mtsearch.search.study import find_study
+
     if seeds < 1:
         raise DefinitionError(f"seeds = {seeds}", "one or more")
-    with writing(resolve_url(storage)) as writer:
-        found = find(writer, study)
-        judge_front(
-            record.of(found),
+    with writing_storage(resolve_url(storage)) as writer:
+        found = find_study(writer, study)
+        evaluate_front(
+            results_of(found),
             seeds,
-            Judgements(found),
+            TestResultStore(found),
             make_trainer=make_trainer,
             begun=begun,
             on_epoch=on_epoch,
-            on_judged=on_judged,
+            on_tested=on_tested,
         )
-        return front_on_test(record.of(found), seeds)
+        return make_test_report(results_of(found), seeds)
 
 
-def studies(storage: str | PathLike[str] | None = None) -> list[ShownStudy]:
-    """The records of all studies in a storage."""
-    with reading(resolve_url(storage)) as reader:
-        return [shown(each) for each in record.read_all(reader)]
+def dashboard(
+    study: str | None = None,
+    storage: Storage = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    ready: Callable[[str, str], None] = lambda _study, _address: None,
+) -> None:
+    """Serve optuna-dashboard for a study, read-only, until SIGINT or SIGTERM.
+
+    Args:
+        study: the study's name; None takes the study written last.
+        storage: URL or path.
+        host: address or host name to listen on.
+        port: TCP port; if it is in use, the next free one is taken. 0 takes any free port.
+        ready: called with the study's name and the address of its page once the server answers requests.
+
+    Raises:
+        StorageError: the storage or the study cannot be read.
+        MachineError: the server cannot listen on the address.
+    """
+    from mtsearch.report.dashboard import serve_dashboard
+    from mtsearch.search.storage.url import resolve_url
+
+    serve_dashboard(resolve_url(storage), study, host, port, ready, None if storage is None else mask_storage(storage))
 
 
-def upgrade(storage: str | PathLike[str] | None = None) -> None:
-    """Bring a storage that an older version of Optuna wrote to the installed one's schema.
+# From the front to a model
+
+
+def select(study: Study, pick: str = "knee") -> Selection:
+    """Select one trial of a study by a rule, and return the trial with the reason for it.
+
+    Args:
+        study: results of the study.
+        pick: `knee` for the knee of the front; an objective's key for the best trial in it; `trial:17` for trial 17;
+            or a limit such as `rmse<=0.93`.
+
+    Raises:
+        PickError: the pick cannot be read, or no trial meets it.
+    """
+    from mtsearch.search.selection import select as select_trial
+
+    return select_trial(study, pick)
+
+
+def export(study: str | Study | None = None, storage: Storage = None, pick: str = "knee") -> Export:
+    """Export the configuration of one trial, with its data, split and provenance.
+
+    `.save("best.toml")` of the result writes the file.
+
+    Args:
+        study: the study's name, or its results; None takes the study written last.
+        storage: URL or path.
+        pick: see `select`.
+
+    Raises:
+        PickError: the pick cannot be read, or no trial meets it.
+        StorageError: the study cannot be read.
+    """
+    from mtsearch.report import Study
+    from mtsearch.search.selection import make_export
+
+    loaded = study if isinstance(study, Study) else load_study(study, storage)
+    return make_export(loaded, select(loaded, pick))
+
+
+def load_export(path: str | PathLike[str]) -> Export:
+    """Read a configuration that `export` wrote to a file; see `Export.load`."""
+    from mtsearch.study_file.export import Export
+
+    return Export.load(Path(path))
+
+
+def retrain(
+    export: Export | str | Path,
+    folder: str | Path,
+    *,
+    seeds: int = 1,
+    on: On = "train+validation",
+    on_epoch: EpochWatcher = lambda _seed, _epoch: None,
+) -> Retrained:
+    """Train an exported configuration again and write a model folder; see `mtsearch.retraining.retrain`."""
+    from mtsearch.retraining import retrain as retrain_export
+
+    return retrain_export(export, folder, seeds=seeds, on=on, on_epoch=on_epoch)
+
+
+def retrained_epochs(export: Export) -> int:
+    """Return how many epochs `retrain` trains: all, or with `patience` those up to the trial's best epoch."""
+    from mtsearch.retraining import retrained_epochs as epochs_of
+
+    return epochs_of(export)
+
+
+def retraining_verdict(result: Retrained) -> list[str]:
+    """Return sentences that compare a retrained model with the best baselines and with its original trial."""
+    from mtsearch.retraining.model_dir import retraining_verdict as verdict
+
+    return list(verdict(result))
+
+
+def load_model(folder: str | PathLike[str]) -> ServedModel:
+    """Load a model folder that `retrain` wrote, to recommend and predict with.
+
+    Raises:
+        ModelError: the folder is missing, damaged, of a newer format, or not a model folder.
+    """
+    from mtsearch.serving import ServedModel
+
+    return ServedModel.load(Path(folder))
+
+
+def recommend(
+    folder: str | PathLike[str], users: Sequence[str], k: int = 10, exclude_seen: bool = True
+) -> Recommendations:
+    """Recommend the best k items to each user with the model in a folder.
+
+    Each call loads the model again; for several calls use `load_model`.
+    """
+    return load_model(folder).recommend(users, k, exclude_seen)
+
+
+def predict(folder: str | PathLike[str], users: Sequence[str], items: Sequence[str]) -> Predictions:
+    """Predict the rating that each user would give each item, pair by pair, with the model in a folder."""
+    return load_model(folder).predict(users, items)
+
+
+def recommend_file(
+    folder: str | PathLike[str],
+    source: str | PathLike[str],
+    output: str | PathLike[str],
+    k: int = 10,
+    exclude_seen: bool = True,
+) -> BulkCount:
+    """Recommend k items to each user of a file and write them to another file; see `mtsearch.serving.bulk`."""
+    from mtsearch.serving import bulk
+
+    return bulk.recommend_file(lambda: load_model(folder), Path(source), Path(output), k, exclude_seen)
+
+
+def predict_file(folder: str | PathLike[str], source: str | PathLike[str], output: str | PathLike[str]) -> BulkCount:
+    """Predict the rating of each pair of a file and write the ratings to another file; see `mtsearch.serving.bulk`."""
+    from mtsearch.serving import bulk
+
+    return bulk.predict_file(lambda: load_model(folder), Path(source), Path(output))
+
+
+def serve(
+    folder: str | PathLike[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    ready: Callable[[str], None] = lambda _url: None,
+) -> None:
+    """Serve the model in a folder over HTTP until SIGINT or SIGTERM; this needs `pip install 'mtsearch[serve]'`."""
+    from mtsearch.serving.server import serve as serve_model
+
+    serve_model(Path(folder), host, port, ready)
+
+
+# The storage
+
+
+def studies(storage: Storage = None) -> list[Study]:
+    """Load the results of all studies in a storage, sorted by name."""
+    from mtsearch.report import as_study
+    from mtsearch.search.results import read_all_results
+    from mtsearch.search.storage import reading_storage
+    from mtsearch.search.storage.url import resolve_url
+
+    with reading_storage(resolve_url(storage)) as reader:
+        return [as_study(each) for each in read_all_results(reader)]
+
+
+def rename(old: str, new: str, storage: Storage = None) -> None:
+    """Give a study another name; `mtsearch run --study NEW` then goes on with the study."""
+    from mtsearch.search.storage import writing_storage
+    from mtsearch.search.storage.url import resolve_url
+    from mtsearch.search.study import rename_study
+
+    with writing_storage(resolve_url(storage)) as writer:
+        rename_study(writer, old, new)
+
+
+def delete(study: str, storage: Storage = None) -> None:
+    """Delete a study with all its trials."""
+    from mtsearch.search.storage import writing_storage
+    from mtsearch.search.storage.url import resolve_url
+    from mtsearch.search.study import delete_study
+
+    with writing_storage(resolve_url(storage)) as writer:
+        delete_study(writer, study)
+
+
+def upgrade(storage: Storage = None) -> None:
+    """Bring a storage that an older version of Optuna wrote to the schema of the installed version.
 
     NOTE: a view on Optuna's tables breaks the renames of its migrations on SQLite, so the views go first.
     """
+    from mtsearch.search.storage import open_outdated, open_writer, storage_errors
+    from mtsearch.search.storage.url import resolve_url
+    from mtsearch.search.storage.views import drop_views, ensure_views
+
     url = resolve_url(storage)
     with storage_errors(url):
         outdated = open_outdated(url)
@@ -300,21 +581,23 @@ def upgrade(storage: str | PathLike[str] | None = None) -> None:
         ensure_views(open_writer(url))
 
 
-def rename(old: str, new: str, storage: str | PathLike[str] | None = None) -> None:
-    """Give a study another name; `mtsearch run --study NEW` then goes on with it."""
-    with writing(resolve_url(storage)) as writer:
-        upkeep.rename(writer, old, new)
+def storage_name(storage: Storage = None) -> str:
+    """Return where a storage is, for people to read: an absolute path, or a URL with its secrets hidden."""
+    from mtsearch.search.storage.url import mask_url, resolve_url
+
+    return mask_url(resolve_url(storage))
 
 
-def delete(study: str, storage: str | PathLike[str] | None = None) -> None:
-    """Delete a study with all its trials."""
-    with writing(resolve_url(storage)) as writer:
-        upkeep.delete(writer, study)
+def mask_storage(storage: str | PathLike[str]) -> str:
+    """Return a storage as the user typed it, with its secrets hidden."""
+    from mtsearch.search.storage.url import mask_url
+
+    return mask_url(str(storage))
 
 
 @contextmanager
 def _quiet_alembic() -> Iterator[None]:
-    """Optuna's migrations print each of their steps, unless they find that somebody has set logging up."""
+    """Silence Optuna's migrations, which print each step unless logging is set up already."""
     handler = logging.NullHandler()
     logging.getLogger().addHandler(handler)
     try:

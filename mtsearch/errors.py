@@ -1,23 +1,23 @@
-"""The error tree: whatever a user can run into is one of these, said in one line with its remedy.
+"""The tree of errors that a user can meet; each message names the problem and its remedy in one line.
 
 MtsearchError                   exit status 1
 ├── DefinitionError             a study file, a --set or a shipped name that cannot be used
-├── PickError                   a point of a front that cannot be chosen as asked
-├── ExportError                 the file of an exported configuration
-├── DataError                   the ratings
-│   ├── SourceUnavailable       cannot be reached, or is not there
-│   └── MalformedData           is there, and does not say what it should (file, row, column, value)
-├── StorageError                the database
-│   ├── StudyNotFound           no such study in it
-│   └── StudyMismatch           a study of that name exists under another definition or other data
-├── ModelError                  a folder with a trained model
-├── RequestError                what a trained model is asked: an id, a number, a file of them
-├── MachineError                the machine or its packages (a missing extra, an unwritable folder)
-└── TrialFailure                ends one trial and leaves the study running
-    ├── NonFiniteLoss           at this epoch and step
-    ├── NonFiniteMetric         at this epoch
-    ├── OutOfMemory             the model does not fit
-    └── OwnModelFailure         a model of the user's own raised something, or returned what it must not
+├── PickError                   a rule for selecting a trial that is invalid or selects none
+├── ExportError                 a file of an exported configuration that cannot be read or written
+├── DataError                   ratings that cannot be used
+│   ├── SourceUnavailable       the source does not exist or cannot be reached
+│   └── MalformedData           the source has wrong content (file, row, column, value)
+├── StorageError                a database of studies that cannot be used
+│   ├── StudyNotFound           the database has no study of this name
+│   └── StudyMismatch           a study of this name has another definition or other data
+├── ModelError                  a folder with a trained model that cannot be used
+├── RequestError                a request that a trained model cannot answer: an id, a number, a file of them
+├── MachineError                the machine or its packages (a missing extra, a folder without write permission)
+└── TrialFailure                ends one trial; the study goes on
+    ├── NonFiniteLoss           the loss became infinite or NaN (epoch, step)
+    ├── NonFiniteMetric         a metric became infinite or NaN (epoch)
+    ├── OutOfMemory             the model does not fit into memory
+    └── CustomModelFailure      a custom model raised an error or returned a wrong value
 """
 
 from collections.abc import Iterable
@@ -25,11 +25,11 @@ from typing import Self
 
 
 class MtsearchError(Exception):
-    """What went wrong, where, and what to do about it.
+    """An error for the user: the problem with its place, and the remedy.
 
     Args:
         problem: the cause in one clause, naming the place (file, key, row, URL without its password).
-        remedy: what to do next, as an imperative clause; empty where the problem says it all.
+        remedy: what to do next, as an imperative clause; empty if the problem alone makes it clear.
     """
 
     exit_status = 1
@@ -48,14 +48,14 @@ class DefinitionError(MtsearchError):
     """A study definition that cannot be used.
 
     Attributes:
-        further: other mistakes of the same file, a line each; they follow the first in the text.
+        further: other mistakes of the same file, one line each; they follow the first one in the text.
     """
 
     further: tuple[str, ...] = ()
 
     @classmethod
     def of_several(cls, problems: Iterable[str]) -> Self:
-        """One error for all mistakes of a file, of which there is at least one."""
+        """Return one error for all mistakes of a file, of which there must be at least one."""
         first, *others = (" ".join(problem.split()) for problem in problems)
         error = cls(first)
         error.further = tuple(others)
@@ -66,11 +66,11 @@ class DefinitionError(MtsearchError):
 
 
 class PickError(MtsearchError):
-    """A pick that cannot be read, or that no trial is as it asks."""
+    """A rule for selecting a trial that is invalid, or that no trial meets."""
 
 
 class ExportError(MtsearchError):
-    """The file of an exported configuration that cannot be used, or put where another file is."""
+    """A file of an exported configuration that cannot be read, or cannot be written over another file."""
 
 
 class DataError(MtsearchError):
@@ -78,23 +78,23 @@ class DataError(MtsearchError):
 
 
 class SourceUnavailable(DataError):
-    """A source that cannot be reached or is not there."""
+    """A data source that does not exist or cannot be reached."""
 
 
 class MalformedData(DataError):
-    """A source that does not say what it should."""
+    """A data source with wrong content."""
 
 
 class StorageError(MtsearchError):
-    """A storage that cannot be reached, read or written."""
+    """A database of studies that cannot be reached, read or written."""
 
 
 class StudyNotFound(StorageError):
-    """No such study in the storage."""
+    """A study that the storage does not have."""
 
 
 class StudyMismatch(StorageError):
-    """A study of that name exists under another definition or other data."""
+    """A stored study of the same name that has another definition or other data."""
 
 
 class ModelError(MtsearchError):
@@ -102,19 +102,19 @@ class ModelError(MtsearchError):
 
 
 class RequestError(MtsearchError):
-    """Something that a trained model cannot be asked."""
+    """A request that a trained model cannot answer."""
 
 
 class MachineError(MtsearchError):
-    """The machine or its packages lack something."""
+    """A machine or Python environment that lacks something which mtsearch needs."""
 
 
 class TrialFailure(MtsearchError):
-    """Ends one trial; it counts, and the study goes on."""
+    """An error that ends one trial; the trial counts as failed, and the study goes on."""
 
 
 class NonFiniteLoss(TrialFailure):
-    """The training loss became infinite or NaN.
+    """A training loss that became infinite or NaN.
 
     Args:
         epoch: 1-based.
@@ -130,12 +130,12 @@ class NonFiniteLoss(TrialFailure):
 
 
 class NonFiniteMetric(TrialFailure):
-    """The model's predictions became infinite or NaN."""
+    """Predictions of the model that became infinite or NaN."""
 
 
 class OutOfMemory(TrialFailure):
-    """The model does not fit into the device's memory."""
+    """A model that does not fit into the device's memory."""
 
 
-class OwnModelFailure(TrialFailure):
-    """A model of the user's own raised something, or returned what it must not."""
+class CustomModelFailure(TrialFailure):
+    """A custom model that raised an error or returned a wrong value."""

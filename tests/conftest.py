@@ -10,6 +10,8 @@ from importlib.metadata import version
 import pytest
 from hypothesis import settings
 
+from tests.helpers.fixtures import data, new_postgres, postgres_server, together  # noqa: F401 # fixtures of all tests
+
 TEST_ALL = bool(os.environ.get("MTSEARCH_TEST_ALL"))
 
 # No test is about time. Every run explores, but for the gate, which says the same of the same tree.

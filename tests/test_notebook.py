@@ -1,4 +1,4 @@
-"""The notebook of studies/ runs from top to bottom in a kernel of its own, and is kept without its outputs."""
+"""The notebook of studies/ runs from top to bottom in a new kernel, and is stored without outputs."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import mtsearch
-from mtsearch.objectives import METRICS
+from mtsearch.metrics import METRICS
 
 NOTEBOOK = Path(__file__).parents[1] / "studies" / "notebook.ipynb"
 
@@ -26,7 +26,7 @@ def test_it_is_kept_without_outputs() -> None:
 
 
 def scalars(path: Path) -> list[tuple[str, int, float]]:
-    """Tag, step and value of what a file of events holds."""
+    """Return tag, step and value of all scalars in an event file."""
     import tensorflow as tf
     from tensorflow.core.util.event_pb2 import Event
 

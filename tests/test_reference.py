@@ -1,4 +1,4 @@
-"""The script of the reference table: what it has measured is kept, and not measured again."""
+"""The script of the reference table keeps its measurements and does not repeat them."""
 
 import json
 from pathlib import Path
@@ -6,18 +6,17 @@ from pathlib import Path
 import pytest
 
 from mtsearch.data import Split
-
-from .benchmarks.reference import METRICS, Figures, Model, Trainers, judge, table
+from tests.benchmarks.reference import METRICS, Figures, Model, Trainers, evaluate_models, table
 
 
 class Counted:
-    """Says what it was told to, and notes on which rows it was asked; breaks off when told to."""
+    """A model with given metrics that counts its evaluations and can raise an error."""
 
     def __init__(self, log: list[str], name: str, is_slow: bool = False, breaks: bool = False) -> None:
         self.log, self.breaks = log, breaks
-        self.model = Model(name, self.judge, is_slow, "v1")
+        self.model = Model(name, self.evaluate, is_slow, "v1")
 
-    def judge(self, split: Split, _trainers: Trainers) -> dict[str, float]:
+    def evaluate(self, split: Split, _trainers: Trainers) -> dict[str, float]:
         assert len(split.train) == 80_000
         assert len(split.test) == 20_000
         if self.breaks:
@@ -33,13 +32,13 @@ def test_goes_on_where_it_was_ended(tmp_path: Path) -> None:
     figures: Figures = {}
     first = [Counted(log, "a").model, Counted(log, "slow", is_slow=True, breaks=True).model, Counted(log, "b").model]
     with pytest.raises(KeyboardInterrupt):
-        judge(first, (101, 102), figures, path)
+        evaluate_models(first, (101, 102), figures, path)
     assert log == ["a", "b", "a", "b"]  # the quick ones on every split before the slow one
     held = json.loads(path.read_text())
     assert held == figures
     again: list[str] = []
     models = [Counted(again, "a").model, Counted(again, "slow", is_slow=True).model, Counted(again, "b").model]
-    judge(models, (101, 102), held, path)
+    evaluate_models(models, (101, 102), held, path)
     assert again == ["slow", "slow"]
     assert json.loads(path.read_text())["101"]["a v1"] == figures["101"]["a v1"]
     assert figures["101"]["a v1"] != figures["102"]["a v1"]

@@ -1,28 +1,30 @@
-"""`mtsearch baselines`."""
+"""The command `mtsearch baselines`."""
 
 import click
 
 from mtsearch.cli import options
-from mtsearch.cli.output import emit, plain_csv
-from mtsearch.definition import DEFAULT
-from mtsearch.objectives import metrics_of
+from mtsearch.cli.console import emit, plain_csv
+from mtsearch.metrics import metrics_of
 
 
 @click.command()
-@click.argument("definition", default=DEFAULT)
+@options.definition
 @options.overrides
 @options.output_format
-def command(definition: str, overrides: tuple[str, ...], output_format: str) -> None:
-    """Show what needs no search on the validation rows of DEFINITION: chance, popularity and biases."""
+def command(definition: str | None, overrides: tuple[str, ...], output_format: str) -> None:
+    """Show the metrics of chance, popularity and biases on the validation rows of DEFINITION.
+
+    These baselines need no search. DEFINITION is a study file or the name of a shipped study.  [default: ml-100k]
+    """
     loaded = options.load_definition(definition, overrides)
     options.show_messages()
 
-    from mtsearch import api, evaluation
+    from mtsearch import api
     from mtsearch.report.tables import baseline_table
 
-    interactions, split = api.prepare(loaded)
-    baselines = evaluation.baselines(split, split.validation)
-    metrics = metrics_of(interactions.reading.feedback)
+    prepared = api.prepare(loaded)
+    baselines = api.baselines(loaded, prepared)
+    metrics = metrics_of(prepared[0].report.feedback)
     rows = [{"baseline": name, **metrics} for name, metrics in baselines.items()]
     emit(
         output_format,

@@ -1,4 +1,4 @@
-"""`mtsearch compare`."""
+"""The command `mtsearch compare`."""
 
 import json
 from pathlib import Path
@@ -13,18 +13,20 @@ from mtsearch.cli import options
 @options.storage
 @options.table_or_json
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="PLACE",
-              help="A page as well: a folder, or a file that ends in .html.")  # fmt: skip
+              help="Also write an HTML page: to this folder, or to this file that ends in .html.")  # fmt: skip
 def command(studies: tuple[str, ...], storage: str | None, output_format: str, output: Path | None) -> None:
-    """Show what sets studies apart: fronts, hypervolumes, progress, definitions; the first is the measure."""
+    """Compare the fronts, hypervolumes, progress and definitions of two or more studies.
+
+    The other studies are compared with the first one.
+    """
     if len(set(studies)) < len(studies) or len(studies) < 2:
-        raise click.UsageError("name two different studies or more; `mtsearch studies` lists them")
+        raise click.UsageError("name two or more different studies; `mtsearch studies` lists them")
     from mtsearch import api
-    from mtsearch.report.comparison import comparison_json
-    from mtsearch.report.comparison_table import comparison_table, difference_lines
+    from mtsearch.report.comparison import comparison_json, comparison_table, difference_lines
 
     compared = api.compare(studies, storage)
     if output:
-        from mtsearch.report.comparison_page import write_comparison
+        from mtsearch.report.comparison import write_comparison
 
         click.echo(write_comparison(compared, output), err=True)
     if output_format == "json":

@@ -1,4 +1,4 @@
-"""`mtsearch data`."""
+"""The command `mtsearch data`."""
 
 import json
 from collections.abc import Iterator
@@ -7,58 +7,64 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mtsearch.cli import options
-from mtsearch.definition import DEFAULT
 
 if TYPE_CHECKING:
     from rich.console import Group
 
 _BAR = 40
+"""Characters of the longest bar of the histogram."""
 
 
 @click.command()
-@click.argument("definition", default=DEFAULT)
+@options.definition
 @options.overrides
 @options.table_or_json
-def command(definition: str, overrides: tuple[str, ...], output_format: str) -> None:
-    """Show the ratings of DEFINITION: how they were read, what was dropped, and what the split makes of them."""
+def command(definition: str | None, overrides: tuple[str, ...], output_format: str) -> None:
+    """Show how the ratings of DEFINITION are read, which rows are dropped, and the parts of the split.
+
+    DEFINITION is a study file or the name of a shipped study.  [default: ml-100k]
+    """
     loaded = options.load_definition(definition, overrides)
     options.show_messages()
 
     from mtsearch import api
-    from mtsearch.data.facts import facts_of
 
-    facts = {"source": loaded.data.source, **facts_of(*api.prepare(loaded)), "method": loaded.split.method}
+    description = api.describe_data(loaded)
     if output_format == "json":
-        click.echo(json.dumps(facts, indent=2, allow_nan=False))
+        click.echo(json.dumps(description, indent=2, allow_nan=False))
         return
     from rich.console import Console
 
-    Console().print(_tables(facts))
+    Console().print(_make_tables(description))
 
 
-def _tables(facts: dict[str, Any]) -> "Group":
+def _make_tables(description: dict[str, Any]) -> "Group":
+    """Return the tables of the description of a study's ratings, one below the other."""
     from rich.console import Group
     from rich.text import Text
 
-    read, ratings, dates = facts["read"], facts["ratings"], facts["dates"]
+    ratings, dates = description["ratings"], description["dates"]
+    titles = ", with titles" if description["titles"] else ""
+    repeated = f"{description['repeated_pairs']:,} rows repeat a pair"
     tables: list[Any] = []
     for title, rows in (
-        ("Source", {"source": facts["source"], **_read(read)}),
+        ("Source", {"source": description["source"], **_read_rows(description["read"])}),
         ("Table", {
-            "rows": f"{facts['rows']:,}",
-            "users": f"{facts['users']:,}",
-            "items": f"{facts['items']:,}; {facts['catalogue']:,} in the catalogue{', with titles' * facts['titles']}",
-            "density": f"{facts['density']:.3%} of all pairs; {facts['repeated_pairs']:,} rows repeat a pair",
+            "rows": f"{description['rows']:,}",
+            "users": f"{description['users']:,}",
+            "items": f"{description['items']:,}; {description['catalogue']:,} in the catalogue{titles}",
+            "density": f"{description['density']:.3%} of all pairs; {repeated}",
             "times": f"{dates['first']} to {dates['last']}" if dates else "none",
         }),
-        (f"Ratings, {ratings['mean']:.4g} on average", dict(_bars(ratings["histogram"]))),
-        (f"Split, {facts['method']}", {name: _part(part) for name, part in facts["split"].items()}),
+        (f"Ratings, {ratings['mean']:.4g} on average", dict(_histogram_rows(ratings["histogram"]))),
+        (f"Split, {description['method']}", {name: _part_text(part) for name, part in description["split"].items()}),
     ):  # fmt: skip
-        tables += [Text(title, style="bold"), _table(rows)]
+        tables += [Text(title, style="bold"), _make_table(rows)]
     return Group(*tables)
 
 
-def _read(read: dict[str, Any]) -> dict[str, str]:
+def _read_rows(read: dict[str, Any]) -> dict[str, str]:
+    """Return the lines on how the source was read: its columns, the feedback, and the dropped or changed rows."""
     columns = {f"column for {key}": name for key, name in read["columns"].items()}
     ignored = {"not used": ", ".join(read["ignored"])} if read["ignored"] else {}
     treated = {"treated": "\n".join(f"{count:,} {what}" for what, count in read["treated"].items()) or "nothing"}
@@ -66,30 +72,33 @@ def _read(read: dict[str, Any]) -> dict[str, str]:
     return {**columns, **ignored, **times, "feedback": read["feedback"], "rows in it": f"{read['rows']:,}", **treated}
 
 
-def _bars(histogram: list[dict[str, float]]) -> Iterator[tuple[str, str]]:
+def _histogram_rows(histogram: list[dict[str, float]]) -> Iterator[tuple[str, str]]:
+    """Yield each bin of the ratings with a bar of its rows; the longest has `_BAR` characters."""
     most = max(bar["rows"] for bar in histogram)
     for bar in histogram:
         low, high = f"{bar['low']:.6g}", f"{bar['high']:.6g}"
         yield low if low == high else f"{low} ... {high}", f"{'█' * round(_BAR * bar['rows'] / most)} {bar['rows']:,}"
 
 
-def _part(part: dict[str, int]) -> str:
-    told = f"{part['rows']:,} rows"
+def _part_text(part: dict[str, int]) -> str:
+    """Return the sizes of a part of the split as text; the training part has no cold users or items."""
+    rows = f"{part['rows']:,} rows"
     if "cold_users" not in part:
-        return told
+        return rows
     return (
-        f"{told}; cold users {part['cold_users']:,} ({part['rows_of_cold_users']:,} rows), "
+        f"{rows}; cold users {part['cold_users']:,} ({part['rows_of_cold_users']:,} rows), "
         f"cold items {part['cold_items']:,} ({part['rows_of_cold_items']:,} rows), "
         f"{part['rows_outside_catalogue']:,} rows outside the catalogue"
     )
 
 
-def _table(rows: dict[str, str]) -> Any:
+def _make_table(rows: dict[str, str]) -> Any:
+    """Return a table of names and values."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    from mtsearch.report.wording import plain
+    from mtsearch.text import plain
 
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)

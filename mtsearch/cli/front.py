@@ -1,9 +1,10 @@
-"""`mtsearch front`."""
+"""The command `mtsearch front`."""
 
 import click
 
 from mtsearch.cli import options
-from mtsearch.cli.output import emit
+from mtsearch.cli.console import emit
+from mtsearch.report.tables import front_csv, front_rows, front_table
 
 
 @click.command(cls=options.OfOneStudy)
@@ -11,20 +12,18 @@ from mtsearch.cli.output import emit
 @options.storage
 @options.output_format
 def command(study: str | None, storage: str | None, output_format: str) -> None:
-    """Show the front of a study beside the baselines."""
-    from mtsearch.cli.outcome import outcome_lines
-    from mtsearch.cli.output import read_study
-    from mtsearch.report import tables
-    from mtsearch.report.references import verdict
+    """Show the Pareto front of a study (the best compromises between its objectives) and the baselines."""
+    from mtsearch.cli.console import outcome_lines, read_study
+    from mtsearch.report.tables import verdict
 
-    record = read_study(study, storage)
+    results = read_study(study, storage)
     emit(
         output_format,
-        table=lambda: tables.front_table(record),
-        rows=lambda: tables.front_rows(record),
-        csv=lambda: tables.front_csv(record),
+        table=lambda: front_table(results),
+        rows=lambda: front_rows(results),
+        csv=lambda: front_csv(results),
     )
     if output_format == "table":
-        click.echo(verdict(record), err=True)
-        for line in outcome_lines(record):
+        click.echo(verdict(results), err=True)
+        for line in outcome_lines(results):
             click.echo(line, err=True)

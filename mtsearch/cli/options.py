@@ -1,4 +1,4 @@
-"""Options that several commands share, defined once."""
+"""Options and arguments that several commands share, and the functions that read them."""
 
 import logging
 import math
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mtsearch.cli.saying import say
+from mtsearch.cli.console import say
 
 if TYPE_CHECKING:
-    from mtsearch.definition import StudyDefinition
+    from mtsearch.study_file.definition import StudyDefinition
 
 
 class OfOneStudy(click.Command):
-    """A command that takes a study with `--study`, and says so to whoever names it without."""
+    """Command whose study is named with `--study`; a study named without the option gets a hint."""
 
     allow_extra_args = True
 
@@ -23,12 +23,12 @@ class OfOneStudy(click.Command):
         """See Click."""
         rest = super().parse_args(ctx, args)
         if ctx.args:
-            ctx.fail(f"unexpected argument {ctx.args[0]!r}; a study is named with --study {shlex.quote(ctx.args[0])}")
+            ctx.fail(f"unexpected argument {ctx.args[0]!r}; to name a study, use --study {shlex.quote(ctx.args[0])}")
         return rest
 
 
 class CountOrAuto(click.IntRange):
-    """One or more, or `auto`."""
+    """Type of an option: a whole number from 1, or `auto`."""
 
     name = "count or 'auto'"
 
@@ -41,7 +41,7 @@ class CountOrAuto(click.IntRange):
 
 
 class Seconds(click.FloatRange):
-    """A number above 0; no range keeps NaN out."""
+    """Type of an option: a number of seconds above 0, and not NaN, which a range of Click accepts."""
 
     def __init__(self) -> None:
         super().__init__(min=0, min_open=True)
@@ -54,52 +54,72 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+definition = click.argument("definition", required=False)
+"""Argument for a study file or the name of a shipped definition; None takes the shipped default."""
+
 storage = click.option(
     "--storage",
     metavar="URL",
     envvar="MTSEARCH_STORAGE",
-    help="SQLite file or database URL.  [default: studies/mtsearch.db; MTSEARCH_STORAGE]",
+    help="Where studies are stored: an SQLite file or a database URL.  "
+    "[default: $MTSEARCH_STORAGE, else studies/mtsearch.db]",
 )
-study = click.option("--study", metavar="NAME", help="Name of the study.  [default: the one written last]")
+study = click.option("--study", metavar="NAME", help="Name of the study.  [default: the study written last]")
 output_format = click.option(
-    "--format", "output_format", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="Form of the output.",
 )
 table_or_json = click.option(
-    "--format", "output_format", type=click.Choice(["table", "json"]), default="table", show_default=True
+    "--format",
+    "output_format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Form of the output.",
 )
 overrides = click.option(
     "--set",
     "overrides",
     metavar="TABLE.KEY=VALUE",
     multiple=True,
-    help="Change a value of the definition, written as in TOML; repeatable.",
+    help="Change a value of the definition, written as in TOML. May be given several times.",
 )
 
 
 def load_definition(
-    source: str, overrides: Sequence[str], study: Mapping[str, str | int | None] | None = None
+    source: str | None, overrides: Sequence[str], study: Mapping[str, str | int | None] | None = None
 ) -> "StudyDefinition":
-    """The definition with `--set` and then the options that stand for values of its [study] table; None: not given."""
-    from mtsearch.definition import StudyDefinition
+    """Read a definition, and apply `--set` and then the options that stand for values of its [study] table.
 
-    return StudyDefinition.load(source, overrides, _given(study or {}))
+    Args:
+        source: path or name of the definition; None takes the shipped default.
+        overrides: values of `--set`.
+        study: values of the [study] table by key; None means that the option was not given.
+    """
+    from mtsearch import api
+
+    return api.load_definition(source, overrides, _study_values(study or {}))
 
 
 def stored_definition(
     name: str, storage: str | None, overrides: Sequence[str], study: Mapping[str, str | int | None]
 ) -> "StudyDefinition | None":
-    """`load_definition` of what a study in the storage was begun with; None where there is no such study."""
+    """Read the definition that a stored study was begun with, and apply the options; None if there is no such study."""
     from mtsearch import api
 
-    return api.begun_as(name, storage, overrides, _given(study))
+    return api.load_stored_definition(name, storage, overrides, _study_values(study))
 
 
-def _given(study: Mapping[str, str | int | None]) -> dict[str, str | int]:
+def _study_values(study: Mapping[str, str | int | None]) -> dict[str, str | int]:
     return {f"study.{key}": value for key, value in study.items() if value is not None}
 
 
 def show_messages() -> None:
-    """Send what the library has to say to stderr, one plain line each."""
+    """Print the library's log messages on stderr, one plain line each."""
     logger = logging.getLogger("mtsearch")
     logger.handlers = [_ToStderr()]
     logger.setLevel(logging.INFO)
@@ -107,7 +127,7 @@ def show_messages() -> None:
 
 
 class _ToStderr(logging.Handler):
-    """Writes to what stderr is at the time; a `StreamHandler` would keep what it was when the command began."""
+    """Log handler that writes to the current stderr; a `StreamHandler` would keep the first one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         say(self.format(record))

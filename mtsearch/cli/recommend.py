@@ -1,4 +1,4 @@
-"""`mtsearch recommend`."""
+"""The command `mtsearch recommend`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mtsearch.cli import options
-from mtsearch.cli.output import emit, plain_csv
+from mtsearch.cli.console import emit, plain_csv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,53 +16,57 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--user", metavar="ID", help="The user to recommend to.")
+@click.option("--user", metavar="ID", help="Id of the user.")
 @click.option("--users", metavar="FILE", type=click.Path(path_type=Path),
-              help="CSV, TSV or Parquet; the column user, else of a usual name, else the first.")  # fmt: skip
-@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="How many items.")
-@click.option("--include-seen", is_flag=True, help="Recommend also what the user has rated.")
+              help="CSV, TSV or Parquet file with a user per row. The ids are in the column user, else in a column "
+              "with a usual name for it, else in the first column.")  # fmt: skip
+@click.option("-k", type=click.IntRange(min=1), default=10, show_default=True, help="Number of items per user.")
+@click.option("--include-seen", is_flag=True, help="Also recommend items that the user has rated.")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path),
-              help="Where --users goes: a .csv, .parquet or .jsonl file.")  # fmt: skip
+              help="File for the recommendations of --users: .csv, .parquet or .jsonl.")  # fmt: skip
 @options.output_format
 def command(
     folder: Path, user: str | None, users: Path | None, k: int, include_seen: bool, output: Path | None,
     output_format: str,
 ) -> None:  # fmt: skip
-    """Recommend items to a user, or to each user of a file, with the model in DIR that `mtsearch retrain` wrote."""
+    """Recommend items to a user, or to each user of a file, with the model in DIR.
+
+    DIR is a model folder that `mtsearch retrain` wrote.
+    """
     if (user is None) == (users is None):
         raise click.UsageError("give either --user or --users")
     if (users is None) != (output is None):
-        raise click.UsageError("--users and -o belong together")
+        raise click.UsageError("--users and -o must be given together")
     if users is not None and output is not None:
-        _in_bulk(folder, users, k, not include_seen, output)
+        _recommend_file(folder, users, k, not include_seen, output)
     elif user is not None:
-        _for_one(folder, user, k, not include_seen, output_format)
+        _recommend_one(folder, user, k, not include_seen, output_format)
 
 
-def _for_one(folder: Path, user: str, k: int, exclude_seen: bool, output_format: str) -> None:
-    from mtsearch.cli.answers import note_unknown
-    from mtsearch.serving import ServedModel
+def _recommend_one(folder: Path, user: str, k: int, exclude_seen: bool, output_format: str) -> None:
+    from mtsearch import api
+    from mtsearch.cli.console import note_unknown
 
-    found = ServedModel.load(folder).recommend([user], k, exclude_seen)
+    found = api.recommend(folder, [user], k, exclude_seen)
     if not found.known[0]:
-        note_unknown("user", user, "what suits the average user is shown")
+        note_unknown("user", user, "the items for the average user are shown instead")
     rows = [
         {"rank": rank, "item": best.item, "title": best.title, "rating": best.rating, "score": best.score}
         for rank, best in enumerate(found.of(0), 1)
     ]
     if len(rows) < k:
-        click.echo(f"only {len(rows)} items are left that the user has not rated; --include-seen has more", err=True)
-    emit(output_format, table=lambda: _table(rows), rows=lambda: rows, csv=lambda: plain_csv(rows))
+        click.echo(f"only {len(rows)} items are left that the user has not rated; --include-seen shows more", err=True)
+    emit(output_format, table=lambda: _make_table(rows), rows=lambda: rows, csv=lambda: plain_csv(rows))
 
 
-def _table(rows: "Sequence[dict[str, Any]]") -> "Table":
+def _make_table(rows: "Sequence[dict[str, Any]]") -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    from mtsearch.report.wording import plain
+    from mtsearch.text import plain
 
-    # Of MovieLens both are one; elsewhere `predict` wants the id.
+    # In MovieLens the id of an item is its title. In other data `predict` needs the id, so both are shown.
     names = ["title"] if all(row["item"] == row["title"] for row in rows) else ["item", "title"]
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("#", justify="right")
@@ -76,10 +80,9 @@ def _table(rows: "Sequence[dict[str, Any]]") -> "Table":
     return table
 
 
-def _in_bulk(folder: Path, users: Path, k: int, exclude_seen: bool, output: Path) -> None:
-    from mtsearch.cli.answers import note_done
-    from mtsearch.serving import ServedModel
-    from mtsearch.serving.bulk import recommend_file
+def _recommend_file(folder: Path, users: Path, k: int, exclude_seen: bool, output: Path) -> None:
+    from mtsearch import api
+    from mtsearch.cli.console import note_done
 
-    done = recommend_file(lambda: ServedModel.load(folder), users, output, k, exclude_seen)
+    done = api.recommend_file(folder, users, output, k, exclude_seen)
     note_done(done, users, output, "user")

@@ -1,4 +1,4 @@
-"""`mtsearch report`."""
+"""The command `mtsearch report`."""
 
 import json
 
@@ -11,47 +11,45 @@ from mtsearch.cli import options
 @options.study
 @options.storage
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, metavar="K",
-              help="Trainings of each trial, with its own seed and the ones after it.")  # fmt: skip
+              help="Trainings of each trial, with the trial's own seed and the seeds after it.")  # fmt: skip
 @options.table_or_json
 def command(study: str | None, storage: str | None, seeds: int, output_format: str) -> None:
-    """Train the front's trials on training and validation rows, and judge each training once on the test rows.
+    """Train the front's trials on training and validation rows, and evaluate each training once on the test rows.
 
-    Shows means and 95 % intervals beside the baselines, how far validation was too good, and who falls off the front.
-    Every training is kept in the study: Ctrl-C loses none, the same command goes on, and `mtsearch plot` shows them.
+    Shows means and 95 % intervals, the baselines, how much better the validation values were, and which trials leave
+    the front on the test rows. Every training is stored in the study. After Ctrl-C the same command goes on, and
+    `mtsearch plot` shows the results.
     """
     options.show_messages()
 
     from mtsearch import api
-    from mtsearch.cli.output import read_study
-    from mtsearch.cli.trainings import Trainings
-    from mtsearch.report.on_test import on_test_json
+    from mtsearch.cli.console import TestProgress, read_study
+    from mtsearch.report.test_report import report_json
 
-    record = read_study(study, storage)
-    progress = Trainings(record.objectives)
+    results = read_study(study, storage)
+    progress = TestProgress(results.objectives)
     try:
         with progress:
             found = api.report_on(
-                record.name,
+                results.name,
                 storage,
                 seeds=seeds,
-                begun=progress.begun,
-                on_epoch=progress.went_on,
-                on_judged=progress.ended,
+                begun=progress.start,
+                on_epoch=progress.move,
+                on_tested=progress.add_training,
             )
     except KeyboardInterrupt:
-        click.echo(f"interrupted; {progress.state()} are kept, and the same command goes on", err=True)
+        click.echo(f"interrupted; {progress.count_text()} are stored; run the same command again to go on", err=True)
         raise SystemExit(130) from None
     if output_format == "json":
-        click.echo(json.dumps(on_test_json(found), indent=2, allow_nan=False))
+        click.echo(json.dumps(report_json(found), indent=2, allow_nan=False))
         return
     from rich.console import Console
 
-    from mtsearch.report.commands import command as command_for
-    from mtsearch.report.on_test_verdict import on_test_verdict
-    from mtsearch.report.on_test_view import on_test_table
-    from mtsearch.search.storage import masked
+    from mtsearch.report.test_report import report_table, report_verdict
+    from mtsearch.text import shell_command
 
-    Console().print(on_test_table(found))
-    for line in on_test_verdict(found):
+    Console().print(report_table(found))
+    for line in report_verdict(found):
         click.echo(line, err=True)
-    click.echo(f"next: {command_for('plot', record.name, storage and masked(storage))}", err=True)
+    click.echo(f"next: {shell_command('plot', results.name, storage and api.mask_storage(storage))}", err=True)

@@ -1,51 +1,116 @@
-"""`mtsearch retrain`."""
+"""The command `mtsearch retrain`."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from mtsearch.cli import options
+from mtsearch.metrics import metrics_of
+from mtsearch.text import count, listing
 
 if TYPE_CHECKING:
-    from mtsearch.retraining import On
+    from rich.table import Table
+
+    from mtsearch.evaluation.confidence import Interval
+    from mtsearch.retraining import On, Retrained
 
 
 @click.command()
 @click.argument("export", type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR",
-              help="[default: models/ and the name of EXPORT]")  # fmt: skip
+              help="Model folder to write.  [default: models/ and the name of EXPORT]")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
-              help="Trainings, each with a seed of its own: their mean and its 95 % interval.")  # fmt: skip
+              help="Number of trainings with different seeds; the mean and its 95 % interval are shown.")  # fmt: skip
 @click.option("--on", type=click.Choice(["train", "train+validation", "all"]), default="train+validation",
               show_default=True,
-              help="Rows to train on: train repeats the trial; all is for shipping, and is not judged.")  # fmt: skip
-def command(export: Path, output: Path | None, seeds: int, on: "On") -> None:
-    """Train the configuration in EXPORT again, judge it once on the test rows, and write a model folder.
+              help="Rows to train on. train repeats the trial. all uses the test rows too, for a model in service; it "
+              "cannot be tested.")  # fmt: skip
+def command(export: Path, output: Path | None, seeds: int, on: On) -> None:
+    """Train the configuration in EXPORT again, evaluate it once on the test rows, and write a model folder.
 
-    EXPORT is what `mtsearch export` wrote.
+    EXPORT is a file that `mtsearch export` wrote.
     """
     if seeds > 1 and on == "all":
-        raise click.UsageError("--seeds with --on all: no rows are left to judge further seeds on")
+        raise click.UsageError("--seeds cannot be used with --on all: no rows are left to test further seeds on")
     options.show_messages()
 
     from rich.console import Console
 
-    from mtsearch.cli.epochs import Epochs
-    from mtsearch.export_file import Export
-    from mtsearch.retraining import retrain, retrained_epochs
-    from mtsearch.retraining.table import retrained_table
-    from mtsearch.retraining.verdict import verdict
+    from mtsearch import api
+    from mtsearch.cli.console import EpochProgress
 
-    loaded = Export.load(export)
+    loaded = api.load_export(export)
     folder = output or Path("models") / export.stem
     try:
-        with Epochs(seeds, retrained_epochs(loaded)) as progress:
-            result = retrain(loaded, folder, seeds=seeds, on=on, on_epoch=progress.ended)
+        with EpochProgress(seeds, api.retrained_epochs(loaded)) as progress:
+            result = api.retrain(loaded, folder, seeds=seeds, on=on, on_epoch=progress.add_epoch)
     except KeyboardInterrupt:
         click.echo("interrupted; nothing was written", err=True)
         raise SystemExit(130) from None
     Console().print(retrained_table(result))
-    for line in verdict(result):
+    for line in api.retraining_verdict(result):
         click.echo(line, err=True)
     click.echo(f"model in {result.folder}", err=True)
+
+
+def retrained_table(result: Retrained) -> Table:
+    """Return the table of test metrics, the trial's validation metrics and the baselines; the objectives come first."""
+    from mtsearch.report.tables import as_text, bare_table, heading
+
+    metrics = metrics_of(result.feedback)
+    objectives = [metrics[key] for key in result.export.provenance.objectives if key in metrics]
+    columns = _table_columns(result)
+    table = bare_table(f"Trained on {result.on}, {count(result.epochs, 'epoch')}, {count(len(result.seeds), 'seed')}")
+    table.caption = as_text(" · ".join(_table_legend(result)))
+    table.caption_justify = "left"
+    table.add_column("", no_wrap=True)
+    for name in columns:
+        table.add_column(as_text(name), justify="right")
+    for metric in [*objectives, *(metric for metric in metrics.values() if metric not in objectives)]:
+        cells = [column.get(metric.key, "") for column in columns.values()]
+        if any(cells):
+            table.add_row(*map(as_text, [heading(metric), *cells]), style="bold" if metric in objectives else None)
+    return table
+
+
+def _table_columns(result: Retrained) -> dict[str, dict[str, str]]:
+    """Return the cells of each column by the key of their metric."""
+    columns = {}
+    if result.test:
+        columns["test"] = _intervals_text(result.test)
+    if result.validation:
+        columns["validation"] = _intervals_text(result.validation)
+    columns[f"trial {result.export.provenance.trial}"] = _plain_column(result.export.provenance.metrics)
+    return columns | {name: _plain_column(metrics) for name, metrics in result.baselines.items()}
+
+
+def _intervals_text(metrics: Mapping[str, Interval]) -> dict[str, str]:
+    return {key: _interval_text(interval) for key, interval in metrics.items()}
+
+
+def _interval_text(interval: Interval) -> str:
+    from mtsearch.report.tables import four_decimals
+
+    if len(interval.values) == 1:
+        return four_decimals(interval.mean)
+    return f"{four_decimals(interval.mean)} ±{four_decimals(interval.high - interval.mean)}"
+
+
+def _plain_column(metrics: Mapping[str, float]) -> dict[str, str]:
+    from mtsearch.report.tables import four_decimals
+
+    return {key: four_decimals(value) for key, value in metrics.items()}
+
+
+def _table_legend(result: Retrained) -> list[str]:
+    """Return the notes below the table: arrows, columns and intervals."""
+    lines = ["↓ lower is better, ↑ higher", f"trial {result.export.provenance.trial}: its validation metrics"]
+    if result.baselines:
+        lines.append(f"{listing(list(result.baselines))}: on test, trained on the same rows")
+    if len(result.seeds) > 1:
+        lines.append("±: half of the 95 % interval of the mean over seeds")
+    return lines

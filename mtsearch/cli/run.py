@@ -1,31 +1,47 @@
-"""`mtsearch run`."""
+"""The command `mtsearch run`."""
+
+from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import click
 
 from mtsearch.cli import options
-from mtsearch.cli.saying import readers_may_leave, say
-from mtsearch.definition import DEFAULT
+from mtsearch.cli.console import outcome_lines, say, tolerate_closed_stderr
+from mtsearch.text import shell_command
 
 if TYPE_CHECKING:
-    from mtsearch.search.seats import Workers
+    from mtsearch.executors import Workers
+    from mtsearch.search.results import StudyResults
+    from mtsearch.study_file.definition import StudyDefinition
 
 
 @click.command()
-@click.argument("definition", required=False)
-@click.option("--trials", type=click.IntRange(min=1), metavar="N", help="Counting trials to add.  [default: 50]")
-@click.option("--until", type=click.IntRange(min=1), metavar="N", help="Counting trials to have in all.")
-@click.option("--timeout", type=options.Seconds(), metavar="SECONDS", help="Begin no trial after.")
+@options.definition
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of trials to add. Interrupted trials do not count.  [default: 50]",
+)
+@click.option(
+    "--until",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Number of trials that the study shall have in all, in place of --trials.",
+)
+@click.option("--timeout", type=options.Seconds(), metavar="SECONDS", help="Begin no further trial after this time.")
 @click.option("--patience", type=click.IntRange(min=1), metavar="N",
-              help="End when N trials in a row have not moved the hypervolume.")  # fmt: skip
-@click.option("--study", "name", metavar="NAME", help="Name of the study.  [default: the definition's]")
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="Seed of the study.")
-@click.option("--sampler", metavar="KIND", help="tpe, nsga2, nsga3, gp, qmc or random.")
+              help="End when N trials in a row have not improved the front (its hypervolume).")  # fmt: skip
+@click.option("--study", "name", metavar="NAME", help="Name of the study.  [default: the name in the definition]")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="N", help="Seed of the study's random numbers.")
+@click.option(
+    "--sampler", metavar="KIND", help="Method that proposes configurations: tpe, nsga2, nsga3, gp, qmc or random."
+)
 @click.option("--workers", type=options.CountOrAuto(), default=1, show_default=True, metavar="N|auto",
-              help="Processes. Several are faster; one alone proposes the same configurations each time. "
-              "auto: one per GPU, else per core.")  # fmt: skip
-@click.option("--warm-start", metavar="STUDY", help="Begin with the front of another study in the storage.")
+              help="Number of processes. Several are faster; only one proposes the same configurations each time. auto "
+              "takes one per GPU, else one per core.")  # fmt: skip
+@click.option("--warm-start", metavar="STUDY", help="Run the front of this study of the storage first.")
 @options.overrides
 @options.storage
 def command(
@@ -37,37 +53,37 @@ def command(
     name: str | None,
     seed: int | None,
     sampler: str | None,
-    workers: "Workers",
+    workers: Workers,
     warm_start: str | None,
     overrides: tuple[str, ...],
     storage: str | None,
 ) -> None:
-    """Run trials of DEFINITION: the path of a TOML file or the name of a shipped one.  [default: ml-100k]
+    """Run trials of the study that DEFINITION describes, and show its front.
 
-    Without it, --study NAME of a study in the storage goes on with that one, from any machine that reaches the storage.
+    DEFINITION is the path of a study file (TOML) or the name of a shipped study.  [default: ml-100k]
 
-    Goes on with the study where it exists. Ctrl-C ends the running trial and keeps what was finished.
+    If the storage has the study already, the command goes on with it. `--study NAME` without DEFINITION goes on with
+    a stored study, from any machine that reaches the storage. Ctrl-C ends the running trial and keeps all finished
+    ones.
     """
     if trials is not None and until is not None:
-        raise click.UsageError("--trials and --until exclude each other")
+        raise click.UsageError("--trials and --until cannot be used together; give one of them")
     options.show_messages()
     values = {"name": name, "seed": seed, "sampler.kind": sampler}
     loaded = None if definition or name is None else options.stored_definition(name, storage, overrides, values)
-    begins_anew = loaded is None and definition is None and name is not None
-    loaded = loaded or options.load_definition(definition or DEFAULT, overrides, values)
+    # `--study NAME` alone goes on with a stored study, or begins a new one from the shipped default.
+    is_new = loaded is None and definition is None and name is not None
+    loaded = loaded or options.load_definition(definition, overrides, values)
 
     from mtsearch import api
-    from mtsearch.cli.progress import Progress
-    from mtsearch.cli.summary import print_summary
-    from mtsearch.report.commands import command as command_for
-    from mtsearch.search.storage import masked, resolve_url
+    from mtsearch.cli.console import TrialProgress
 
-    place = masked(resolve_url(storage))
+    place = api.storage_name(storage)
     say(f"study {loaded.study.name} in {place}")
-    if begins_anew:
-        say(f"there is none of that name yet: it begins from {DEFAULT}")
-    with Progress(loaded.study.objectives) as progress:
-        record = api.run(
+    if is_new:
+        say(f"the storage has no study of this name; a new one begins with the definition {api.default_definition()}")
+    with TrialProgress(loaded.study.objectives) as progress:
+        results = api.run(
             loaded,
             trials,
             until=until,
@@ -76,13 +92,48 @@ def command(
             workers=workers,
             warm_start=warm_start,
             storage=storage,
-            on_trial=progress.trial_ended,
-            begun=progress.begun,
+            on_trial=progress.add_trial,
+            begun=progress.start,
         )
-    with readers_may_leave():
-        print_summary(record, loaded, place, storage)
-    if record.interrupted:
-        more = record.counting < progress.until
-        again = command_for("run", record.name, storage and place, "--until", str(progress.until))
+    with tolerate_closed_stderr():
+        print_summary(results, loaded, place, storage)
+    if results.interrupted:
+        # The command that finishes the run is shown only if trials are left.
+        more = results.counting < progress.until
+        again = shell_command("run", results.name, storage and place, "--until", str(progress.until))
         say("interrupted; what was finished is kept" + (f"; to go on: {again}" if more else ""))
         raise SystemExit(130)
+
+
+def print_summary(results: StudyResults, definition: StudyDefinition, place: str, storage: str | None) -> None:
+    """Print the front with the baselines, the place of the storage, and the next commands on stderr.
+
+    Args:
+        results: the study's results.
+        definition: the study's definition.
+        place: the storage's place, for people to read.
+        storage: the storage as the user named it; None if the user named none.
+    """
+    from rich.console import Console
+
+    from mtsearch.report.tables import front_table, published_table, verdict
+
+    console = Console(stderr=True)
+    console.print(front_table(results))
+    if definition.published:
+        console.print(published_table(results, definition))
+    click.echo(verdict(results), err=True)
+    for line in outcome_lines(results):
+        click.echo(line, err=True)
+    if results.stopped:
+        click.echo(f"stopped early: {results.stopped}", err=True)
+    click.echo(f"stored in {place}", err=True)
+    click.echo(_next_line(results.name, storage), err=True)
+
+
+def _next_line(study: str, storage: str | None) -> str:
+    """Return a line with the commands that show the study, to be typed as they are."""
+    from mtsearch import api
+
+    shown = storage and api.mask_storage(storage)
+    return f"next: {shell_command('front', study, shown)} · {shell_command('plot', study, shown)}"

@@ -1,4 +1,4 @@
-"""`mtsearch serve`."""
+"""The command `mtsearch serve`."""
 
 from pathlib import Path
 
@@ -9,17 +9,32 @@ from mtsearch.errors import MachineError
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where to listen.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address or host name to listen on."
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port to listen on. 0 takes any free port.",
+)
 def command(folder: Path, host: str, port: int) -> None:
-    """Answer over HTTP with the model in DIR: /recommend, /predict, /health, /card, and /docs for the rest.
+    """Serve the model in DIR over HTTP: /recommend, /predict, /health, /card; /docs describes all addresses.
 
-    Ctrl-C finishes the requests that have begun and ends with exit status 0.
+    DIR is a model folder that `mtsearch retrain` wrote. Ctrl-C ends the command with exit status 0, after the requests
+    that have begun.
     """
+    from mtsearch import api
+
     try:
-        from mtsearch.serving.server import serve
+        api.serve(
+            folder,
+            host=host,
+            port=port,
+            ready=lambda url: click.echo(f"{folder} is served on {url}; press Ctrl-C to end", err=True),
+        )
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn"):
             raise
-        raise MachineError(f"mtsearch serve needs {error.name}", "pip install 'mtsearch[serve]'") from None
-    serve(folder, host, port, lambda url: click.echo(f"{folder} is served on {url}; Ctrl-C ends it", err=True))
+        raise MachineError(f"mtsearch serve needs {error.name}", "run: pip install 'mtsearch[serve]'") from None

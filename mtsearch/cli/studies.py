@@ -1,4 +1,4 @@
-"""`mtsearch studies`."""
+"""The command `mtsearch studies` and its subcommands `rename`, `delete` and `upgrade`."""
 
 import sys
 from typing import TYPE_CHECKING, Any
@@ -7,12 +7,12 @@ import click
 from click.core import ParameterSource
 
 from mtsearch.cli import options
-from mtsearch.cli.output import emit, plain_csv
+from mtsearch.cli.console import emit, plain_csv
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from mtsearch.search.record import StudyRecord
+    from mtsearch.search.results import StudyResults
 
 
 @click.group(invoke_without_command=True)
@@ -20,27 +20,29 @@ if TYPE_CHECKING:
 @options.output_format
 @click.pass_context
 def command(context: click.Context, storage: str | None, output_format: str) -> None:
-    """List the studies in a storage; JSON has each one's definition and passport."""
+    """List the studies in a storage. `--format json` adds the definition and the provenance of each study.
+
+    The subcommands rename or delete a study, or upgrade the storage.
+    """
     if context.invoked_subcommand:
-        _refuse_before(context, context.invoked_subcommand)
+        _refuse_options_before(context, context.invoked_subcommand)
         return
     from mtsearch import api
 
-    records = api.studies(storage)
-    brief = [_brief(record) for record in records]
-    full = [{**row, **_full(record)} for row, record in zip(brief, records, strict=True)]
-    emit(output_format, table=lambda: _table(brief), rows=lambda: full, csv=lambda: plain_csv(brief))
+    all_results = api.studies(storage)
+    brief = [_summary_row(results) for results in all_results]
+    full = [{**row, **_detail_values(results)} for row, results in zip(brief, all_results, strict=True)]
+    emit(output_format, table=lambda: _make_table(brief), rows=lambda: full, csv=lambda: plain_csv(brief))
 
 
 @command.command()
 @options.storage
 def upgrade(storage: str | None) -> None:
-    """Bring a storage that an older version of Optuna wrote up to date."""
+    """Upgrade a storage that an older version of Optuna wrote."""
     from mtsearch import api
-    from mtsearch.search.storage import masked, resolve_url
 
     api.upgrade(storage)
-    click.echo(f"{masked(resolve_url(storage))} is up to date", err=True)
+    click.echo(f"{api.storage_name(storage)} is up to date", err=True)
 
 
 @command.command()
@@ -48,7 +50,10 @@ def upgrade(storage: str | None) -> None:
 @click.argument("new")
 @options.storage
 def rename(old: str, new: str, storage: str | None) -> None:
-    """Give the study OLD the name NEW; `mtsearch run --study NEW` goes on with it."""
+    """Give the study OLD the name NEW.
+
+    `mtsearch run --study NEW` goes on with the study.
+    """
     from mtsearch import api
 
     options.show_messages()
@@ -58,16 +63,18 @@ def rename(old: str, new: str, storage: str | None) -> None:
 
 @command.command()
 @click.argument("name")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @options.storage
 def delete(name: str, yes: bool, storage: str | None) -> None:
     """Delete the study NAME with all its trials."""
     from mtsearch import api
 
     options.show_messages()
-    trials = api.front(name, storage).counting
+    trials = api.load_study(name, storage).counting
     if not yes and not sys.stdin.isatty():
-        raise click.UsageError(f"nobody here to ask whether to delete {name} ({trials} trials); say so with --yes")
+        raise click.UsageError(
+            f"cannot ask whether to delete {name} ({trials} trials): no terminal; confirm with --yes"
+        )
     if not yes and not click.confirm(f"delete study {name} with its {trials} trials?", err=True):
         click.echo("nothing was deleted", err=True)
         return
@@ -75,38 +82,43 @@ def delete(name: str, yes: bool, storage: str | None) -> None:
     click.echo(f"study {name} is deleted", err=True)
 
 
-def _refuse_before(context: click.Context, subcommand: str) -> None:
-    """Options of the listing before a subcommand, which has its own: a study of another storage would be deleted."""
+def _refuse_options_before(context: click.Context, subcommand: str) -> None:
+    """Refuse options of the listing that are written before a subcommand, which does not see them.
+
+    `mtsearch studies --storage A delete NAME` would delete a study of another storage.
+    """
     for name, option in (("storage", "--storage"), ("output_format", "--format")):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            where = f"write it behind {subcommand}" if name == "storage" else "leave it out"
+            where = f"write it after {subcommand}" if name == "storage" else "leave it out"
             raise click.UsageError(f"{option} before {subcommand} has no effect: {where}")
 
 
-def _brief(record: "StudyRecord") -> dict[str, Any]:
+def _summary_row(results: "StudyResults") -> dict[str, Any]:
+    """Return the values of a study that the table and CSV show."""
     return {
-        "study": record.name,
-        "objectives": " ".join(metric.key for metric in record.objectives),
-        "trials": record.counting,
-        "front": len(record.front),
-        "hypervolume": round(record.hypervolume, 6),
-        "ended": record.ended.isoformat(sep=" ", timespec="seconds") if record.ended else "",
+        "study": results.name,
+        "objectives": " ".join(metric.key for metric in results.objectives),
+        "trials": results.counting,
+        "front": len(results.front),
+        "hypervolume": round(results.hypervolume, 6),
+        "ended": results.ended.isoformat(sep=" ", timespec="seconds") if results.ended else "",
     }
 
 
-def _full(record: "StudyRecord") -> dict[str, Any]:
-    failures = [{"trial": f.trial, "kind": f.kind, "reason": f.reason, "counted": f.counted} for f in record.failures]
+def _detail_values(results: "StudyResults") -> dict[str, Any]:
+    """Return the further values of a study that only JSON shows."""
+    failures = [{"trial": f.trial, "kind": f.kind, "reason": f.reason, "counted": f.counted} for f in results.failures]
     return {
-        "states": dict(record.states),
+        "states": dict(results.states),
         "failures": failures,
-        "definition": record.definition,
-        "listed": [{"trial": trial, "from": label} for trial, label in record.listed.items()],
-        "passport": record.passport,
-        "runs": list(record.runs),
+        "definition": results.definition,
+        "listed": [{"trial": trial, "from": label} for trial, label in results.initial.items()],
+        "passport": results.provenance,
+        "runs": list(results.runs),
     }
 
 
-def _table(rows: list[dict[str, Any]]) -> "Table":
+def _make_table(rows: list[dict[str, Any]]) -> "Table":
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""What becomes of rows that cannot be used as they are, and of ratings that are none: as the study file says."""
+"""Treat rows that are out of range or duplicates, and convert implicit feedback, as the study file asks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,33 +7,32 @@ from typing import TYPE_CHECKING, NoReturn, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mtsearch.data.interactions import Codes, Ids, Interactions, Rows, canonical_order, used_ids
-from mtsearch.data.reading import Reading
+from mtsearch.data.interactions import Codes, Ids, Interactions, ReadReport, Rows, canonical_order, used_ids
 from mtsearch.errors import MalformedData
 
 if TYPE_CHECKING:
-    from mtsearch.definition import DataSection
+    from mtsearch.study_file.sections import DataSection
 
 Reals = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-READ_TIMES = ("drop", "last", "mean")
-"""What treats rows of a user and an item that have several by their times, or keeps a time of theirs."""
+NEED_TIMES = ("drop", "last", "mean")
+"""Ways to treat duplicates that use the times of the rows."""
 
 _LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
-class Raw:
-    """N rows as a source has them, in its order.
+class RawRows:
+    """N rows as a source has them, before cleaning and in the source's order.
 
     Attributes:
         user_ids, item_ids: unique, sorted by code point; ids without a row are allowed.
-        users, items: `[N]` codes.
-        ratings: `[N]`, in the units of the source; infinite ones may be among them, NaN may not.
+        users, items: `[N]` codes, each the index of an id.
+        ratings: `[N]`, in the units of the source; may be infinite, but not NaN.
         timestamps: `[N]` seconds since 1970.
         part: as in `Interactions`.
-        place: what to call a row in a message.
+        place: gives the name of a row for a message.
     """
 
     user_ids: Ids
@@ -46,7 +45,7 @@ class Raw:
     place: Callable[[int], str]
 
     def take(self, index: NDArray[np.intp]) -> Self:
-        """The rows at `index`, in its order."""
+        """Return the rows at `index`, in its order."""
         return replace(
             self,
             users=self.users[index],
@@ -58,45 +57,52 @@ class Raw:
         )
 
     def refuse(self, row: int, problem: str, remedy: str) -> NoReturn:
-        """Raise MalformedData for a row."""
+        """Raise MalformedData with the place of a row."""
         raise MalformedData(f"{self.place(row)}: {problem}", remedy)
 
 
-def clean(raw: Raw, section: "DataSection", reading: Reading) -> Interactions:
-    """The canonical table of what is left; its reading says what became of the rest.
+def clean(raw: RawRows, section: "DataSection", report: ReadReport) -> Interactions:
+    """Return the canonical table of the rows that are left; its report counts the rows that were treated.
+
+    Args:
+        raw: rows of the source.
+        section: how rows out of range and duplicates are treated.
+        report: report of the source so far.
 
     Raises:
-        MalformedData: nothing is left, or the section says that such rows are an error.
+        MalformedData: no row is left, or the section says that such rows are an error.
     """
-    counts = dict(reading.counts)
-    raw = _within_range(raw, section, counts)
-    if reading.feedback != "explicit":
-        raw = _implicit(raw, reading.feedback, counts)
+    counts = dict(report.counts)
+    raw = _treat_out_of_range(raw, section, counts)
+    if report.feedback != "explicit":
+        raw = _convert_implicit(raw, report.feedback, counts)
     if not len(raw.users):
-        raise MalformedData(f"{section.source} has no rows" + (" left" if reading.rows else ""), "name another source")
-    raw = _single(raw.take(_order(raw, section.duplicates)), section.duplicates, counts)
+        left = " left after cleaning" if report.rows else ""
+        raise MalformedData(f"{section.source} has no rows{left}", "name another source")
+    raw = _treat_duplicates(raw.take(_find_order(raw, section.duplicates)), section.duplicates, counts)
     user_ids, users = used_ids(raw.user_ids, raw.users)
     item_ids, items = used_ids(raw.item_ids, raw.items)
-    rows = Rows(users, items, _float32(raw.ratings), raw.timestamps)
+    rows = Rows(users, items, _to_float32(raw.ratings), raw.timestamps)
     counts = {what: count for what, count in counts.items() if count}
-    return Interactions(user_ids, item_ids, rows, part=raw.part, reading=replace(reading, counts=counts))
+    return Interactions(user_ids, item_ids, rows, part=raw.part, report=replace(report, counts=counts))
 
 
-def _float32(ratings: Reals) -> NDArray[np.float32]:
+def _to_float32(ratings: Reals) -> NDArray[np.float32]:
     # NOTE: adding 0 turns -0.0 into 0.0, as in `Interactions.from_columns`.
     return ratings.astype(np.float32) + np.float32(0)
 
 
-def _order(raw: Raw, duplicates: str) -> NDArray[np.intp]:
-    """The canonical one; rows that are equal in all of it by their part."""
+def _find_order(raw: RawRows, duplicates: str) -> NDArray[np.intp]:
+    """Return the index that sorts rows into the canonical order; equal rows are sorted by their part."""
     if duplicates == "last":
-        # NOTE: of one time the last in a table is kept, so that its order stays; one row of each pair is left.
+        # NOTE: of rows with one time the last in the table is kept, so they must stay in the table's order. One row of
+        # each pair is left, and ratings need not be sorted.
         return canonical_order(raw.users, raw.items, raw.timestamps)
     part = () if raw.part is None else (raw.part,)
-    return canonical_order(raw.users, raw.items, raw.timestamps, _float32(raw.ratings), *part)
+    return canonical_order(raw.users, raw.items, raw.timestamps, _to_float32(raw.ratings), *part)
 
 
-def _within_range(raw: Raw, section: "DataSection", counts: dict[str, int]) -> Raw:
+def _treat_out_of_range(raw: RawRows, section: "DataSection", counts: dict[str, int]) -> RawRows:
     low, high = section.rating_range or (-_LARGEST, _LARGEST)
     outside = ~((raw.ratings >= low) & (raw.ratings <= high))
     if not outside.any():
@@ -104,7 +110,7 @@ def _within_range(raw: Raw, section: "DataSection", counts: dict[str, int]) -> R
     if section.out_of_range == "error":
         row = int(np.argmax(outside))
         told = f"outside rating_range = [{low}, {high}]" if section.rating_range else "not finite, or beyond float32"
-        remedy = '`out_of_range = "drop"` under [data] leaves it out'
+        remedy = 'write `out_of_range = "drop"` under [data] to leave it out'
         raw.refuse(row, f"the rating {raw.ratings[row]:g} is {told}", remedy)
     if section.out_of_range == "clip":
         counts["ratings out of range clipped"] = int(outside.sum())
@@ -113,14 +119,14 @@ def _within_range(raw: Raw, section: "DataSection", counts: dict[str, int]) -> R
     return raw.take(np.flatnonzero(~outside))
 
 
-def _implicit(raw: Raw, feedback: str, counts: dict[str, int]) -> Raw:
-    """1 for each row, or log(1 + count); rows that say 0 times are no interactions."""
+def _convert_implicit(raw: RawRows, feedback: str, counts: dict[str, int]) -> RawRows:
+    """Replace ratings by 1, or by log(1 + count); rows with 0 are no interactions and are left out."""
     negative = raw.ratings < 0
     if negative.any():
         row = int(np.argmax(negative))
         raw.refuse(
             row,
-            f"{raw.ratings[row]:g} is no number of times, which feedback = {feedback!r} reads",
+            f"{raw.ratings[row]:g} is negative, but feedback = {feedback!r} needs a number of times",
             'write 0 or more, or feedback = "explicit"',
         )
     counts[f"rows of 0 left out ({feedback} feedback)"] = int((raw.ratings == 0).sum())
@@ -128,8 +134,8 @@ def _implicit(raw: Raw, feedback: str, counts: dict[str, int]) -> Raw:
     return replace(raw, ratings=np.ones(len(raw.users)) if feedback == "binary" else np.log1p(raw.ratings))
 
 
-def _single(raw: Raw, how: str, counts: dict[str, int]) -> Raw:
-    """Rows of a user and an item that have several, treated; `raw` is sorted."""
+def _treat_duplicates(raw: RawRows, how: str, counts: dict[str, int]) -> RawRows:
+    """Treat several rows of one user and one item as the study file asks; `raw` must be sorted."""
     again = _repeats(raw.users, raw.items)
     repeated = int(again.sum())
     if not repeated:
@@ -140,33 +146,34 @@ def _single(raw: Raw, how: str, counts: dict[str, int]) -> Raw:
         raw.refuse(
             row,
             f"user {user!r} has item {item!r} a second time (the other is {raw.place(row - 1)})",
-            '`duplicates = "last"` under [data] keeps one',
+            'write `duplicates = "last"` under [data] to keep one of them',
         )
     if how == "keep":
         counts["rows of a user and an item that had one already, kept"] = repeated
         return raw
     if how == "drop":
-        again = _repeats(raw.users, raw.items, raw.timestamps, _float32(raw.ratings))
+        again = _repeats(raw.users, raw.items, raw.timestamps, _to_float32(raw.ratings))
         counts["exact copies of a row dropped"] = int(again.sum())
         return raw.take(np.flatnonzero(~again))
+    # Rows of one pair are neighbours: first and last are the ends of each pair's rows.
     first = np.flatnonzero(~again)
     last = np.append(first[1:], len(again)) - 1
-    counts[f"rows of a user and an item that had one already, {_MERGED[how]}"] = repeated
+    counts[f"rows of a user and an item that had one already, {_KEPT[how]}"] = repeated
     merged = raw.take(last)
     if how == "last":
         return merged
-    # NOTE: divided before it is added, so that no sum overflows.
+    # NOTE: ratings are divided before they are added, so that no sum overflows.
     share = raw.ratings / np.repeat(last - first + 1, last - first + 1)
     return replace(merged, ratings=np.add.reduceat(share, first))
 
 
-_MERGED = {"last": "of which the last is kept", "mean": "made one with the mean rating"}
+_KEPT = {"last": "of which the last is kept", "mean": "made one with the mean rating"}
 
 
-def as_raw(interactions: Interactions) -> Raw:
-    """A table that was read as rows that are still to be cleaned."""
+def to_raw(interactions: Interactions) -> RawRows:
+    """Convert a canonical table back into rows that can be cleaned."""
     rows, users, items = interactions.rows, interactions.user_ids, interactions.item_ids
-    return Raw(
+    return RawRows(
         users,
         items,
         rows.users,
@@ -179,7 +186,7 @@ def as_raw(interactions: Interactions) -> Raw:
 
 
 def _repeats(*columns: NDArray[np.generic]) -> Mask:
-    """`[N]` True where a row of sorted columns equals the one before."""
+    """Return `[N]`, True for each row of sorted columns that equals the row before."""
     again: Mask = np.zeros(len(columns[0]), np.bool_)
     if len(again):
         again[1:] = np.logical_and.reduce([column[1:] == column[:-1] for column in columns])

@@ -1,16 +1,48 @@
-"""The canonical table: who rated what, when and how, whatever the source."""
+"""The canonical table of users, items, ratings and times; its fingerprint; and the Arrow file of the cache."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mtsearch.data.reading import Reading
 from mtsearch.errors import MalformedData
+from mtsearch.files import replace_atomically
+
+
+@dataclass(frozen=True)
+class ReadReport:
+    """A report of how a source was read, as `mtsearch data` shows it.
+
+    Attributes:
+        columns: name in the file of the column for each purpose; empty if the source has a fixed format.
+        ignored: names of the other columns.
+        feedback: meaning of a row: explicit, binary or count.
+        time_unit: unit of the timestamps in the file; empty if it has none.
+        rows: number of rows in the source.
+        counts: number of rows for each problem and its treatment, described in words; no zeros.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
+    feedback: str = "explicit"
+    time_unit: str = "seconds since 1970"
+    rows: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        """Return the report in one line."""
+        told = [f"{name} = {column!r}" for name, column in self.columns.items()]
+        if self.feedback != "explicit":
+            told.append(f"{self.feedback} feedback")
+        return ", ".join([*told, *(f"{count:,} {what}" for what, count in self.counts.items())])
+
 
 Codes = NDArray[np.int32]
 Ids = NDArray[np.object_]
@@ -18,7 +50,7 @@ Ids = NDArray[np.object_]
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Some rows of the table, column by column; N rows.
+    """The columns of some rows of the table; N rows.
 
     Attributes:
         users: `[N]` index into `Interactions.user_ids`.
@@ -36,30 +68,31 @@ class Rows:
         return len(self.users)
 
     def take(self, index: NDArray[np.intp]) -> Self:
-        """The rows at `index`, in its order."""
+        """Return the rows at `index`, in its order."""
         return type(self)(self.users[index], self.items[index], self.ratings[index], self.timestamps[index])
 
     def order(self) -> NDArray[np.intp]:
-        """`[N]` index by (user, item, timestamp, rating); codes are ranks of sorted ids, so their order is the ids'."""
+        """Return the index `[N]` that sorts the rows by (user, item, timestamp, rating)."""
+        # Codes are ranks of sorted ids, so that their order is that of the ids.
         return canonical_order(self.users, self.items, self.timestamps, self.ratings)
 
     def sorted(self) -> Self:
-        """The rows by (user, item, timestamp, rating)."""
+        """Return the rows sorted by (user, item, timestamp, rating)."""
         return self.take(self.order())
 
 
 @dataclass(frozen=True, eq=False)
 class Interactions:
-    """Everything a source says, in one form: ids as sorted strings, rows sorted by (user, item, timestamp, rating).
+    """The canonical form of a source: ids are sorted strings, rows are sorted by (user, item, timestamp, rating).
 
     Attributes:
         user_ids: `[U]` object array of unique strings, sorted by code point.
         item_ids: `[I]` the same for the items of the rows and of the items file.
         rows: all rows, sorted; the arrays are read-only.
-        catalogue: `[C]` sorted codes of the items file; None where the source has none.
-        titles: `[I]` object array of str, the id where an item has none; None where ids are all that there is.
-        part: `[N]` 0 to train on, 1 to validate and 2 to test on, where a column says so; else None.
-        reading: how the source was understood.
+        catalogue: `[C]` sorted codes of the items file; None if the source has no items file.
+        titles: `[I]` object array of str, the id for an item without a title; None if no item has a title.
+        part: `[N]` 0 to train, 1 to validate, 2 to test, if a column of the table says so; else None.
+        report: report of how the source was read.
     """
 
     user_ids: Ids
@@ -68,7 +101,7 @@ class Interactions:
     catalogue: Codes | None = None
     titles: Ids | None = None
     part: NDArray[np.int8] | None = None
-    reading: Reading = field(default_factory=Reading)
+    report: ReadReport = field(default_factory=ReadReport)
 
     def __post_init__(self) -> None:
         for array in (self.user_ids, self.item_ids, *vars(self.rows).values(), self.catalogue, self.titles, self.part):
@@ -84,22 +117,20 @@ class Interactions:
         timestamps: NDArray[np.int64],
         catalogue: Sequence[str] | Ids | None = None,
     ) -> Self:
-        """Encode and sort columns of one value a row; `catalogue` are the ids of the items file, repeats allowed.
-
-        Any order of the same rows gives the same table.
+        """Make the table from columns with one value per row; the same rows in any order give the same table.
 
         Args:
             users: `[N]` ids.
             items: `[N]` ids.
             ratings: `[N]` finite, in stars.
             timestamps: `[N]` seconds since 1970.
-            catalogue: ids of the items file; None where the source has none.
+            catalogue: ids of the items file, repeats allowed; None if the source has no items file.
 
         Raises:
             MalformedData: the columns differ in length, or a rating is infinite or NaN.
         """
-        _check(users, items, ratings, timestamps)
-        user_ids, item_ids = _ids(users), _ids(items, () if catalogue is None else catalogue)
+        _require_valid_columns(users, items, ratings, timestamps)
+        user_ids, item_ids = _unique_ids(users), _unique_ids(items, () if catalogue is None else catalogue)
         rows = Rows(
             _encode(users, user_ids),
             _encode(items, item_ids),
@@ -110,14 +141,14 @@ class Interactions:
         listed = None if catalogue is None else np.unique(_encode(catalogue, item_ids))
         return cls(user_ids, item_ids, rows, listed)
 
-    def listing(self, ids: Ids, titles: Ids | None = None) -> Self:
-        """The same rows, with a catalogue.
+    def with_catalogue(self, ids: Ids, titles: Ids | None = None) -> Self:
+        """Return the table with a catalogue of items.
 
         Args:
-            ids: `[C]` unique.
-            titles: `[C]` of these; None where ids are all that there is.
+            ids: `[C]` unique ids of the items.
+            titles: `[C]` titles of the items; None if they have none.
         """
-        item_ids = _ids(self.item_ids, ids)
+        item_ids = _unique_ids(self.item_ids, ids)
         moved, catalogue = _encode(self.item_ids, item_ids), _encode(ids, item_ids)
         names = None
         if titles is not None:
@@ -128,17 +159,17 @@ class Interactions:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the table: ids and rows, the catalogue left out."""
+        """SHA-256 (hex) of the table's ids and rows, without the catalogue."""
         return digest(self.user_ids, self.item_ids, [self.rows])
 
 
 def digest(user_ids: Ids, item_ids: Ids, parts: Sequence[Rows]) -> str:
-    """SHA-256 (hex) of `parts`, in this order: the ids that their rows have, then each part's columns.
+    """Return the SHA-256 (hex) of the ids in `parts` and then of each part's columns.
 
-    Ids that no row has change nothing: codes are counted over the ids that are left.
+    Ids without a row change nothing: codes are counted over the ids that are left.
     """
-    users, user_rank = _used(user_ids, [part.users for part in parts])
-    items, item_rank = _used(item_ids, [part.items for part in parts])
+    users, user_rank = _find_used(user_ids, [part.users for part in parts])
+    items, item_rank = _find_used(item_ids, [part.items for part in parts])
     hasher = hashlib.sha256(b"mtsearch rows 1\n" + id_bytes(users) + id_bytes(items))
     for part in parts:
         hasher.update(len(part).to_bytes(8, "little"))
@@ -149,26 +180,30 @@ def digest(user_ids: Ids, item_ids: Ids, parts: Sequence[Rows]) -> str:
 
 
 def id_bytes(ids: Iterable[str]) -> bytes:
-    """An unambiguous byte form of a list of ids: their number, then each one's length and UTF-8."""
+    """Return an unambiguous byte form of a list of ids: their number, then length and UTF-8 text of each."""
     encoded = [id_.encode("utf-8", "surrogatepass") for id_ in ids]
     sized = b"".join(len(id_).to_bytes(8, "little") + id_ for id_ in encoded)
     return len(encoded).to_bytes(8, "little") + sized
 
 
-def _check(users: Sequence[str] | Ids, items: Sequence[str] | Ids, *numbers: NDArray[np.generic]) -> None:
+def _require_valid_columns(
+    users: Sequence[str] | Ids, items: Sequence[str] | Ids, *numbers: NDArray[np.generic]
+) -> None:
     lengths = [len(users), len(items), *map(len, numbers)]
     if len(set(lengths)) > 1:
         raise MalformedData(
-            f"the columns user, item, rating and timestamp have {lengths} values", "give each column one value a row"
+            f"the columns user, item, rating and timestamp have {lengths} values", "give each column one value per row"
         )
     with np.errstate(over="ignore"):
         finite = np.isfinite(np.asarray(numbers[0], np.float32))
     if not finite.all():
         row = int(np.argmin(finite))
-        raise MalformedData(f"row {row + 1}, column rating: {numbers[0][row]} is not finite", "drop or mend the row")
+        raise MalformedData(
+            f"row {row + 1}, column rating: {numbers[0][row]} is not finite", "remove or correct the row"
+        )
 
 
-def _ids(*columns: Iterable[str]) -> Ids:
+def _unique_ids(*columns: Iterable[str]) -> Ids:
     unique = sorted(set().union(*columns))
     ids = np.empty(len(unique), np.object_)
     ids[:] = unique
@@ -176,19 +211,20 @@ def _ids(*columns: Iterable[str]) -> Ids:
 
 
 def _encode(values: Sequence[str] | Ids, ids: Ids) -> Codes:
-    """`[N]` ranks; a dictionary driven by C takes 5 ms for 100,000 strings, where sorting them takes 60."""
+    """Return `[N]`, the code of each value: its place among the sorted ids."""
+    # NOTE: looking 100,000 strings up in a dictionary takes 5 ms, and sorting them 60 ms.
     rank = dict(zip(ids, range(len(ids)), strict=True))
     return np.fromiter(map(rank.__getitem__, values), np.int32, len(values))
 
 
 def used_ids(ids: Ids, codes: Codes) -> tuple[Ids, Codes]:
-    """The ids that a column of codes has, and the column counted over these."""
-    used, rank = _used(ids, [codes])
+    """Return the ids that a column of codes uses, and the column encoded over these ids."""
+    used, rank = _find_used(ids, [codes])
     return used, rank[codes]
 
 
-def _used(ids: Ids, columns: Sequence[Codes]) -> tuple[Ids, Codes]:
-    """The ids that columns of codes have, and for each of `ids` its place among them."""
+def _find_used(ids: Ids, columns: Sequence[Codes]) -> tuple[Ids, Codes]:
+    """Return the ids that columns of codes use, and for each of `ids` its place among them."""
     used = np.zeros(len(ids), np.bool_)
     for column in columns:
         used[column] = True
@@ -196,10 +232,10 @@ def _used(ids: Ids, columns: Sequence[Codes]) -> tuple[Ids, Codes]:
 
 
 def canonical_order(users: Codes, items: Codes, *then: NDArray[np.generic]) -> NDArray[np.intp]:
-    """`[N]` index by user, item and the columns behind, the first of which counts most; stable.
+    """Return the index `[N]` that sorts rows by user, item and then the further columns; the sort is stable.
 
-    NOTE: one sort of the pairs as 64-bit keys, and of the few rows whose pair is there twice by the rest: 25 million
-    rows take 8 s out of order and 1 s in order, where a lexsort by four columns takes 22 and 11 s.
+    NOTE: pairs are sorted as 64-bit keys, and only the few rows with a repeated pair by the further columns. 25 million
+    rows take 8 s unsorted and 1 s sorted, where a lexsort by four columns takes 22 and 11 s.
     """
     key = users.astype(np.int64) << 32 | items
     order = np.argsort(key, kind="stable")
@@ -210,3 +246,112 @@ def canonical_order(users: Codes, items: Codes, *then: NDArray[np.generic]) -> N
         rows = order[twice]
         order[twice] = rows[np.lexsort((*(column[rows] for column in reversed(then)), key[twice]))]
     return order
+
+
+logger = logging.getLogger("mtsearch")
+
+_ARROW_FORM = 1
+
+
+def read_arrow(path: Path, source: str) -> Interactions | None:
+    """Read the table of `source` that `write_arrow` wrote; None if the file is missing or, with a warning, damaged."""
+    import pyarrow as pa
+
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        logger.warning("data: the cache %s cannot be read (%s)", path, error.strerror)
+        return None
+    try:
+        return _from_arrow(_open_checked(content), source)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("data: the cache %s is damaged (%s); it is made again", path, type(error).__name__)
+        return None
+
+
+def write_arrow(path: Path, source: str, interactions: Interactions) -> None:
+    """Write a table of the cache as a whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    import pyarrow as pa
+
+    table = _to_arrow(source, interactions)
+    with (
+        replace_atomically(path) as aside,
+        pa.OSFile(str(aside), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as writer,
+    ):
+        writer.write_table(table)
+
+
+def _to_arrow(source: str, interactions: Interactions) -> Any:
+    import pyarrow as pa
+
+    rows, catalogue = interactions.rows, interactions.catalogue
+    label = {
+        "form": _ARROW_FORM,
+        "source": source,
+        "fingerprint": interactions.fingerprint,
+        "checksum": _checksum(interactions),
+        "catalogue": None if catalogue is None else catalogue.tolist(),
+    }
+    columns = {
+        "user": pa.DictionaryArray.from_arrays(rows.users, pa.array(interactions.user_ids, pa.string())),
+        "item": pa.DictionaryArray.from_arrays(rows.items, pa.array(interactions.item_ids, pa.string())),
+        "rating": pa.array(rows.ratings),
+        "timestamp": pa.array(rows.timestamps),
+    }
+    return pa.table(columns).replace_schema_metadata({"mtsearch": json.dumps(label)})
+
+
+def _open_checked(content: bytes) -> Any:
+    """Open an Arrow file and check all its offsets and indices, which Arrow itself would trust."""
+    import pyarrow as pa
+
+    with pa.ipc.open_file(pa.BufferReader(content)) as reader:
+        table = reader.read_all()
+    table.validate(full=True)
+    ids = pa.dictionary(pa.int32(), pa.string())
+    if [*table.schema.names, *table.schema.types] != [
+        *("user", "item", "rating", "timestamp"),
+        *(ids, ids, pa.float32(), pa.int64()),
+    ]:
+        raise ValueError("columns")
+    return table.combine_chunks()
+
+
+def _from_arrow(table: Any, source: str) -> Interactions:
+    # The label in the file's metadata must match the content; a ValueError names the first entry that does not.
+    label = json.loads(table.schema.metadata[b"mtsearch"])
+    (user_ids, users), (item_ids, items) = (_decode(table.column(index).chunk(0)) for index in (0, 1))
+    ratings, timestamps = (table.column(index).chunk(0).to_numpy() for index in (2, 3))
+    catalogue = None if label["catalogue"] is None else np.array(label["catalogue"], np.int32)
+    interactions = Interactions(user_ids, item_ids, Rows(users, items, ratings, timestamps), catalogue)
+    expected = {
+        "form": _ARROW_FORM,
+        "source": source,
+        "fingerprint": interactions.fingerprint,
+        "checksum": _checksum(interactions),
+    }
+    for key, value in expected.items():
+        if label[key] != value:
+            raise ValueError(key)
+    return interactions
+
+
+def _decode(column: Any) -> tuple[Ids, Codes]:
+    ids = np.array(column.dictionary.to_pylist(), np.object_)
+    ids.flags.writeable = False
+    return ids, column.indices.to_numpy()
+
+
+def _checksum(interactions: Interactions) -> str:
+    """Return the SHA-256 (hex) of all ids and the catalogue, which the fingerprint covers only in part."""
+    hasher = hashlib.sha256(id_bytes(interactions.user_ids) + id_bytes(interactions.item_ids))
+    if interactions.catalogue is not None:
+        hasher.update(interactions.catalogue.astype("<i4").tobytes())
+    return hasher.hexdigest()

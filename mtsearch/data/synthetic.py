@@ -1,8 +1,8 @@
-"""Ratings that nobody gave, as many as wanted, with the long tails of MovieLens 25M and tastes that can be learnt.
+"""Make any number of synthetic ratings, with the long tails of MovieLens 25M and tastes that can be learnt.
 
-Users: their numbers of rows are quantiles of a Pareto distribution of exponent 2 on top of a least number, see
+Users: their numbers of rows are quantiles of a Pareto distribution of exponent 2 above a lowest number, see
 `_activity`. Items: the chance to be offered to a user falls as 1 / (r + 60)**2 with the rank r by popularity
-(Zipf-Mandelbrot), and is cut off at 1.
+(Zipf-Mandelbrot), and is 1 at most.
 
     at 25 million rows             MovieLens    here
     rows of a user: least                 20      20
@@ -12,8 +12,9 @@ Users: their numbers of rows are quantiles of a Pareto distribution of exponent 
     users of the most popular item      50 %    50 %
     rows of a tenth of the items        94 %    93 %
 
-A user is offered twice as many items as he rates, and rates those that he likes best, with some noise: the nearer their
-factors to his own. The rating is a mean, an offset of his, one of the item, the liking and noise, in half stars.
+A user is offered twice as many items as they rate, and rates those that they like best, with some noise: an item is
+liked more, the nearer its factors are to the user's. The rating is the sum of a mean, an offset of the user, one of the
+item, the liking and noise, rounded to half stars.
 
 NOTE: the same rows on every machine. The bits come from Philox, whose stream is fixed, not from the distributions of
 NumPy's Generator, which may change with a release (NEP 19); what is made of them needs +, -, *, / and the square root
@@ -27,16 +28,56 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtsearch.data.interactions import Codes, Ids, Interactions, Rows
-from mtsearch.data.offers import offered
 
+Index = NDArray[np.int64]
 Reals = NDArray[np.float64]
+
+_HEAD = 60.0
+"""Rank from which popularity falls; with 60, half of the users of `synthetic/25m` have the most popular item."""
+
+
+def draw_offers(unit: Index, owner: Index, drawn: Index, items: int, bits: np.random.Philox) -> Index:
+    """Draw the items that each user is offered, as ranks by popularity; at least half of a user's are different.
+
+    An item's chance to be drawn is in proportion to its popularity, but 1 at most. Laid end to end, the chances of a
+    user form a line of the length `drawn`, and each unit of the line has one draw. An item's part is no longer than
+    one unit, so it lies in two units at most. Repeated items are next to each other.
+
+    Args:
+        unit: `[N]` unit of the line of each draw, from 0 on for each user.
+        owner: `[N]` user of each draw: 0 to n - 1, ascending.
+        drawn: `[n]` number of draws of each user, even.
+        items: number of items, I.
+        bits: source of the random numbers.
+
+    Returns:
+        `[N]` ranks, 0 to I - 1.
+    """
+    point = unit + (bits.random_raw(len(owner)) >> np.uint64(11)) * 2.0**-53
+    certain, slope = (of_user[owner] for of_user in _chance_line(drawn, items))
+    # The chance of rank r is 1 below `certain`, then slope / (r + _HEAD)**2; `beyond` inverts the sum of the latter.
+    beyond = 1 / (1 / (certain + _HEAD) - np.maximum(point - certain, 0) / slope) - _HEAD
+    return np.minimum(np.where(point < certain, point, beyond).astype(np.int64), items - 1)
+
+
+def _chance_line(drawn: Index, items: int) -> tuple[Reals, Reals]:
+    """Return `[n]` numbers of ranks whose chance is 1, s - h, and `[n]` factors s**2 of the others, s**2 / (r + h)**2.
+
+    The chances add up to `drawn`: s is the root below I + h of s**2 / (I + h) - 2 s + drawn + h = 0, with h = `_HEAD`.
+    If s is less than h, no rank has the chance 1, and the factor is drawn * h * (I + h) / I.
+    """
+    all_ = items + _HEAD
+    root = all_ * (1 - np.sqrt(np.maximum(1 - (drawn + _HEAD) / all_, 0)))
+    certain = np.maximum(root - _HEAD, 0)
+    return certain, np.where(certain > 0, root**2, drawn * _HEAD * all_ / items)
+
+
 Singles = NDArray[np.float32]
 Bits = NDArray[np.uint64]
-Index = NDArray[np.int64]
 
 
 class Size(NamedTuple):
-    """How much a named source makes."""
+    """The numbers of rows, users and items of a named source."""
 
     rows: int
     users: int
@@ -48,41 +89,41 @@ SIZES = {
     "synthetic/1m": Size(1_000_000, 6_040, 3_706),
     "synthetic/25m": Size(25_000_000, 162_000, 62_000),
 }
-"""Those of the editions of MovieLens."""
+"""Sizes of the named sources, as those of the editions of MovieLens."""
 
 _LEAST = 0.13
 """Rows of the least active user, as a share of the average."""
 
 _FACTORS = 8
-_MEAN, _OF_USER, _OF_ITEM, _OF_LIKING, _OF_NOISE = 3.3, 0.45, 0.5, 0.45, 0.75
-"""In stars: the mean, and the standard deviations of what is added to it."""
+_MEAN, _USER_SPREAD, _ITEM_SPREAD, _LIKING_SPREAD, _NOISE_SPREAD = 3.3, 0.45, 0.5, 0.45, 0.75
+"""In stars: the mean rating, and the standard deviations of its offsets, the liking and the noise."""
 
 _FIRST_DAY, _DAYS, _STAY = 820_454_400, 8_700, 30
-"""Users come between 1996 and the end of 2019 and rate within a month."""
+"""Users begin between 1996 and the end of 2019 and rate for a month: second, days and days."""
 
 _DAY = 86_400
 _BLOCK_ROWS = 2**19
 
 
-def synthetic(rows: int, users: int, items: int, seed: int = 0, block_rows: int = _BLOCK_ROWS) -> Interactions:
-    """A table of `rows` ratings of 0.5 to 5 stars in halves, no pair of a user and an item twice.
+def make_synthetic(rows: int, users: int, items: int, seed: int = 0, block_rows: int = _BLOCK_ROWS) -> Interactions:
+    """Make a table of synthetic ratings from 0.5 to 5 in half stars, without a repeated pair of a user and an item.
 
-    Every user has a row at least; all items are the catalogue. The same users and items have the same factors and
-    offsets whatever the number of rows.
+    Every user has at least one row; the catalogue has all items. The same users and items have the same factors and
+    offsets for any number of rows.
 
     Args:
-        rows: from one for each user to half of all pairs of a user and an item.
-        users: 1 or more.
-        items: 2 to 2**21.
+        rows: number of rows, from one for each user to half of all pairs of a user and an item.
+        users: number of users, 1 or more.
+        items: number of items, 2 to 2**21.
         seed: 0 or more.
-        block_rows: rows that are made at a time, one user's at least; the table is the same for all.
+        block_rows: rows that are made at a time, at least those of one user; the table does not depend on it.
 
     Raises:
         ValueError: a number is out of its range.
     """
     if not (users >= 1 and 2 <= items <= 2**21 and users <= rows <= users * (items // 2) and seed >= 0):
         raise ValueError(f"{rows} rows of {users} users and {items} items, seed {seed}: one is out of its range")
-    world = _World.drawn(users, items, seed)
+    world = _World.draw(users, items, seed)
     count = _activity(rows, users, items)[world.user_rank]
     columns = Rows(
         np.empty(rows, np.int32), np.empty(rows, np.int32), np.empty(rows, np.float32), np.empty(rows, np.int64)
@@ -94,23 +135,23 @@ def synthetic(rows: int, users: int, items: int, seed: int = 0, block_rows: int 
         start = ends[first] - count[first]
         last = max(first + 1, int(np.searchsorted(ends, start + block_rows, side="right")))
         block = np.arange(first, last)
-        for column, values in zip(vars(columns).values(), _rows_of(block, count[block], world, streams), strict=True):
+        for column, values in zip(vars(columns).values(), _make_rows(block, count[block], world, streams), strict=True):
             column[start : ends[last - 1]] = values
         first = last
     catalogue = np.arange(items, dtype=np.int32)
-    return Interactions(_ids("u", users), _ids("i", items), columns, catalogue)
+    return Interactions(_number_ids("u", users), _number_ids("i", items), columns, catalogue)
 
 
 @dataclass(frozen=True, eq=False)
 class _World:
-    """Who and what there is; standard normal numbers, nearly (see `_normal`).
+    """The properties of all users and items; factors and offsets are nearly standard normal (see `_normal`).
 
     Attributes:
-        user_rank: `[U]` place by activity, the most active first.
-        item_of_rank: `[I]` item of each place by popularity.
-        user_factors, item_factors: `[K, U]` and `[K, I]`; their dot product is `sqrt(K)` times a liking.
+        user_rank: `[U]` rank of each user by activity, the most active first.
+        item_of_rank: `[I]` item of each rank by popularity.
+        user_factors, item_factors: `[K, U]` and `[K, I]`; their dot product is `sqrt(K)` times the liking.
         user_offsets, item_offsets: `[U]` and `[I]`.
-        comes: `[U]` second of the first rating.
+        first_time: `[U]` earliest second of each user's ratings.
     """
 
     user_rank: Index
@@ -119,10 +160,11 @@ class _World:
     item_factors: Singles
     user_offsets: Singles
     item_offsets: Singles
-    comes: Index
+    first_time: Index
 
     @classmethod
-    def drawn(cls, users: int, items: int, seed: int) -> "_World":
+    def draw(cls, users: int, items: int, seed: int) -> "_World":
+        """Draw the properties of users and items from two random streams of the seed."""
         of_users, of_items = _stream(seed, 0), _stream(seed, 1)
         return cls(
             user_rank=np.argsort(np.argsort(of_users.random_raw(users), kind="stable")),
@@ -131,11 +173,11 @@ class _World:
             item_factors=_normal(of_items.random_raw(_FACTORS * items)).reshape(_FACTORS, items),
             user_offsets=_normal(of_users.random_raw(users)),
             item_offsets=_normal(of_items.random_raw(items)),
-            comes=_FIRST_DAY + _below(of_users.random_raw(users), _DAYS * _DAY),
+            first_time=_FIRST_DAY + _integers_below(of_users.random_raw(users), _DAYS * _DAY),
         )
 
     def liking(self, users: Index, items: Codes) -> Singles:
-        """`[N]` of pairs."""
+        """Return `[N]`, how much each user likes the item of the same pair; nearly standard normal."""
         total = np.zeros(len(users), np.float32)
         for of_user, of_item in zip(self.user_factors, self.item_factors, strict=True):
             total += of_user[users] * of_item[items]
@@ -145,7 +187,7 @@ class _World:
 
 @dataclass(frozen=True, eq=False)
 class _Streams:
-    """Bits for what is drawn row after row, each kind from its own stream, so that no block ends them early."""
+    """Random streams for the values that are drawn row by row; each kind has its own, so that blocks do not matter."""
 
     candidates: np.random.Philox
     choice: np.random.Philox
@@ -154,6 +196,7 @@ class _Streams:
 
     @classmethod
     def of(cls, seed: int) -> "_Streams":
+        """Return the streams of a seed."""
         return cls(*(_stream(seed, number) for number in range(2, 6)))
 
 
@@ -162,17 +205,19 @@ def _stream(seed: int, number: int) -> np.random.Philox:
 
 
 def _activity(rows: int, users: int, items: int) -> Index:
-    """`[U]` rows of each user, the most active first: `rows` in all, 1 at least and half of the items at most.
+    """Return `[U]` numbers of rows of the users, the most active first: `rows` in all, each from 1 to I // 2.
 
     Before it is cut off and rounded, the number at the quantile q from above is in proportion to
     `_LEAST + (1 - _LEAST) * (1 / sqrt(q) - 1)`, whose mean is 1.
     """
     quantile = (np.arange(users) + 0.5) / users
     shape = _LEAST + (1 - _LEAST) * (1 / np.sqrt(quantile) - 1)
+    # Bisection down to neighbouring floating-point numbers: the largest scale with no more than `rows` rows in all.
     low, high = 0.0, float(rows * users)
     while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if _counts(shape * middle, items).sum() <= rows else (low, middle)
-    count = _counts(shape * low, items)
+        low, high = (middle, high) if _limit_counts(shape * middle, items).sum() <= rows else (low, middle)
+    count = _limit_counts(shape * low, items)
+    # The few rows that are left go to the most active users who may have more.
     left = rows - int(count.sum())
     while left:
         spare = np.flatnonzero(count < items // 2)[:left]
@@ -181,37 +226,38 @@ def _activity(rows: int, users: int, items: int) -> Index:
     return count
 
 
-def _counts(wanted: Reals, items: int) -> Index:
+def _limit_counts(wanted: Reals, items: int) -> Index:
     return np.clip(wanted, 1, items // 2).astype(np.int64)
 
 
-def _rows_of(users: Index, count: Index, world: _World, streams: _Streams) -> tuple[Codes, Codes, Singles, Index]:
-    """The columns of some users, in the order of the table."""
-    user, item = _picked(users, count, world, streams)
+def _make_rows(users: Index, count: Index, world: _World, streams: _Streams) -> tuple[Codes, Codes, Singles, Index]:
+    """Make the columns of some users' rows, in the order of the table."""
+    user, item = _choose_pairs(users, count, world, streams)
     size = len(user)
     noise = _normal(streams.ratings.random_raw(size))
-    stars = np.float32(_MEAN) + np.float32(_OF_USER) * world.user_offsets[user]
-    stars += np.float32(_OF_ITEM) * world.item_offsets[item]
-    stars += np.float32(_OF_LIKING) * world.liking(user, item)
-    stars += np.float32(_OF_NOISE) * noise
+    stars = np.float32(_MEAN) + np.float32(_USER_SPREAD) * world.user_offsets[user]
+    stars += np.float32(_ITEM_SPREAD) * world.item_offsets[item]
+    stars += np.float32(_LIKING_SPREAD) * world.liking(user, item)
+    stars += np.float32(_NOISE_SPREAD) * noise
     ratings = np.clip(np.rint(stars * 2) / 2, 0.5, 5).astype(np.float32)
-    times = world.comes[user] + _below(streams.times.random_raw(size), _STAY * _DAY)
+    times = world.first_time[user] + _integers_below(streams.times.random_raw(size), _STAY * _DAY)
     return user.astype(np.int32), item, ratings, times
 
 
-def _picked(users: Index, count: Index, world: _World, streams: _Streams) -> tuple[Index, Codes]:
-    """The pairs of some users, `count` each, by user and item."""
+def _choose_pairs(users: Index, count: Index, world: _World, streams: _Streams) -> tuple[Index, Codes]:
+    """Choose `count` items for each of some users, and return the pairs sorted by user and item."""
     drawn = 2 * count
     owner = np.repeat(np.arange(len(count)), drawn)
     start = np.cumsum(drawn) - drawn
     unit = np.arange(len(owner)) - start[owner]
-    rank = offered(unit, owner, drawn, len(world.item_of_rank), streams.candidates)
+    rank = draw_offers(unit, owner, drawn, len(world.item_of_rank), streams.candidates)
     user, item = users[owner], world.item_of_rank[rank]
     wish = world.liking(user, item) + _normal(streams.choice.random_raw(len(owner)))
-    # A wish is between -64 and 64, and no two keys are the same.
+    # One sort chooses each user's best liked items. A key has the user, the liking (highest first) and the unit, from
+    # high bits to low; a wish is between -64 and 64, and no two keys are equal.
     key = owner << 43 | ((np.float32(64) - wish) * np.float32(2**14)).astype(np.int64) << 21 | unit
     again = np.flatnonzero((owner[1:] == owner[:-1]) & (rank[1:] == rank[:-1])) + 1
-    key[again] |= 1 << 42  # behind all others of the user
+    key[again] |= 1 << 42  # a repeated item goes behind all others of the user
     key.sort()
     chosen = (start[owner] + (key & (2**21 - 1)))[unit < count[owner]]
     pair = np.sort(user[chosen] << 32 | item[chosen])
@@ -219,7 +265,7 @@ def _picked(users: Index, count: Index, world: _World, streams: _Streams) -> tup
 
 
 def _normal(bits: Bits) -> Singles:
-    """`[N]` numbers of mean 0 and variance 1: sums of four uniform ones, from -3.5 to 3.5."""
+    """Return `[N]` numbers with mean 0 and variance 1, nearly normal: sums of four uniform ones, from -3.5 to 3.5."""
     quarters = bits.view(np.uint16).reshape(-1, 4)
     total = quarters[:, 0].astype(np.int32)
     for column in range(1, 4):
@@ -229,13 +275,13 @@ def _normal(bits: Bits) -> Singles:
     return normal
 
 
-def _below(bits: Bits, end: int) -> Index:
-    """`[N]` whole numbers from 0 to end - 1."""
+def _integers_below(bits: Bits, end: int) -> Index:
+    """Return `[N]` random whole numbers from 0 to end - 1."""
     return (bits % np.uint64(end)).astype(np.int64)
 
 
-def _ids(letter: str, count: int) -> Ids:
-    """As many ids, with as many digits, so that they are sorted."""
+def _number_ids(letter: str, count: int) -> Ids:
+    """Return `count` ids with equally many digits, so that they are sorted as text."""
     width = max(6, len(str(count)))
     ids = np.empty(count, np.object_)
     ids[:] = [f"{letter}{number:0{width}}" for number in range(1, count + 1)]

@@ -1,7 +1,9 @@
-"""People's own tables: interactions, and the items with their titles."""
+"""Read a user's tables: choose the columns, parse the interactions, and add the items with their titles."""
+
+from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,68 +12,129 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from mtsearch.data import cells
-from mtsearch.data.cells import MISSING, Column
-from mtsearch.data.cleaning import READ_TIMES, Raw, clean
-from mtsearch.data.columns import choose
-from mtsearch.data.interactions import Codes, Ids, Interactions
-from mtsearch.data.partition import WITHOUT_TIMES
-from mtsearch.data.reading import Reading
-from mtsearch.data.table_files import SUFFIXES, TableFile, is_table, open_table, parquet_parts
+from mtsearch.data import parse_columns
+from mtsearch.data.cleaning import NEED_TIMES, RawRows, clean
+from mtsearch.data.interactions import Codes, Ids, Interactions, ReadReport
+from mtsearch.data.parse_columns import MISSING, Column
+from mtsearch.data.split import WITHOUT_TIMES
+from mtsearch.data.table_files import SUFFIXES, TYPED, TableFile, is_table, open_table, parquet_parts
 from mtsearch.errors import MalformedData, SourceUnavailable
-from mtsearch.study_file.mistakes import shown
+from mtsearch.study_file.sections import find_aliases
+from mtsearch.text import nearest, quote, shorten_middle
 
 if TYPE_CHECKING:
-    from mtsearch.definition import DataSection, SplitSection
+    from mtsearch.study_file.sections import DataSection, SplitSection
+
+
+def choose_columns(
+    file: TableFile, given: Mapping[str, str | None], table: str, required: Iterable[str]
+) -> dict[str, str]:
+    """Return the name of the column for each key of `given` that has a column, by the study file or a usual name.
+
+    Args:
+        file: a table.
+        given: column names from the study file, that of `part` from [split]; None for a key without a name.
+        table: the key of [data] that has these names.
+        required: keys that must have a column.
+
+    Raises:
+        MalformedData: a column is missing, several columns fit, or one column is used for two keys.
+    """
+    chosen: dict[str, str] = {}
+    for key, name in given.items():
+        found = _find_column_by_alias(file, key, table) if name is None else _find_named_column(file, key, name)
+        if found is not None:
+            chosen[key] = found
+        elif key in required:
+            known = ", ".join(map(repr, file.names))
+            raise MalformedData(
+                f"{file.place}: no column for {key} among {shorten_middle(known)}",
+                f'name it under [data]: {table} = {{ {key} = "..." }}',
+            )
+    for key, name in chosen.items():
+        if file.names.count(name) > 1:
+            raise MalformedData(f"{file.place}: two columns are called {name!r}", "rename one of them")
+        if other := next((each for each, column in chosen.items() if column == name and each != key), None):
+            place = "[split]" if "part" in (key, other) else table
+            remedy = f"name another column in {place}"
+            raise MalformedData(f"{file.place}: column {name!r} is both {key} and {other}", remedy)
+    return chosen
+
+
+def _find_named_column(file: TableFile, key: str, name: str) -> str:
+    for known in file.names:
+        if name in (known, _strip_type(file, known)):
+            return known
+    place = "[split]" if key == "part" else "[data]"
+    raise MalformedData(
+        f"{file.place}: no column {name!r}{nearest(name, file.names)}", f"name a column of the file under {place}"
+    )
+
+
+def _find_column_by_alias(file: TableFile, key: str, table: str) -> str | None:
+    places = find_aliases([_strip_type(file, name) for name in file.names], key)
+    found = list(dict.fromkeys(file.names[place] for place in places))
+    if len(found) > 1:
+        raise MalformedData(
+            f"{file.place}: {found[0]!r} and {found[1]!r} may both be the {key}",
+            f'name one under [data]: {table} = {{ {key} = "..." }}',
+        )
+    return found[0] if found else None
+
+
+def _strip_type(file: TableFile, name: str) -> str:
+    """Return a column name without the type that RecBole's headings have, as in `user_id:token`."""
+    return name.partition(":")[0] if file.place.removesuffix(".gz").endswith(TYPED) else name
+
 
 logger = logging.getLogger("mtsearch")
 
 PARTS = ("train", "validation", "test")
-"""Values of a column that says the part; `Interactions.part` is the place in it."""
+"""Values of a column of parts; `Interactions.part` has their places in this list."""
 
 
-def read(path: Path, section: "DataSection", split: "SplitSection | None" = None) -> Interactions:
-    """The canonical table of a file, or of a folder of Parquet files.
+def read_tables(path: Path, section: DataSection, split: SplitSection | None = None) -> Interactions:
+    """Read a file, or a folder of Parquet files, as the canonical table.
 
     Args:
-        path: of it.
+        path: path of the file or folder.
         section: how to read it.
-        split: how the rows are divided; None where it is not known, and may be by time.
+        split: how the rows are divided; None if it is not known and may be by time.
 
     Raises:
         SourceUnavailable: a file cannot be read.
-        MalformedData: a file is damaged, or a value is not what it should be.
+        MalformedData: a file is damaged, or has a wrong value.
     """
     given: dict[str, str | None] = {**dict(section.columns), "part": split.column if split else None}
     table = _Table.open(path, given, "columns", ("user", "item"), counted=section.feedback == "count")
     feedback = section.feedback or ("explicit" if "rating" in table.chosen else "binary")
     if feedback != "binary" and "rating" not in table.chosen:
         raise MalformedData(
-            f"{path}: no column for rating, which feedback = {feedback!r} reads",
+            f"{path}: no column for rating, which feedback = {feedback!r} needs",
             'name it under [data]: columns = { rating = "..." }, or write feedback = "binary"',
         )
-    raw, time_unit, dropped = _raw(table, section.missing, _needs_times(section, split))
+    raw, time_unit, dropped = _parse_rows(table, section.missing, _needs_times(section, split))
     if not time_unit:
         table = table.without("timestamp")
-    reading = Reading(table.chosen, table.ignored, feedback, time_unit, table.size, dropped)
-    return _with_items(clean(raw, section, reading), section)
+    report = ReadReport(table.chosen, table.ignored, feedback, time_unit, table.size, dropped)
+    return _add_items(clean(raw, section, report), section)
 
 
-def _needs_times(section: "DataSection", split: "SplitSection | None") -> bool:
-    """Whether a column of times is named or used; it may be where the split is not known."""
+def _needs_times(section: DataSection, split: SplitSection | None) -> bool:
+    """Tell whether a column of times is named, or needed for duplicates or the split; True if the split is unknown."""
     named = section.columns.timestamp is not None
-    return named or section.duplicates in READ_TIMES or split is None or split.method not in WITHOUT_TIMES
+    return named or section.duplicates in NEED_TIMES or split is None or split.method not in WITHOUT_TIMES
 
 
 @dataclass(frozen=True)
 class _Table:
-    """The columns of a table that are of use, by what they are for.
+    """The columns of a table that are used, by their purpose; the table may have several files.
 
     Attributes:
-        names: of all columns.
-        chosen: names of those that are of use.
-        pieces: the latter, as each file has them; a file that is not the first may lack some.
-        places: the files.
+        names: names of all columns.
+        chosen: names of the used columns, by key such as `user`.
+        pieces: used columns of each file; all but the first file may lack some.
+        places: paths of the files.
     """
 
     names: Sequence[str]
@@ -82,53 +145,65 @@ class _Table:
     @classmethod
     def open(
         cls, path: Path, given: Mapping[str, str | None], table: str, required: Sequence[str], counted: bool = False
-    ) -> "_Table":
+    ) -> _Table:
+        """Open all files and choose the columns by those of the first; for the arguments see `choose_columns`.
+
+        Args:
+            path: a file, or a folder of Parquet files.
+            given: column names from the study file.
+            table: the key of [data] that has these names.
+            required: keys that must have a column.
+            counted: True if ratings are counts, whose usual column names differ.
+        """
         files = [open_table(part) for part in (parquet_parts(path) if path.is_dir() else [path])]
-        chosen = _choose(files[0], given, table, required, counted)
-        pieces = [_plain(file, chosen) for file in files]
+        chosen = _choose_counted(files[0], given, table, required, counted)
+        pieces = [_read_plain_columns(file, chosen) for file in files]
         return cls(files[0].names, chosen, pieces, [file.place for file in files])
 
     @property
     def ignored(self) -> tuple[str, ...]:
+        """Names of the columns that are not used."""
         return tuple(name for name in self.names if name not in self.chosen.values())
 
     @property
     def size(self) -> int:
+        """Number of rows."""
         return sum(piece.num_rows for piece in self.pieces)
 
     def column(self, key: str) -> Column:
-        """What is chosen for a key, of all files.
+        """Return the column for a key, with the rows of all files.
 
         Raises:
-            MalformedData: a file lacks it, or has it of another type.
+            MalformedData: a file lacks the column, or has it with another type.
         """
         name = self.chosen[key]
         for piece, place in zip(self.pieces, self.places, strict=True):
             if name not in piece.column_names:
                 raise MalformedData(
-                    f"{place}: no column {name!r}, which other files of the folder have", "write the parts alike"
+                    f"{place}: no column {name!r}, which other files of the folder have",
+                    "write all files of the folder with the same columns",
                 )
         starts = np.cumsum([0, *(piece.num_rows for piece in self.pieces[:-1])]).tolist()
-        values = _joined([piece.column(name) for piece in self.pieces], name, self.places)
+        values = _join_pieces([piece.column(name) for piece in self.pieces], name, self.places)
         return Column(name, values, self.places, starts)
 
-    def without(self, key: str) -> "_Table":
-        """With nothing chosen for a key."""
+    def without(self, key: str) -> _Table:
+        """Return the table without the column for a key."""
         return replace(self, chosen={each: name for each, name in self.chosen.items() if each != key})
 
 
-def _choose(
+def _choose_counted(
     file: TableFile, given: Mapping[str, str | None], table: str, required: Sequence[str], counted: bool
 ) -> dict[str, str]:
-    """See `choose`; where counts are wanted, the names that are usual for them come before those of ratings."""
+    """Choose the columns as `choose_columns` does; for counts, their usual names come before those of ratings."""
     if counted and given["rating"] is None:
-        usual = choose(file, {"count": None}, table, ())
+        usual = choose_columns(file, {"count": None}, table, ())
         given = {**given, "rating": usual.get("count")}
-    return choose(file, given, table, required)
+    return choose_columns(file, given, table, required)
 
 
-def _plain(file: TableFile, names: Mapping[str, str]) -> pa.Table:
-    """Those of the columns that a file has, dictionaries and views as what they stand for."""
+def _read_plain_columns(file: TableFile, names: Mapping[str, str]) -> pa.Table:
+    """Read those of the columns that a file has, and convert dictionaries and views into plain values."""
     table = file.read([name for name in names.values() if name in file.names])
     for number, field in enumerate(table.schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
@@ -138,49 +213,57 @@ def _plain(file: TableFile, names: Mapping[str, str]) -> pa.Table:
     return table
 
 
-def _joined(pieces: Sequence[pa.ChunkedArray], name: str, places: Sequence[str]) -> pa.ChunkedArray:
+def _join_pieces(pieces: Sequence[pa.ChunkedArray], name: str, places: Sequence[str]) -> pa.ChunkedArray:
     kinds = [piece.type for piece in pieces]
     known = [kind for kind in kinds if not pa.types.is_null(kind)]
     other = next((number for number, kind in enumerate(kinds) if kind not in (known[:1] or kinds[:1])
                   and not pa.types.is_null(kind)), None)  # fmt: skip
     if other is not None:
         raise MalformedData(
-            f"{places[other]}, column {name} is of type {kinds[other]}, and of type {known[0]} in {places[0]}",
-            "write the parts alike",
+            f"{places[other]}, column {name} is of type {kinds[other]}, but of type {known[0]} in {places[0]}",
+            "write all files of the folder with the same types",
         )
     kind = known[0] if known else kinds[0]
     return pa.chunked_array([chunk for piece in pieces for chunk in piece.cast(kind).chunks], kind)
 
 
-def _raw(table: _Table, missing: str, needs_times: bool) -> tuple[Raw, str, dict[str, int]]:
-    """The rows that have all, the unit of their times, empty where they have none, and how many rows have not."""
+def _parse_rows(table: _Table, missing: str, needs_times: bool) -> tuple[RawRows, str, dict[str, int]]:
+    """Parse the rows; return those without missing values, the unit of their times, and the counts of dropped rows.
+
+    The unit is empty if the table has no times.
+    """
     columns, size = {key: table.column(key) for key in table.chosen if key != "timestamp"}, table.size
-    (user_ids, users), (item_ids, items) = cells.ids(columns["user"]), cells.ids(columns["item"])
+    (user_ids, users), (item_ids, items) = (
+        parse_columns.parse_ids(columns["user"]),
+        parse_columns.parse_ids(columns["item"]),
+    )
     absent = {"user": users == MISSING, "item": items == MISSING}
-    ratings = cells.numbers(columns["rating"]) if "rating" in columns else np.ones(size)
+    ratings = parse_columns.parse_numbers(columns["rating"]) if "rating" in columns else np.ones(size)
     absent["rating"] = np.isnan(ratings)
     timestamps, time_unit = np.zeros(size, np.int64), ""
-    if found := _times(table, needs_times, missing):
+    if found := _parse_times(table, needs_times, missing):
         columns["timestamp"], timestamps, absent["timestamp"], time_unit = found
     part = None
     if "part" in columns:
-        part = _parts(columns["part"])
+        part = _parse_parts(columns["part"])
         absent["part"] = part == MISSING
-    raw = Raw(user_ids, item_ids, users, items, ratings, timestamps, part, columns["user"].at)
-    return _without_missing(raw, columns, absent, missing, time_unit)
+    raw = RawRows(user_ids, item_ids, users, items, ratings, timestamps, part, columns["user"].at)
+    return _drop_missing(raw, columns, absent, missing, time_unit)
 
 
-def _times(table: _Table, needed: bool, missing: str) -> tuple[Column, NDArray[np.int64], cells.Mask, str] | None:
-    """The column of times and what is in it; None where there is none.
+def _parse_times(
+    table: _Table, needed: bool, missing: str
+) -> tuple[Column, NDArray[np.int64], parse_columns.Mask, str] | None:
+    """Parse the column of times, if there is one: return the column, its seconds, missing values and unit.
 
-    One that is not needed was only guessed by its name, and may be something else: it is left out where it cannot be
-    read, or where its blanks would end the run.
+    A column that is not needed was only found by its usual name, and may be something else. It is left out with a
+    warning if it cannot be parsed, or if its missing values would be an error.
     """
     if "timestamp" not in table.chosen:
         return None
     try:
         column = table.column("timestamp")
-        found = cells.times(column)
+        found = parse_columns.parse_times(column)
         blank = found[1]
         if not needed and (blank.any() if missing == "error" else blank.all()):
             column.refuse(int(np.argmax(blank)), "no timestamp")
@@ -189,8 +272,8 @@ def _times(table: _Table, needed: bool, missing: str) -> tuple[Column, NDArray[n
             raise
         name = table.chosen["timestamp"]
         logger.warning(
-            "data: column %r is left out, which nothing here needs: %s; "
-            'to have it read as times, name it under [data]: columns = { timestamp = "%s" }',
+            "data: column %r is ignored, since times are not needed here: %s; "
+            'to read it as times, name it under [data]: columns = { timestamp = "%s" }',
             name,
             error.problem,
             name,
@@ -199,56 +282,56 @@ def _times(table: _Table, needed: bool, missing: str) -> tuple[Column, NDArray[n
     return column, *found
 
 
-def _without_missing(
-    raw: Raw, columns: Mapping[str, Column], absent: Mapping[str, NDArray[np.bool_]], how: str, time_unit: str
-) -> tuple[Raw, str, dict[str, int]]:
-    spoilt = np.logical_or.reduce(list(absent.values()))
-    if not spoilt.any():
+def _drop_missing(
+    raw: RawRows, columns: Mapping[str, Column], absent: Mapping[str, NDArray[np.bool_]], how: str, time_unit: str
+) -> tuple[RawRows, str, dict[str, int]]:
+    incomplete = np.logical_or.reduce(list(absent.values()))
+    if not incomplete.any():
         return raw, time_unit, {}
     if how == "error":
-        row = int(np.argmax(spoilt))
+        row = int(np.argmax(incomplete))
         key = next(key for key, rows in absent.items() if rows[row])
-        columns[key].refuse(row, f"no {key}", '`missing = "drop"` under [data] leaves such rows out')
+        columns[key].refuse(row, f"no {key}", 'write `missing = "drop"` under [data] to leave such rows out')
     counts = {f"rows without {key} dropped": int(rows.sum()) for key, rows in absent.items()}
-    return raw.take(np.flatnonzero(~spoilt)), time_unit, counts
+    return raw.take(np.flatnonzero(~incomplete)), time_unit, counts
 
 
-def _parts(column: Column) -> NDArray[np.int8]:
-    """`[N]` places in `PARTS`, or `MISSING`."""
-    names, codes = cells.ids(column)
+def _parse_parts(column: Column) -> NDArray[np.int8]:
+    """Return `[N]`, the place of each row's part in `PARTS`, or `MISSING`."""
+    names, codes = parse_columns.parse_ids(column)
     unknown = [code for code, name in enumerate(names) if name not in PARTS]
     if unknown:
         row = int(np.argmax(np.isin(codes, unknown)))
-        column.refuse(row, f"{shown(names[codes[row]])} is none of {', '.join(PARTS)}")
+        column.refuse(row, f"{quote(names[codes[row]])} is not one of {', '.join(PARTS)}")
     places = np.array([*(PARTS.index(name) for name in names), MISSING], np.int8)
     return places[codes]
 
 
-def _with_items(interactions: Interactions, section: "DataSection") -> Interactions:
-    """With the catalogue and the titles of the items file, where there is one."""
+def _add_items(interactions: Interactions, section: DataSection) -> Interactions:
+    """Add the catalogue and the titles of the items file to a table, if the study file names one."""
     if section.items is None:
         return interactions
     path = Path(section.items)
     if not path.exists() or not is_table(path):
-        problem = f"items = {section.items!r} is no {'table' if path.exists() else 'file'}"
-        raise SourceUnavailable(problem, f"name one that ends in {', '.join(SUFFIXES)}, .gz behind it or not")
+        problem = f"items = {section.items!r} " + ("is not a table" if path.exists() else "does not exist")
+        raise SourceUnavailable(problem, f"name a file that ends in {', '.join(SUFFIXES)}, also with .gz")
     table = _Table.open(path, dict(section.item_columns), "item_columns", ("item",))
     column = table.column("item")
-    listed, codes = cells.ids(column)
+    listed, codes = parse_columns.parse_ids(column)
     if (codes == MISSING).any():
         column.refuse(int(np.argmax(codes == MISSING)), "no item")
     if not len(listed):
-        raise MalformedData(f"{section.items} lists no items", "name a file that does, or leave `items` out")
-    titles = _titles(listed, codes, table.column("title") if "title" in table.chosen else None)
+        raise MalformedData(f"{section.items} lists no items", "name another file, or remove `items`")
+    titles = _collect_titles(listed, codes, table.column("title") if "title" in table.chosen else None)
     _require_rated(listed, interactions, section)
-    return interactions.listing(listed, titles)
+    return interactions.with_catalogue(listed, titles)
 
 
-def _require_rated(listed: Ids, interactions: Interactions, section: "DataSection") -> None:
-    """Warn where more than a tenth of the rows are of items that are not listed.
+def _require_rated(listed: Ids, interactions: Interactions, section: DataSection) -> None:
+    """Warn if the items file lacks the items of more than a tenth of the rows.
 
     Raises:
-        MalformedData: all are.
+        MalformedData: the file lacks the items of all rows.
     """
     catalogue = set(listed)
     is_listed = np.array([item in catalogue for item in interactions.item_ids])
@@ -256,36 +339,37 @@ def _require_rated(listed: Ids, interactions: Interactions, section: "DataSectio
     outside = rows - int(np.count_nonzero(is_listed[interactions.rows.items]))
     if outside == rows:
         raise MalformedData(
-            f"{section.items} lists no item of {section.source}: there is {shown(listed[0])} in the one, "
-            f"and {shown(interactions.item_ids[0])} in the other",
-            'write ids alike in both, or name the column that has them: item_columns = { item = "..." }',
+            f"{section.items} lists no item of {section.source}: the first file has ids such as {quote(listed[0])}, "
+            f"the other one ids such as {quote(interactions.item_ids[0])}",
+            'write the ids in the same way in both, or name their column: item_columns = { item = "..." }',
         )
     if outside > rows / 10:
         logger.warning(
-            "data: %s of %s rows are of items that %s does not list: they are never recommended, and count as misses",
+            "data: %s of %s rows have items that %s does not list: these are never recommended, and count as misses",
             f"{outside:,}",
             f"{rows:,}",
             section.items,
         )
 
 
-def _titles(listed: Ids, codes: Codes, column: Column | None) -> Ids | None:
-    """`[C]` the title of each item; the id of one that has none.
+def _collect_titles(listed: Ids, codes: Codes, column: Column | None) -> Ids | None:
+    """Return `[C]` titles of the items, the id for an item without a title; None without a column of titles.
 
     Raises:
-        MalformedData: an item is there twice, with different titles.
+        MalformedData: an item has two different titles.
     """
     if column is None:
         return None
-    names, titled = cells.ids(column)
+    names, titled = parse_columns.parse_ids(column)
     present = np.flatnonzero(titled != MISSING)
+    # The first title of each item: rows are assigned in reverse order, so that the first row is assigned last.
     first = np.full(len(listed), MISSING, np.int32)
     first[codes[present[::-1]]] = titled[present[::-1]]
     clash = present[first[codes[present]] != titled[present]]
     if len(clash):
         row = int(clash[0])
         item, title = listed[codes[row]], names[titled[row]]
-        column.refuse(row, f"{shown(title)} is another title of item {shown(item)}, which is there already")
+        column.refuse(row, f"{quote(title)} is a second title of item {quote(item)}")
     titles = listed.copy()
     found = np.flatnonzero(first != MISSING)
     titles[found] = names[first[found]]

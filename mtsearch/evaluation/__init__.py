@@ -1,7 +1,6 @@
-"""The honest metrics of the protocol, and the references that need no search; NumPy only."""
+"""Evaluate models on held-out rows: metrics, and baselines that need no search. Uses NumPy only."""
 
-from mtsearch.evaluation.baselines import baselines
-from mtsearch.evaluation.evaluator import Evaluator
-from mtsearch.evaluation.scorer import Scorer
+from mtsearch.evaluation.baselines import evaluate_baselines
+from mtsearch.evaluation.evaluator import Evaluator, Scorer
 
-__all__ = ["Evaluator", "Scorer", "baselines"]
+__all__ = ["Evaluator", "Scorer", "evaluate_baselines"]

@@ -1,69 +1,128 @@
-"""`Evaluator`: all metrics of any scorer on the same rows."""
+"""Compute all metrics of a model on the same rows, with their standard errors.
+
+`Scorer` is the interface to the model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 
-from mtsearch.data.interactions import Rows
+from mtsearch.data.interactions import Codes, Rows
 from mtsearch.data.split import Split
 from mtsearch.errors import MalformedData, NonFiniteMetric
-from mtsearch.evaluation.means import Means
-from mtsearch.evaluation.metrics import coverage, ranking_gains, rating_errors
-from mtsearch.evaluation.plan import make_plan
-from mtsearch.evaluation.ranks import Ranks
-from mtsearch.evaluation.scorer import Floats, Scorer
-from mtsearch.objectives import METRICS
+from mtsearch.evaluation.plan import Floats, Index, make_plan
+from mtsearch.evaluation.ranks import Ranks, Reals
+from mtsearch.metrics import METRICS, Metric, Predictions
+
+
+class Scorer(Protocol):
+    """A model that predicts ratings and orders the catalogue.
+
+    Codes are indices into `Split.user_ids` and `Split.item_ids`. The scorer decides what a user or
+    an item without training rows gets, and into which batches it cuts a long call.
+    """
+
+    def ratings(self, users: Codes, items: Codes) -> Floats:
+        """Return the predicted rating of each pair.
+
+        Args:
+            users: `[B]` codes.
+            items: `[B]` codes, which may lie outside the catalogue.
+
+        Returns:
+            `[B]` float32, in rating units, unclipped.
+        """
+        ...
+
+    def scores(self, users: Codes) -> Floats:
+        """Return for each user a score of each item of the catalogue; items with higher scores are recommended first.
+
+        Args:
+            users: `[u]` codes, each once, in any order.
+
+        Returns:
+            `[u, C]` float32 in any unit, higher is better; column j scores `split.catalogue[j]`. Only the order within
+            a row counts. float64 is ranked without rounding.
+        """
+        ...
+
 
 BLOCK_BYTES = 64 * 2**20
 LARGEST_RATING = float(np.finfo(np.float32).max)
 
 
 class Evaluator:
-    """Judges scorers on `rows`; made once, since it works out beforehand all that does not depend on the model.
+    """An evaluator of scorers on fixed rows, which computes once whatever does not depend on the model.
 
     Args:
-        split: its training rows say what is seen and known, its catalogue what is ranked.
+        split: its training rows tell which items a user has seen and which ids are known; its catalogue is ranked.
         rows: B rows to evaluate on, such as `split.validation`.
-        block_bytes: float32 scores that are asked for at a time, in bytes; at least one user's.
-        drawn_from: from how many users those of `rows`, two or more, were drawn; None where they are all.
+        block_bytes: memory for the float32 scores of one call, in bytes; a call is for one user at least.
+        drawn_from: number of users from which those of `rows`, two or more, were drawn; None if they are all.
+        metrics: the metrics to compute, by key.
 
     Raises:
-        MalformedData: nothing to evaluate on, to rank or to learn from.
+        MalformedData: there are no rows to evaluate, no items to rank or no training rows.
     """
 
-    def __init__(self, split: Split, rows: Rows, block_bytes: int = BLOCK_BYTES, drawn_from: int | None = None) -> None:
+    def __init__(
+        self,
+        split: Split,
+        rows: Rows,
+        block_bytes: int = BLOCK_BYTES,
+        drawn_from: int | None = None,
+        metrics: Mapping[str, Metric] = METRICS,
+    ) -> None:
         _require_data(split, rows)
-        self._drawn_from = drawn_from
+        self._drawn_from, self._metrics = drawn_from, metrics
         self._split, self._rows = split, rows
         self._plan = make_plan(split, rows, block_bytes)
         self._lowest = float(split.train.ratings.min())
         self._highest = float(split.train.ratings.max())
 
     def evaluate(self, scorer: Scorer) -> dict[str, float]:
-        """Every metric of `objectives.METRICS`, in its order.
+        """Compute every metric, in the order of `metrics`.
 
         Raises:
             NonFiniteMetric: a rating or a score is NaN or infinite.
-            ValueError: the scorer returns another shape or type than it promised.
+            ValueError: the scorer returns another shape or type than `Scorer` says.
         """
         return self.measure(scorer)[0]
 
     def measure(self, scorer: Scorer) -> tuple[dict[str, float], dict[str, float]]:
-        """`evaluate`, and the standard errors of the metrics; see `Means`. Of all users they are none.
+        """Compute every metric as `evaluate` does, and their standard errors; see `Means`.
+
+        If the rows are of all users, there are no standard errors.
 
         Raises:
             NonFiniteMetric, ValueError: as `evaluate` does.
         """
+        predictions = self._predictions(scorer)
         means = Means(self._plan.user_index, self._drawn_from)
-        for key, values in rating_errors(self._ratings(scorer), self._rows.ratings, self._lowest, self._highest):
-            means.add(key, values)
-        ranks = self._ranks(scorer)
-        for key, values in ranking_gains(ranks):
-            means.add(key, values)
-        means.values["coverage"] = coverage(ranks)
-        return {key: means.values[key] for key in METRICS}, means.errors
+        for metric in self._metrics.values():
+            means.add(metric, metric.formula(predictions))
+        return means.values, means.errors
 
-    def _ratings(self, scorer: Scorer) -> Floats:
-        """`[B]` predicted ratings. One beyond float32 would square to infinity, so it is refused as infinite."""
-        promised = _promised("ratings", scorer.ratings(self._rows.users, self._rows.items), (len(self._rows),))
+    def _predictions(self, scorer: Scorer) -> Predictions:
+        """Return what the formulas of the metrics need: ratings, true ratings and ranks."""
+        ratings, ranks = self._ratings(scorer), self._ranks(scorer)
+        return Predictions(
+            ratings=ratings,
+            true_ratings=self._rows.ratings.astype(np.float64),
+            lowest=self._lowest,
+            highest=self._highest,
+            ranks=ranks.whole,
+            ranks_unseen=ranks.unseen,
+            missed=ranks.missed,
+        )
+
+    def _ratings(self, scorer: Scorer) -> Reals:
+        """Return the predicted ratings `[B]`; refuse values beyond float32, whose squares could overflow."""
+        promised = _require_array("ratings", scorer.ratings(self._rows.users, self._rows.items), (len(self._rows),))
         ratings = promised.astype(np.float64)
         fine = np.abs(ratings) <= LARGEST_RATING
         if not fine.all():
@@ -72,39 +131,105 @@ class Evaluator:
         return ratings
 
     def _ranks(self, scorer: Scorer) -> Ranks:
+        """Rank the items of all evaluated rows, one block of users at a time."""
         catalogue = self._split.catalogue
-        ranks = Ranks.misses(len(self._rows), len(catalogue))
+        ranks = Ranks.all_misses(len(self._rows), len(catalogue))
         for block in self._plan.blocks:
-            scores = _promised("scores", scorer.scores(block.users), (len(block.users), len(catalogue)))
-            alike = scores.strides[0] == 0  # as in a baseline: everyone has the first one's
+            scores = _require_array("scores", scorer.scores(block.users), (len(block.users), len(catalogue)))
+            alike = scores.strides[0] == 0  # as in a baseline: all users have the same scores
             fine = np.isfinite(scores[:1] if alike else scores)
             if not fine.all():
                 user, column = np.unravel_index(np.argmin(fine), fine.shape)
                 raise self._non_finite("score", block.users[user], catalogue[column])
             if alike:
-                ranks.record_alike(block, scores[0])
+                ranks.record_shared(block, scores[0])
             else:
                 for tile in block.tiles:
                     ranks.record(tile, scores[tile.users])
         return ranks
 
     def _non_finite(self, what: str, user: np.int32, item: np.int32) -> NonFiniteMetric:
+        """Make the error for a rating or score that is not finite."""
         user_id, item_id = self._split.user_ids[user], self._split.item_ids[item]
         return NonFiniteMetric(f"non-finite {what} for user {user_id!r} and item {item_id!r}", "lower learning_rate")
 
 
+class Means:
+    """The values of metrics and their standard errors, collected one metric at a time.
+
+    If n users were drawn from N, each metric has a standard error: that of the mean of the n users as an estimate of
+    the mean of all N. The rows of a user are not independent, so the error is computed over users. A mean over rows is
+    the ratio R = sum(y) / sum(m) of the users' sums y to their numbers of rows m, and by Taylor linearisation (Cochran
+    1977, Sampling Techniques, eq. 6.13)
+
+        SE(R) = sqrt((1 - n / N) / n * sum((y - R m)^2) / (n - 1)) / mean(m).
+
+    A mean over users is the same with their means as y and m = 1. The error of a root is SE(R) / (2 sqrt(R)), by the
+    delta method.
+
+    Args:
+        user_index: `[B]` the user of each row, numbered from 0 without gaps.
+        drawn_from: N; None if these are all users: there are no errors then.
+
+    Attributes:
+        values: metrics by key.
+        errors: their standard errors, in the metrics' units; only for means over rows or users.
+    """
+
+    def __init__(self, user_index: Index, drawn_from: int | None = None) -> None:
+        self._user_index, self._drawn_from = user_index, drawn_from
+        self._sizes = np.bincount(user_index).astype(np.float64)
+        self.values: dict[str, float] = {}
+        self.errors: dict[str, float] = {}
+
+    def add(self, metric: Metric, terms: Reals | float) -> None:
+        """Compute one metric, and its standard error if it has one.
+
+        Args:
+            metric: tells what to average over, and whether to take the root.
+            terms: the result of its formula.
+        """
+        terms, sizes = np.asarray(terms, np.float64), self._sizes
+        if metric.per == "user":
+            terms, sizes = self._sums(terms) / sizes, np.ones(len(sizes))
+        mean = float(np.mean(terms))  # a single number stays as it is
+        value = math.sqrt(mean) if metric.root else mean
+        self.values[metric.key] = value
+        if self._drawn_from is not None and metric.per in ("row", "user"):
+            error = self._error(terms if metric.per == "user" else self._sums(terms), sizes, self._drawn_from)
+            # If the root is 0, so are all terms and the error: dividing by 1 avoids 0 / 0.
+            self.errors[metric.key] = error / (2 * value or 1) if metric.root else error
+
+    def _sums(self, terms: Reals) -> Reals:
+        """Return the sums over the rows of each user, `[n]`."""
+        return np.bincount(self._user_index, weights=terms).astype(np.float64, copy=False)
+
+    def _error(self, sums: Reals, sizes: Reals, drawn_from: int) -> float:
+        """Return the standard error of a ratio of sums over users; see the formula of the class."""
+        users = len(sizes)
+        residuals = sums - sums.sum() / sizes.sum() * sizes
+        variance = (1 - users / drawn_from) / users * (residuals @ residuals) / (users - 1)
+        return math.sqrt(variance) / float(sizes.mean())
+
+
 def _require_data(split: Split, rows: Rows) -> None:
+    """Refuse a split or rows on which nothing can be evaluated."""
     if len(rows) == 0:
         raise MalformedData("no rows to evaluate on", "raise `validation` or `test` under [split]")
     if len(split.catalogue) == 0:
-        raise MalformedData("the catalogue has no items", "name an items file that has some, or none")
+        raise MalformedData("the catalogue has no items", "name an items file with items, or remove it from [data]")
     if len(split.train) == 0:
         raise MalformedData("no training rows", "lower `validation` or `test` under [split]")
 
 
-def _promised(what: str, values: Floats, shape: tuple[int, ...]) -> Floats:
-    """`values` as an array, refused where broadcasting ([B, 1] for [B]) or rounding would change what is measured."""
+def _require_array(what: str, values: Floats, shape: tuple[int, ...]) -> Floats:
+    """Return `values` as an array, and refuse another shape or type than the scorer promised.
+
+    Broadcasting ([B, 1] for [B]) or rounding would silently change the metrics.
+    """
     array = np.asarray(values)
     if array.shape != shape or array.dtype.kind != "f":
-        raise ValueError(f"scorer.{what} returned {array.dtype} {list(array.shape)} in place of float32 {list(shape)}")
+        raise ValueError(
+            f"scorer.{what} returned {array.dtype} {list(array.shape)}, but float32 {list(shape)} was expected"
+        )
     return array

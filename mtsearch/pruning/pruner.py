@@ -1,6 +1,6 @@
-"""Pruning in Optuna's multi-objective studies, which `trial.report` and `trial.should_prune` refuse.
+"""A pruner for Optuna's multi-objective studies, in which `trial.report` and `trial.should_prune` raise an error.
 
-Optuna itself is not imported: what is needed of a study and a trial is stated here.
+Optuna itself is not imported: protocols state which attributes of a study and a trial are used.
 """
 
 import math
@@ -16,61 +16,61 @@ _COMPARED = ("RUNNING", "PRUNED", "COMPLETE")
 
 
 class Named(Protocol):
-    """A member of an enumeration."""
+    """A member of one of Optuna's enumerations."""
 
     @property
     def name(self) -> str:
-        """`RUNNING`, `MAXIMIZE`."""
+        """The member's name, such as `RUNNING` or `MAXIMIZE`."""
 
 
 class StoredTrial(Protocol):
-    """What is read of `optuna.trial.FrozenTrial`."""
+    """The part of `optuna.trial.FrozenTrial` that the pruner reads."""
 
     @property
     def number(self) -> int:
-        """0-based."""
+        """The trial's number in the study, 0-based."""
 
     @property
     def state(self) -> Named:
-        """`RUNNING`, `COMPLETE`, `PRUNED`, `FAIL` or `WAITING`."""
+        """The trial's state: `RUNNING`, `COMPLETE`, `PRUNED`, `FAIL` or `WAITING`."""
 
     @property
     def user_attrs(self) -> Mapping[str, Any]:
-        """By name."""
+        """The user attributes by name."""
 
     @property
     def values(self) -> Any:
-        """One per objective where it is complete."""
+        """The objectives of a complete trial, in the study's order."""
 
 
 class RunningTrial(Protocol):
-    """What is used of `optuna.Trial`."""
+    """The part of `optuna.Trial` that the pruner uses."""
 
     @property
     def number(self) -> int:
-        """0-based."""
+        """The trial's number in the study, 0-based."""
 
     def set_user_attr(self, key: str, value: Any) -> None:
-        """Store a value that JSON can hold."""
+        """Store an attribute whose value JSON can hold."""
 
 
 Stored = TypeVar("Stored", bound=StoredTrial)
-Seen_co = TypeVar("Seen_co", bound=StoredTrial, covariant=True)
+Stored_co = TypeVar("Stored_co", bound=StoredTrial, covariant=True)
 
 
-class Study(Protocol[Seen_co]):
-    """What is used of `optuna.Study`."""
+class Study(Protocol[Stored_co]):
+    """The part of `optuna.Study` that the pruner uses."""
 
     @property
     def directions(self) -> Sequence[Named]:
-        """One per objective, `MINIMIZE` or `MAXIMIZE`."""
+        """The direction of each objective, `MINIMIZE` or `MAXIMIZE`."""
 
-    def get_trials(self, deepcopy: bool = ...) -> Sequence[Seen_co]:
-        """All of them."""
+    def get_trials(self, deepcopy: bool = ...) -> Sequence[Stored_co]:
+        """Return all trials of the study."""
 
 
 class MultiObjectivePruner(Generic[Stored]):
-    """Tells, after an epoch, whether a trial shall be stopped; for any number of processes on one storage.
+    """A pruner that tells after each epoch whether a trial should stop; for any number of processes on one storage.
 
         pruner = MultiObjectivePruner(study, Halving())
 
@@ -80,18 +80,18 @@ class MultiObjectivePruner(Generic[Stored]):
                 if pruner.should_stop(trial, epoch, [error, size]):
                     raise optuna.TrialPruned
 
-    A trial's vectors are kept in one user attribute, never in Optuna's intermediate values: with them a pruned trial
-    makes TPESampler fail in a study of several objectives. It is compared with complete, pruned and running trials, not
-    with failed ones, infeasible ones, or what a retried trial has inherited.
+    A trial's vectors are stored in one user attribute, not in Optuna's intermediate values: with those a pruned trial
+    makes TPESampler fail in a study of several objectives. A trial is compared with complete, pruned and running
+    trials, not with failed or infeasible ones, and not with vectors that a retried trial has inherited from another.
 
-    Of Optuna's samplers TPE learns from pruned trials; NSGA-II and NSGA-III pass them over, so that a generation takes
+    Among Optuna's samplers TPE learns from pruned trials; NSGA-II and NSGA-III ignore them, so that a generation takes
     longer; GPSampler proposes them again and again.
 
     Args:
         study: `optuna.Study`.
         rule: `Halving` or `Dominated`.
-        attribute: name of the user attribute.
-        ignore: what else not to compare with.
+        attribute: name of the user attribute that holds the vectors.
+        ignore: returns True for further trials that are not compared with.
     """
 
     def __init__(
@@ -105,15 +105,15 @@ class MultiObjectivePruner(Generic[Stored]):
         self._signs = [-1.0 if direction.name == "MAXIMIZE" else 1.0 for direction in study.directions]
 
     def should_stop(self, trial: RunningTrial, epoch: int, values: Sequence[float]) -> bool:
-        """Whether the trial is to end here; at a rung its values are stored first, so that others see them.
+        """Tell whether the trial stops after this epoch; at a rung its values are stored first, for other trials.
 
         Args:
             trial: that runs.
-            epoch: that has ended, 1-based; of every trial the same epochs are to be told.
+            epoch: that has ended, 1-based; call this for the same epochs of every trial.
             values: the objectives, in the study's order and directions.
 
         Raises:
-            ValueError: more values or fewer than the study has objectives.
+            ValueError: the number of values is not the study's number of objectives.
         """
         if len(values) != len(self._signs):
             raise ValueError(f"{len(values)} values for {len(self._signs)} objectives")
@@ -121,38 +121,41 @@ class MultiObjectivePruner(Generic[Stored]):
             return False
         trials = self._study.get_trials(deepcopy=False)
         own = [float(value) for value in values]
+        # Store this vector beside those of the trial's earlier rungs.
         earlier = next((self._vectors(each) for each in trials if each.number == trial.number), {})
-        kept = {"trial": trial.number, "vectors": {**earlier, str(epoch): own}}
-        trial.set_user_attr(self._attribute, kept)
+        trial.set_user_attr(self._attribute, {"trial": trial.number, "vectors": {**earlier, str(epoch): own}})
+        # Compare it with the other trials that have reached this rung.
         others = [each for each in trials if each.number != trial.number and self._is_compared(each)]
-        return self._rule.stops(self._losses([own])[0], self._rung(others, str(epoch)))
+        return self._rule.stops(self._losses([own])[0], self._collect_rung(others, str(epoch)))
 
-    def _rung(self, others: Sequence[Stored], epoch: str) -> Rung:
-        there = [each for each in others if epoch in self._vectors(each)]
-        front = self._front(others)
+    def _collect_rung(self, others: Sequence[Stored], epoch: str) -> Rung:
+        """Return the vectors that other trials had at this epoch, and which of these trials are on the front."""
+        reached = [each for each in others if epoch in self._vectors(each)]
+        front = self._front_numbers(others)
         return Rung(
-            vectors=self._losses([self._vectors(each)[epoch] for each in there]),
-            front=np.array([each.number in front for each in there], dtype=np.bool_),
+            vectors=self._losses([self._vectors(each)[epoch] for each in reached]),
+            front=np.array([each.number in front for each in reached], dtype=np.bool_),
         )
 
-    def _front(self, trials: Sequence[Stored]) -> set[int]:
-        """Numbers of the complete trials that none dominates."""
+    def _front_numbers(self, trials: Sequence[Stored]) -> set[int]:
+        """Return the numbers of the complete trials that no other complete trial dominates."""
         ended = [each for each in trials if each.state.name == "COMPLETE" and all(map(math.isfinite, each.values))]
         layers = non_dominated_layers(self._losses([each.values for each in ended]))
         return {each.number for each, layer in zip(ended, layers, strict=True) if layer == 0}
 
     def _is_compared(self, trial: Stored) -> bool:
+        """Tell whether other trials are compared with this one."""
         constraints: Mapping[str, float] = getattr(trial, "constraints", {})  # since Optuna 5
         feasible = all(value <= 0 for value in constraints.values())
         return trial.state.name in _COMPARED and feasible and not self._ignore(trial)
 
     def _vectors(self, trial: Stored) -> Mapping[str, Sequence[float]]:
-        """Its values by epoch; a retried trial inherits the attribute of another, which is not its own."""
+        """Return the stored values of a trial by epoch; empty if a retried trial has inherited them from another."""
         stored: Mapping[str, Any] = trial.user_attrs.get(self._attribute, {})
         vectors: Mapping[str, Sequence[float]] = stored["vectors"] if stored.get("trial") == trial.number else {}
         return vectors
 
     def _losses(self, values: Sequence[Sequence[float]]) -> Floats:
-        """[n, m], lower is better."""
+        """Return the values as losses, [n, m], lower is better."""
         losses: Floats = np.array(values, dtype=np.float64).reshape(-1, len(self._signs)) * self._signs
         return losses

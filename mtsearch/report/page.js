@@ -27,6 +27,7 @@
   // Plotly reads a part of HTML wherever it shows text.
   const escaped = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const short = (value) => String(Number(value.toPrecision(4)));
+  const listing = (words) => words.slice(0, -1).join(", ") + (words.length > 1 ? " and " : "") + words.slice(-1);
 
   const drawn = new Set();
   const draw = async (place) => {
@@ -56,7 +57,8 @@
     panel.hidden = false;
     panel.dataset.trial = trial;
     const values = data.objectives.map((metric, index) => metric.label + " " + short(data.values[index][at]));
-    byId("trial-name").textContent = "trial " + trial + (trial === data.knee ? ", knee" : "") + ": " + values.join(" and ");
+    const special = values.length > 1 ? ", knee" : ", best";
+    byId("trial-name").textContent = "trial " + trial + (trial === data.knee ? special : "") + ": " + listing(values);
     byId("trial-params").textContent = data.params.filter((each) => each.values[at] !== null)
       .map((each) => each.name + " " + each.values[at]).join(" · ");
     byId("trial-command").textContent = data.command[0] + " --pick trial:" + trial + " " + data.command[1];
@@ -111,7 +113,10 @@
   };
   let plainFront = null;
   const colour = (plot, chosen) => {
-    const traces = plot.data.map((trace, index) => [trace, index]).filter(([trace]) => ["trials", "front"].includes(trace.name) && trace.customdata);
+    // In every panel, where there are several. A line has no trials of its own.
+    const isFront = (trace) => ["front", "best so far"].includes(trace.name);
+    const traces = plot.data.map((trace, index) => [trace, index]).filter(([trace]) => (trace.name === "trials" || isFront(trace)) && trace.customdata);
+    const scaled = traces.findIndex(([trace]) => isFront(trace));
     plainFront = plainFront || traces.map(([trace]) => JSON.parse(JSON.stringify(trace.marker)));
     const indices = traces.map(([, index]) => index);
     if (!chosen) {
@@ -122,11 +127,11 @@
     const markers = traces.map(([trace], place) => {
       const values = trace.customdata.map((trial) => chosen.values[data.trials.indexOf(trial)]);
       return {
-        symbol: "circle", size: trace.name === "front" ? 12 : 8, opacity: 1,
+        symbol: "circle", size: isFront(trace) ? 12 : 8, opacity: 1,
         color: values.map((value) => (value === null ? null : of(value))),
         cmin: ends[0], cmax: ends[1], colorscale: "Viridis",
-        line: { width: trace.name === "front" ? 2 : 0.5, color: trace.name === "front" ? "#0072B2" : "#808890" },
-        showscale: trace.name === "front",
+        line: { width: isFront(trace) ? 2 : 0.5, color: isFront(trace) ? "#0072B2" : "#808890" },
+        showscale: place === scaled,
         // Below the buttons, which a touch screen always shows.
         colorbar: { orientation: "h", yref: "container", y: 1, yanchor: "top", ypad: touch ? 32 : 4, x: 0.5, len: 0.9,
                     thickness: 10, outlinewidth: 0, title: { text: escaped(chosen.name), side: "bottom" },

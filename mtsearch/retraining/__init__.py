@@ -1,6 +1,5 @@
-"""An exported configuration trained again, judged on the test rows, and left as a folder that can be served."""
+"""Train an exported configuration again, evaluate it on the test rows, and write a model folder."""
 
-from mtsearch.retraining.result import On, Retrained
-from mtsearch.retraining.training import retrain, retrained_epochs
+from mtsearch.retraining.retrain import On, Retrained, retrain, retrained_epochs
 
 __all__ = ["On", "Retrained", "retrain", "retrained_epochs"]

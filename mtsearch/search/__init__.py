@@ -1,1 +1,1 @@
-"""The search: the only place that imports Optuna."""
+"""The search of a study's trials: begin, run, resume and read studies; the only package that imports Optuna."""

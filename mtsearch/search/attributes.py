@@ -1,24 +1,30 @@
-"""What a study records beside Optuna's own: the keys of its attributes, and when a trial counts.
+"""Attributes that mtsearch stores in Optuna's studies and trials: their keys, reasons of failures, test results.
 
-Everything goes through Optuna's public interface, so that every storage holds it and optuna-dashboard shows it.
+They are stored through Optuna's public interface, so that every storage can hold them and optuna-dashboard shows them.
 """
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Literal
 
+import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-# of a study
+from mtsearch.signals import defer_signals
+
+# Attributes of a study.
 DEFINITION = "mtsearch:definition"
-PASSPORT = "mtsearch:passport"
+PROVENANCE = "mtsearch:passport"
 BASELINES = "mtsearch:baselines"
-LISTED_TRIALS = "mtsearch:listed_trials"
+INITIAL_TRIALS = "mtsearch:listed_trials"
 WARM_START = "mtsearch:warm_start"
 POPULATION = "mtsearch:population"
-RUN = "mtsearch:run:"  # and the time of its begin
-REPORT = "mtsearch:report:"  # and TRIAL:SEED of a training judged on test, or `baselines`
+RUN = "mtsearch:run:"  # followed by the time at which the run began
+REPORT = "mtsearch:report:"  # followed by TRIAL:SEED of a training evaluated on the test rows, or by `baselines`
 
-# of a trial
+# Attributes of a trial.
 CONFIG = "mtsearch:config"
 CURVE = "mtsearch:curve"
 METRICS = "mtsearch:metrics"
@@ -29,28 +35,104 @@ REASON = "mtsearch:reason"
 SECONDS = "mtsearch:seconds"
 PARAMETERS = "mtsearch:parameters"
 WORKER = "mtsearch:worker"
-ALIVE = "mtsearch:alive"  # a count that moves while it runs, see `liveness`
-LISTED = "mtsearch:listed"
+ALIVE = "mtsearch:alive"  # a count that increases while the trial runs, see `ownership.Heartbeat`
+INITIAL_LABEL = "mtsearch:listed"
 RETRY_OF = "mtsearch:retry_of"
-RUNGS = "mtsearch:rungs"  # its objectives at the epochs at which a pruner judges
+RUNGS = "mtsearch:rungs"  # the objectives at the epochs at which the pruner compares trials
 PRUNED_AT = "mtsearch:pruned_at"
 
 ReasonKind = Literal["model", "interrupted", "died", "error", "pruned"]
 
 
 def reason(kind: ReasonKind, text: str) -> Mapping[str, str]:
-    """Why a trial did not complete: of those that failed a reason of the `model` counts, the others do not."""
+    """Return the reason why a trial did not complete, as it is stored.
+
+    A failed trial uses up budget if the reason is of the kind `model`, and is run again otherwise.
+    """
     return {"kind": kind, "text": text}
 
 
 def counts(trial: FrozenTrial) -> bool:
-    """Whether the trial uses up budget: complete, pruned, or failed for a reason of the model."""
+    """Tell whether a trial uses up budget: it is complete, pruned, or failed for a reason of the model."""
     if trial.state == TrialState.FAIL:
         return reason_of(trial).get("kind") == "model"
     return trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 def reason_of(trial: FrozenTrial) -> Mapping[str, Any]:
-    """The stored reason; empty where there is none."""
+    """Return the stored reason why a trial did not complete; empty if none is stored."""
     stored: Mapping[str, Any] = trial.user_attrs.get(REASON, {})
     return stored
+
+
+_TRAINING = re.compile(rf"{REPORT}(\d+):(\d+)", re.ASCII)
+_BASELINES = f"{REPORT}baselines"
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """The metrics of a trial's configuration, trained on the training and validation rows, on the test rows.
+
+    Attributes:
+        metrics: on the test rows; empty if the training failed.
+        failure: the reason of the failure; empty if the training did not fail.
+    """
+
+    metrics: Mapping[str, float]
+    failure: str = ""
+
+
+class TestResultStore:
+    """A store of a study's test results, which writes them to the study's attributes.
+
+    Args:
+        study: made by mtsearch, in a storage that can be written.
+    """
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study = study
+        # Stored with each result, so that results on other rows are recognised when they are read.
+        self._rows = _fingerprints(study.user_attrs)
+
+    def store(self, trial: int, seed: int, result: TestResult) -> None:
+        """Store the result of one training in place of an earlier one of the same trial and seed."""
+        values = {"failure": result.failure} if result.failure else {"metrics": dict(result.metrics)}
+        self._write(f"{REPORT}{trial}:{seed}", values)
+
+    def store_baselines(self, baselines: Mapping[str, Mapping[str, float]]) -> None:
+        """Store the metrics of the baselines on the test rows, by the name of the baseline."""
+        self._write(_BASELINES, {"metrics": {name: dict(metrics) for name, metrics in baselines.items()}})
+
+    def _write(self, key: str, values: Mapping[str, Any]) -> None:
+        with defer_signals():
+            self._study.set_user_attr(key, {**self._rows, "mtsearch": version("mtsearch"), **values})
+
+
+def stored_test_results(stored: Mapping[str, Any]) -> dict[int, dict[int, TestResult]]:
+    """Return the test results in a study's attributes, by trial and seed, without those from other rows.
+
+    Args:
+        stored: the study's user attributes.
+    """
+    found: dict[int, dict[int, TestResult]] = {}
+    for key, value in stored.items():
+        if (match := _TRAINING.fullmatch(key)) and _has_same_rows(stored, value):
+            result = TestResult(value.get("metrics", {}), value.get("failure", ""))
+            found.setdefault(int(match[1]), {})[int(match[2])] = result
+    return found
+
+
+def stored_test_baselines(stored: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Return the metrics of the baselines on the test rows, by name; empty before the first report."""
+    value = stored.get(_BASELINES, {})
+    return value["metrics"] if value and _has_same_rows(stored, value) else {}
+
+
+def _has_same_rows(stored: Mapping[str, Any], value: Mapping[str, Any]) -> bool:
+    return all(value.get(part) == fingerprint for part, fingerprint in _fingerprints(stored).items())
+
+
+def _fingerprints(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fingerprints of a study's data and split, which tell its rows from those of another study."""
+    provenance = stored.get(PROVENANCE, {})
+    return {part: provenance.get(part, {}).get("fingerprint") for part in ("data", "split")}

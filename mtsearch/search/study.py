@@ -1,104 +1,152 @@
-"""Studies in a storage: begun, continued, found."""
+"""Begin, resume, find, rename and delete the studies of a storage."""
 
+from __future__ import annotations
+
+import json
+import logging
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
-from optuna.storages import BaseStorage
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial
+from pydantic import ValidationError
+from sqlalchemy import column, select, table, update
+from sqlalchemy.engine import Connection
 
-from mtsearch.definition import StudyDefinition
-from mtsearch.errors import StudyMismatch, StudyNotFound
-from mtsearch.objectives import METRICS
-from mtsearch.search.attributes import BASELINES, DEFINITION, LISTED_TRIALS, PASSPORT, POPULATION, WARM_START
-from mtsearch.search.listed import ListedFirst, WarmStart, listed_trials, storable, stored_listed
-from mtsearch.search.outages import Outlasting
-from mtsearch.search.passport import record_run
-from mtsearch.search.resume import require_same_data, require_same_definition
-from mtsearch.search.retries import give_up_the_dead, queue_the_lost
-from mtsearch.search.sampling import make_sampler
+from mtsearch.errors import DefinitionError, StorageError, StudyMismatch, StudyNotFound
+from mtsearch.host import is_running_here
+from mtsearch.metrics import METRICS
+from mtsearch.models.trainer import MODEL_SOURCE
+from mtsearch.search.attributes import (
+    ALIVE,
+    BASELINES,
+    DEFINITION,
+    INITIAL_TRIALS,
+    POPULATION,
+    PROVENANCE,
+    WARM_START,
+    WORKER,
+)
+from mtsearch.search.ownership import BEAT_SECONDS, enqueue_lost, fail_dead_trials, maybe_alive
+from mtsearch.search.provenance import find_differences, store_run
+from mtsearch.search.samplers import InitialTrialsSampler, make_sampler
+from mtsearch.search.space import WarmStart, initial_trials, storable, stored_initial_trials
+from mtsearch.search.storage.retry import RetryingStorage
+from mtsearch.study_file.config import PARAMETERS, default_of
+from mtsearch.study_file.definition import StudyDefinition, StudySection
+from mtsearch.text import quote
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 _DESCRIBE_SECONDS = 10
 
 
-def begin_or_continue(
+def begin_or_resume(
     storage: BaseStorage,
     definition: StudyDefinition,
-    passport: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     baselines: Callable[[], Mapping[str, Mapping[str, float]]],
     warm_start: WarmStart | None = None,
     *,
     trials: int,
 ) -> optuna.Study:
-    """The definition's study: a new one that knows what it runs first, or the one that is there.
+    """Create the study of a definition, or resume the one in the storage, and return it with its sampler.
 
-    Whatever was running when its process died is given up and queued again. `trials`, how many are asked for, gives a
-    new study of a genetic sampler its population, which it keeps. A new one alone asks for the `baselines`.
+    Trials whose process has ended fail and are queued again.
+
+    Args:
+        storage: from `open_writer`.
+        definition: of the study.
+        provenance: of this run, see `collect_provenance`.
+        baselines: computes the metrics of the baselines by name; called for a new study only.
+        warm_start: front of another study, which a new study runs among its initial trials.
+        trials: number of trials in this run, from which a new study with a genetic sampler gets its population size.
 
     Raises:
-        StudyMismatch: a study of that name has another definition, or other data or another split, or is not ours.
+        StudyMismatch: the study of that name has another definition, other data or another split, or mtsearch did not
+            make it.
     """
-    name, lasting = definition.study.name, Outlasting.of(storage)
+    name, retrying = definition.study.name, RetryingStorage.of(storage)
     directions = [METRICS[key].direction for key in definition.study.objectives]
     try:
-        optuna.create_study(study_name=name, storage=lasting, directions=directions)
+        optuna.create_study(study_name=name, storage=retrying, directions=directions)
         created = True
     except DuplicatedStudyError:
         created = False
-    study = optuna.load_study(study_name=name, storage=lasting)
+    study = optuna.load_study(study_name=name, storage=retrying)
+    # A study without a description is new, or the process that created it ended before it could write one.
     if created or not _is_described(study):
-        _describe(study, definition, passport, baselines(), warm_start, trials)
+        _store_description(study, definition, provenance, baselines(), warm_start, trials)
     require_same_definition(study, definition, warm_start.study if warm_start else None)
-    require_same_data(study, passport)
-    record_run(study, passport)
-    give_up_the_dead(study)
-    queue_the_lost(study)
-    return join(storage, definition)
+    require_same_data(study, provenance)
+    store_run(study, provenance)
+    fail_dead_trials(study)
+    enqueue_lost(study)
+    return load_study_to_run(storage, definition)
 
 
 def _is_described(study: optuna.Study) -> bool:
-    """Whether it is one of ours; waits for a process that has just created it.
+    """Tell whether mtsearch has stored the definition of a study; wait for a process that has just created the study.
 
     Raises:
-        StudyMismatch: somebody else's, with trials.
+        StudyMismatch: the study has trials and no definition, so another program made it.
     """
     deadline = time.monotonic() + _DESCRIBE_SECONDS
     while DEFINITION not in study.user_attrs:
         if study.get_trials(deepcopy=False):
-            problem = f"study {study.study_name!r} is in the storage already and was not made by mtsearch"
-            raise StudyMismatch(problem, "give the new one another name with --study NAME")
+            problem = f"study {study.study_name!r} is in the storage already, and another program made it"
+            raise StudyMismatch(problem, "give the new study another name with --study NAME")
         if time.monotonic() > deadline:
-            return False  # its creator died before it could
+            return False  # the process that created it ended before it wrote the definition
         time.sleep(0.1)
     return True
 
 
-def join(storage: BaseStorage, definition: StudyDefinition) -> optuna.Study:
-    """The definition's study, which exists, with its sampler; what is done with it outlasts an outage."""
-    study = optuna.load_study(study_name=definition.study.name, storage=Outlasting.of(storage))
-    study.sampler = ListedFirst(make_sampler(definition), stored_listed(study))
+def load_study_to_run(storage: BaseStorage, definition: StudyDefinition) -> optuna.Study:
+    """Load an existing study with its sampler; its storage operations are tried again during an outage."""
+    study = optuna.load_study(study_name=definition.study.name, storage=RetryingStorage.of(storage))
+    study.sampler = InitialTrialsSampler(make_sampler(definition), stored_initial_trials(study))
     return study
 
 
-def ours(storage: BaseStorage) -> list[optuna.Study]:
-    """The studies in the storage that mtsearch made, by name."""
+def load_studies(storage: BaseStorage) -> list[optuna.Study]:
+    """Load the studies in a storage that mtsearch made, sorted by name."""
     names = sorted(optuna.get_all_study_names(storage))
     studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
     return [study for study in studies if DEFINITION in study.user_attrs]
 
 
-def find(storage: BaseStorage, name: str | None) -> optuna.Study:
-    """The study of that name; without one, the study written last.
+def load_existing(storage: BaseStorage, name: str) -> optuna.Study:
+    """Load a study that the storage held before.
 
     Raises:
-        StudyNotFound: there is none, or it was not made by mtsearch.
+        StudyNotFound: the study was deleted in the meantime.
     """
-    studies = ours(storage)
+    try:
+        return optuna.load_study(study_name=name, storage=storage)
+    except KeyError:
+        raise StudyNotFound(
+            f"study {name!r} is no longer in the storage", "start a new one with `mtsearch run`"
+        ) from None
+
+
+def count_finished(study: optuna.Study) -> int:
+    """Return the number of trials that have ended: complete, pruned or failed."""
+    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+
+
+def find_study(storage: BaseStorage, name: str | None) -> optuna.Study:
+    """Load a study by its name; without a name, the study that was written last.
+
+    Raises:
+        StudyNotFound: the storage holds no such study, or mtsearch did not make it.
+    """
+    studies = load_studies(storage)
     if not studies:
         raise StudyNotFound("the storage holds no study", "`mtsearch run` makes one")
     if name is None:
@@ -112,27 +160,185 @@ def find(storage: BaseStorage, name: str | None) -> optuna.Study:
 
 def _last_written(study: optuna.Study) -> tuple[datetime, int]:
     times = [trial.datetime_complete or trial.datetime_start for trial in study.get_trials(deepcopy=False)]
+    # Studies without a trial come before all others, the latest created last.
     return max((time for time in times if time), default=datetime.min), study._study_id
 
 
-def _describe(
+def _store_description(
     study: optuna.Study,
     definition: StudyDefinition,
-    passport: Mapping[str, Any],
+    provenance: Mapping[str, Any],
     baselines: Mapping[str, Mapping[str, float]],
     warm_start: WarmStart | None,
     trials: int,
 ) -> None:
-    """Write what makes it ours, the definition last: a study that has one has the rest."""
+    """Store the description of a new study, the definition last: a study with a definition is complete."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study.set_metric_names(list(definition.study.objectives))
-    study.set_user_attr(PASSPORT, dict(passport))
+    study.set_user_attr(PROVENANCE, dict(provenance))
     study.set_user_attr(BASELINES, {name: dict(metrics) for name, metrics in baselines.items()})
-    study.set_user_attr(LISTED_TRIALS, storable(listed_trials(definition, warm_start)))
+    study.set_user_attr(INITIAL_TRIALS, storable(initial_trials(definition, warm_start)))
     if warm_start:
         study.set_user_attr(WARM_START, warm_start.study)
     population = definition.study.sampler.population(trials)
     if population is not None:
         study.set_user_attr(POPULATION, population)
     study.set_user_attr(DEFINITION, definition.resolved())
+
+
+_OPTIONS = ("seed", "sampler", "pruner")
+_logger = logging.getLogger("mtsearch")
+
+
+def with_stored_options(study: optuna.Study, definition: StudyDefinition) -> StudyDefinition:
+    """Return the definition with the study's seed, sampler and pruner if neither the file nor an option names them."""
+    stored, present = study.user_attrs[DEFINITION]["study"], definition.resolved()["study"]
+    named = definition.study.model_fields_set
+    # The options that only the study names, and whose stored value differs from the present default.
+    taken = {key: stored[key] for key in _OPTIONS if key not in named and stored.get(key, present[key]) != present[key]}
+    if not taken:
+        return definition
+    changed = ", ".join(find_differences({key: present[key] for key in taken}, taken))
+    _logger.info("study %s goes on as it was begun: %s", study.study_name, changed)
+    section = StudySection.model_validate({**present, **taken})
+    return definition.model_copy(update={"study": section})
+
+
+def require_same_definition(study: optuna.Study, definition: StudyDefinition, warm_start: str | None) -> None:
+    """Raise an error if a study was begun with another definition or from another warm start.
+
+    Raises:
+        StudyMismatch: they differ; the message names each difference.
+    """
+    found = list(
+        find_differences(comparable_parts(study.user_attrs[DEFINITION]), comparable_parts(definition.resolved()))
+    )
+    begun_from = study.user_attrs.get(WARM_START)
+    if warm_start is not None and warm_start != begun_from:
+        found += find_differences({"warm start": begun_from}, {"warm start": warm_start})
+    _refuse_differences(study, found)
+
+
+def require_same_data(study: optuna.Study, provenance: Mapping[str, Any]) -> None:
+    """Raise an error if a study was begun with other data, another split, or another source of a custom model.
+
+    Raises:
+        StudyMismatch: they differ; the message names each difference.
+    """
+    stored: Mapping[str, Any] = study.user_attrs[PROVENANCE]
+    parts = ("data", "split")
+    found = [f"{part} {line}" for part in parts for line in find_differences(stored[part], provenance[part])]
+    # A custom model in code counts as the same if its source has the same fingerprint.
+    before, now = ({"model": each["trainer"].get(MODEL_SOURCE)} for each in (stored, provenance))
+    _refuse_differences(study, [*found, *find_differences(before, now)])
+
+
+def _refuse_differences(study: optuna.Study, found: list[str]) -> None:
+    if found:
+        raise StudyMismatch(
+            f"study {study.study_name!r} was begun with another definition or other data ({'; '.join(found)})",
+            "give the new study another name with --study NAME, or undo the difference",
+        )
+
+
+def comparable_parts(definition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of a stored definition that the metrics depend on, with the defaults written out.
+
+    The place of the data is left out: the same data may come from several places, and their fingerprint is compared.
+    """
+    # The definition of an older version has no pruner, and names no parameter that is newer than it.
+    study = {"pruner": {"kind": "none"}, **definition["study"]}
+    defaults = {name: default_of(name) for name in PARAMETERS if name not in definition.get("space", {})}
+    return {key: value for key, value in definition.items() if key not in ("data", "published", "model")} | {
+        "study": study,
+        "fixed": {**defaults, "seed": study["seed"], **definition.get("fixed", {})},
+        "model": {**definition.get("model", {}), "folder": None},
+    }
+
+
+# Optuna's tables, the columns that its migrations have never touched.
+_STUDIES = table("studies", column("study_id"), column("study_name"))
+_ATTRIBUTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
+
+
+def rename_study(storage: BaseStorage, old: str, new: str) -> None:
+    """Rename a study, in its stored definition too, so that a run under the new name resumes it.
+
+    NOTE: Optuna has no such operation, and a copy would have other times, take the RUNNING trials along and leave two
+    studies where it breaks off. One transaction on the tables does both or nothing.
+
+    Raises:
+        DefinitionError: the new name is not a valid name.
+        StudyNotFound: there is no such study, or mtsearch did not make it.
+        StorageError: the new name is taken, or a process runs trials of the study.
+    """
+    _check_name(new)
+    study = find_study(storage, old)
+    _refuse_while_running(study, "renamed")
+    if not isinstance(storage, RDBStorage):
+        raise StorageError("studies cannot be renamed through a proxy", "name the database behind it with --storage")
+    with storage.engine.begin() as connection:
+        if _find_study_id(connection, new) is not None:
+            raise StorageError(f"a study {new!r} is in the storage already", "choose another name")
+        renamed = _STUDIES.c.study_id == _find_study_id(connection, old)
+        connection.execute(update(_STUDIES).where(renamed).values(study_name=new))
+        # The stored definition holds the name too.
+        stored = (_ATTRIBUTES.c.study_id == _find_study_id(connection, new)) & (_ATTRIBUTES.c.key == DEFINITION)
+        definition = json.loads(connection.execute(select(_ATTRIBUTES.c.value_json).where(stored)).scalar_one())
+        definition["study"]["name"] = new
+        connection.execute(update(_ATTRIBUTES).where(stored).values(value_json=json.dumps(definition)))
+
+
+def delete_study(storage: BaseStorage, name: str) -> None:
+    """Delete a study with all its trials.
+
+    Raises:
+        StudyNotFound: there is no such study, or mtsearch did not make it.
+        StorageError: a process runs trials of the study.
+    """
+    study = find_study(storage, name)
+    _refuse_while_running(study, "deleted")
+    optuna.delete_study(study_name=study.study_name, storage=storage)
+
+
+def _check_name(name: str) -> None:
+    try:
+        StudySection(name=name)
+    except ValidationError as error:
+        problem = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise DefinitionError(f"{quote(name)} is not a valid name for a study: {problem}") from None
+
+
+def _refuse_while_running(study: optuna.Study, done: str) -> None:
+    """Raise an error if a process runs a trial of the study; `done` is what the caller wants to do: "renamed"."""
+    running = maybe_alive(study)
+    # A process of this machine can be seen; one of another machine shows itself by its heartbeat only.
+    alive = [trial for trial in running if is_running_here(trial.user_attrs[WORKER])] or _wait_for_heartbeats(
+        study, running
+    )
+    for trial in alive:
+        process = "process {pid} on {host}".format_map(trial.user_attrs[WORKER])
+        problem = f"study {study.study_name!r} cannot be {done}: {process} runs its trial {trial.number}"
+        raise StorageError(problem, "end that process first (Ctrl-C keeps the finished trials)")
+
+
+def _wait_for_heartbeats(study: optuna.Study, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials on other machines whose heartbeat or state changes within two beats."""
+    if not running:
+        return []
+    seconds = 2 * BEAT_SECONDS
+    _logger.info("trials seem to run on other machines: waiting %g s for their heartbeats", seconds)
+    time.sleep(seconds)
+    now = study.get_trials(deepcopy=False)
+    return [trial for trial in running if _heartbeat_of(now[trial.number]) != _heartbeat_of(trial)]
+
+
+def _heartbeat_of(trial: FrozenTrial) -> tuple[object, ...]:
+    """Return the values of a trial that change while its process lives: its state and its heartbeat's count."""
+    return trial.state, trial.user_attrs.get(ALIVE)
+
+
+def _find_study_id(connection: Connection, name: str) -> int | None:
+    number: int | None = connection.execute(select(_STUDIES.c.study_id).where(_STUDIES.c.study_name == name)).scalar()
+    return number

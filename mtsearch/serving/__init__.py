@@ -1,4 +1,4 @@
-"""A trained model put to use, in Python, in files and over HTTP; needs plain TensorFlow and nothing that trained it."""
+"""Serve a trained model in Python, on files and over HTTP; needs plain TensorFlow, but not the code that trained it."""
 
 from mtsearch.serving.model import Predictions, Recommendations, ServedModel
 

@@ -1,23 +1,24 @@
-"""The HTTP service: routes, and one clear line of JSON for whatever cannot be answered."""
+"""Build the HTTP service of a model: its routes, JSON answers, batching of requests, and a limit on request bodies."""
+
+from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from importlib.metadata import version
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, TypeVar
 
 from fastapi import Body, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mtsearch.errors import RequestError
-from mtsearch.serving.answers import Answers
-from mtsearch.serving.batching import MicroBatcher
-from mtsearch.serving.limits import Bounded
 from mtsearch.serving.model import ServedModel
-from mtsearch.serving.requests import check_ids, check_k
-from mtsearch.serving.schemas import (
+from mtsearch.serving.requests import (
     MAX_ANSWERS,
     ManyPredictions,
     ManyRecommendations,
@@ -28,117 +29,129 @@ from mtsearch.serving.schemas import (
     RecommendBody,
     RecommendQuery,
     UserRecommendations,
+    check_ids,
+    check_k,
 )
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": why}
-    for status, why in ((400, "No JSON"), (413, "Too large"), (422, "Cannot be answered"))
+    for status, why in ((400, "Not JSON"), (413, "Too large"), (422, "Cannot be answered"))
 }
 
 
 def make_app(model: ServedModel, card: str | None, executor: Executor) -> FastAPI:
-    """The service of one model.
+    """Make the HTTP service of one model.
 
     Args:
-        model: answers.
+        model: the model to serve.
         card: its model card in Markdown; None: it has none.
-        executor: of one thread, where the model works.
+        executor: a pool of one thread, which runs the model.
     """
     app = FastAPI(title="mtsearch", version=version("mtsearch"), description="A trained recommender.", redoc_url=None)
-    app.add_middleware(Bounded)
+    app.add_middleware(BodyLimit)
     _add_recommend(app, model, executor)
     _add_predict(app, model, executor)
-    _add_facts(app, model, card)
-    _add_problems(app)
+    _add_info(app, model, card)
+    _add_error_handlers(app)
     return app
 
 
 def _add_recommend(app: FastAPI, model: ServedModel, executor: Executor) -> None:
-    answers = Answers(model)
+    """Add the routes that recommend items."""
+    answers = JsonAnswers(model)
     batcher = MicroBatcher(answers.recommend, executor)
-    catalogue = model.facts.catalogue
+    catalogue = model.info.catalogue
 
     @app.get("/recommend", response_model=UserRecommendations, responses=_PROBLEMS)
     async def recommend(query: Annotated[RecommendQuery, Query()]) -> Response:
-        """The best k items for a user, best first."""
+        """Return the best k items for a user, best first."""
         check_k(query.k, catalogue)
         check_ids([query.user], "user")
-        return _json(await batcher.answer((query.k, query.exclude_seen), query.user))
+        return _json_response(await batcher.answer((query.k, query.exclude_seen), query.user))
 
     @app.post("/recommend", response_model=ManyRecommendations, responses=_PROBLEMS)
     async def recommend_many(body: Annotated[RecommendBody, Body()]) -> Response:
-        """The best k items for each of many users."""
+        """Return the best k items for each of several users."""
         check_k(body.k, catalogue)
         check_ids(body.users, "user")
         if len(body.users) * body.k > MAX_ANSWERS:
             raise RequestError(f"{len(body.users)} users times k = {body.k} is more than {MAX_ANSWERS}",
                                "ask in several requests")  # fmt: skip
-        return _json(await _in(executor, answers.recommend_many, (body.k, body.exclude_seen), body.users))
+        return _json_response(await _run_in(executor, answers.recommend_many, (body.k, body.exclude_seen), body.users))
 
 
 def _add_predict(app: FastAPI, model: ServedModel, executor: Executor) -> None:
-    answers = Answers(model)
+    """Add the routes that predict ratings."""
+    answers = JsonAnswers(model)
     batcher = MicroBatcher(answers.predict, executor)
 
     @app.get("/predict", response_model=PredictedRating, responses=_PROBLEMS)
     async def predict(query: Annotated[PredictQuery, Query()]) -> Response:
-        """The rating that a user would give an item."""
+        """Return the rating that a user would give an item."""
         check_ids([query.user], "user")
         check_ids([query.item], "item")
-        return _json(await batcher.answer(None, (query.user, query.item)))
+        return _json_response(await batcher.answer(None, (query.user, query.item)))
 
     @app.post("/predict", response_model=ManyPredictions, responses=_PROBLEMS)
     async def predict_many(body: Annotated[PredictBody, Body()]) -> Response:
-        """The rating of each of many pairs."""
+        """Return the rating of each of several pairs of a user and an item."""
         check_ids([pair.user for pair in body.pairs], "user")
         check_ids([pair.item for pair in body.pairs], "item")
-        return _json(await _in(executor, answers.predict_many, [(pair.user, pair.item) for pair in body.pairs]))
+        return _json_response(
+            await _run_in(executor, answers.predict_many, [(pair.user, pair.item) for pair in body.pairs])
+        )
 
 
-def _add_facts(app: FastAPI, model: ServedModel, card: str | None) -> None:
+def _add_info(app: FastAPI, model: ServedModel, card: str | None) -> None:
+    """Add the routes for the state of the service and the model card."""
+
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        """That the service is up, and which model it has."""
-        return {"status": "ok", "mtsearch": version("mtsearch"), "model": model.facts.model_dump()}
+        """Confirm that the service is running, and describe its model."""
+        return {"status": "ok", "mtsearch": version("mtsearch"), "model": model.info.model_dump()}
 
     @app.get("/card", response_class=PlainTextResponse)
     async def model_card() -> Response:
-        """The model card, in Markdown."""
+        """Return the model card, in Markdown."""
         if card is None:
             raise HTTPException(404, "this model has no model card")
         return PlainTextResponse(card, media_type="text/markdown")
 
 
-def _add_problems(app: FastAPI) -> None:
+def _add_error_handlers(app: FastAPI) -> None:
+    """Make every error an answer in JSON with the key `error`."""
+
     @app.exception_handler(RequestError)
-    async def _cannot(_request: Request, error: RequestError) -> Response:
+    async def _answer_request_error(_request: Request, error: RequestError) -> Response:
         return JSONResponse({"error": str(error)}, 422)
 
     @app.exception_handler(RequestValidationError)
-    async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    async def _answer_validation_error(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        # NOTE: a body that is not said to be JSON is never parsed, so that it is wrong as a whole.
-        unparsed = tuple(first["loc"]) == ("body",) and not _says_json(request)
-        problem = RequestError(_said(first), "send Content-Type: application/json with it" if unparsed else "")
+        # NOTE: a body without a JSON content type is never parsed, so the error is about the body as a whole.
+        unparsed = tuple(first["loc"]) == ("body",) and not _has_json_type(request)
+        problem = RequestError(
+            _describe_validation_error(first), "send the header Content-Type: application/json" if unparsed else ""
+        )
         return JSONResponse({"error": str(problem)}, 400 if first["type"] == "json_invalid" else 422)
 
     @app.exception_handler(HTTPException)
-    async def _refused(_request: Request, error: HTTPException) -> Response:
+    async def _answer_http_error(_request: Request, error: HTTPException) -> Response:
         return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
     @app.exception_handler(Exception)
-    async def _failed(_request: Request, _error: Exception) -> Response:
-        return JSONResponse({"error": "the service failed; its log says why"}, 500)
+    async def _answer_failure(_request: Request, _error: Exception) -> Response:
+        return JSONResponse({"error": "the service failed; see its log"}, 500)
 
 
-def _says_json(request: Request) -> bool:
-    """Whether the request's content type is JSON, or a kind of it such as `application/problem+json`."""
+def _has_json_type(request: Request) -> bool:
+    """Return whether the content type of a request is JSON, or a kind of JSON such as `application/problem+json`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
-def _said(problem: dict[str, Any]) -> str:
-    """One of pydantic's problems in a line."""
+def _describe_validation_error(problem: dict[str, Any]) -> str:
+    """Describe one validation error of pydantic in a line."""
     part, *place = problem["loc"]
     if problem["type"] == "json_invalid":
         return f"the body is not JSON: {problem['ctx']['error']} at character {place[0]}"
@@ -146,9 +159,203 @@ def _said(problem: dict[str, Any]) -> str:
     return f"{named or part}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
-async def _in(executor: Executor, work: Callable[..., bytes], *args: object) -> bytes:
+async def _run_in(executor: Executor, work: Callable[..., bytes], *args: object) -> bytes:
+    """Run work in the executor, so that the event loop goes on."""
     return await asyncio.get_running_loop().run_in_executor(executor, work, *args)
 
 
-def _json(content: bytes) -> Response:
+def _json_response(content: bytes) -> Response:
     return Response(content, media_type="application/json")
+
+
+MAX_BODY = 2 << 20
+"""Largest body in bytes; 1,000 pairs of the longest ids are 1 MiB."""
+
+_DISCARDED = 64 << 20
+
+
+class BodyLimit:
+    """ASGI middleware that answers a body above `MAX_BODY` with status 413, and HEAD requests as GET.
+
+    The server leaves the body of an answer to HEAD out.
+
+
+    Args:
+        app: the application that gets the accepted requests.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request; see ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if int(length) > MAX_BODY:  # the server has already refused a length that is no number
+            await _discard(receive)
+            await JSONResponse({"error": _too_large_error().detail}, status_code=413)(scope, receive, send)
+            return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}
+        await self._app(scope, _limit_body(receive), send)
+
+
+def _limit_body(receive: Receive) -> Receive:
+    """Pass on the messages of a body, and raise an error once they are too long.
+
+    The limit is needed for chunked bodies, which have no length header.
+    """
+    received = 0
+
+    async def counted() -> Message:
+        nonlocal received
+        message = await receive()
+        received += len(message.get("body", b""))
+        if received > MAX_BODY:
+            await _discard(receive)
+            raise _too_large_error()
+        return message
+
+    return counted
+
+
+async def _discard(receive: Receive) -> None:
+    """Read on and discard the body, up to a limit: a client that is cut off while it sends never reads the error."""
+    discarded = 0
+    while discarded < _DISCARDED:
+        message = await receive()
+        discarded += len(message.get("body", b""))
+        if message["type"] != "http.request" or not message.get("more_body"):
+            return
+
+
+def _too_large_error() -> HTTPException:
+    return HTTPException(413, f"the body is larger than {MAX_BODY >> 20} MiB")
+
+
+IdPair = tuple[str, str]
+
+
+class JsonAnswers:
+    """Answers to one or many requests, as JSON.
+
+    Args:
+        model: to call.
+    """
+
+    def __init__(self, model: ServedModel) -> None:
+        self._model = model
+
+    def recommend(self, key: tuple[int, bool], users: Sequence[str]) -> list[bytes]:
+        """Return a `UserRecommendations` for each user; `key` is k, and whether to leave out items that were seen."""
+        return [_encode(user) for user in self._recommendations(key, users)]
+
+    def recommend_many(self, key: tuple[int, bool], users: Sequence[str]) -> bytes:
+        """Return a `ManyRecommendations`; for `key` see `recommend`."""
+        return _encode({"results": self._recommendations(key, users)})
+
+    def predict(self, _key: None, pairs: Sequence[IdPair]) -> list[bytes]:
+        """Return a `PredictedRating` for each pair."""
+        return [_encode(pair) for pair in self._predictions(pairs)]
+
+    def predict_many(self, pairs: Sequence[IdPair]) -> bytes:
+        """Return a `ManyPredictions`."""
+        return _encode({"results": self._predictions(pairs)})
+
+    def _recommendations(self, key: tuple[int, bool], users: Sequence[str]) -> list[dict[str, Any]]:
+        found = self._model.recommend(users, *key)
+        return [
+            {"user": user, "known": known, "items": [item._asdict() for item in found.of(row)]}
+            for row, (user, known) in enumerate(zip(users, found.known.tolist(), strict=True))
+        ]
+
+    def _predictions(self, pairs: Sequence[IdPair]) -> list[dict[str, Any]]:
+        users, items = [user for user, _ in pairs], [item for _, item in pairs]
+        found = self._model.predict(users, items)
+        columns = found.ratings.tolist(), found.known_users.tolist(), found.known_items.tolist()
+        names = ("user", "item", "rating", "known_user", "known_item")
+        return [dict(zip(names, row, strict=True)) for row in zip(users, items, *columns, strict=True)]
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+Key = TypeVar("Key", bound=Hashable)
+Question = TypeVar("Question")
+Answer = TypeVar("Answer")
+
+BATCH_SIZE = 32
+BATCH_SECONDS = 0.001
+
+
+class MicroBatcher(Generic[Key, Question, Answer]):
+    """A collector of requests with the same key, which answers a group of them in one call.
+
+    A group is complete after a millisecond, or when it has 32 requests.
+
+    Args:
+        ask: answers questions of one key, in their order; runs in `executor`, so that the event loop goes on.
+        executor: the thread that runs TensorFlow.
+        size: number of questions at which a group is answered at once.
+        seconds: time that the first question waits for others.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[Key, Sequence[Question]], Sequence[Answer]],
+        executor: Executor,
+        size: int = BATCH_SIZE,
+        seconds: float = BATCH_SECONDS,
+    ) -> None:
+        self._ask, self._executor = ask, executor
+        self._size, self._seconds = size, seconds
+        self._waiting: dict[Key, _Group[Question, Answer]] = {}
+
+    async def answer(self, key: Key, question: Question) -> Answer:
+        """Return the answer to one question.
+
+        If the call that answers its group fails, its error is raised for every question of the group.
+        """
+        loop = asyncio.get_running_loop()
+        # The first question of a key starts the timer of its group; a full group does not wait for the timer.
+        group = self._waiting.get(key)
+        if group is None:
+            group = self._waiting[key] = _Group(loop.call_later(self._seconds, self._send, key))
+        future: asyncio.Future[Answer] = loop.create_future()
+        group.questions.append(question)
+        group.futures.append(future)
+        if len(group.questions) >= self._size:
+            self._send(key)
+        return await future
+
+    def _send(self, key: Key) -> None:
+        """Answer the waiting questions of a key in one call."""
+        group = self._waiting.pop(key)
+        group.timer.cancel()
+        work = asyncio.get_running_loop().run_in_executor(self._executor, self._ask, key, group.questions)
+        work.add_done_callback(partial(_set_answers, group.futures))
+
+
+class _Group(Generic[Question, Answer]):
+    """The waiting questions of one key, and the futures for their answers."""
+
+    def __init__(self, timer: asyncio.TimerHandle) -> None:
+        self.timer = timer
+        self.questions: list[Question] = []
+        self.futures: list[asyncio.Future[Answer]] = []
+
+
+def _set_answers(futures: Sequence[asyncio.Future[Answer]], work: asyncio.Future[Sequence[Answer]]) -> None:
+    """Set the futures of a group to its answers, or to the error of the call."""
+    error = work.exception()
+    answers = work.result() if error is None else [None] * len(futures)
+    for future, answer in zip(futures, answers, strict=True):
+        if future.done():  # the client has closed the connection
+            continue
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(answer)  # type: ignore[arg-type]

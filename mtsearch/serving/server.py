@@ -1,4 +1,4 @@
-"""`mtsearch serve` from the folder to the last request."""
+"""Run `mtsearch serve`: load the model, listen, and stop after the last request."""
 
 import asyncio
 import contextlib
@@ -10,33 +10,33 @@ from pathlib import Path
 
 import uvicorn
 
-from mtsearch.errors import MachineError
+from mtsearch.host import bind, url_of
 from mtsearch.serving.app import make_app
-from mtsearch.serving.folder import CARD, read_facts
-from mtsearch.serving.model import ServedModel
+from mtsearch.serving.model import CARD_FILE, ServedModel, read_info
 
-_HEADER_BYTES = 2 << 20  # so that also a very long URL reaches the routes, which say in JSON what is wrong with it
+_HEADER_BYTES = 2 << 20  # so that a very long URL also reaches the routes, which answer in JSON
 _LAST_REQUESTS_SECONDS = 5
 
 
 def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Answer requests until SIGINT or SIGTERM, then finish those that have begun.
+    """Answer requests until SIGINT or SIGTERM, then finish the requests that have begun.
 
     Args:
-        folder: of the model.
+        folder: the model folder.
         host: address or name to listen on.
-        port: 0: any that is free.
+        port: port to listen on; 0: any free one.
         ready: called with the URL once requests are answered.
 
     Raises:
         ModelError: the folder cannot be used.
         MachineError: the address cannot be listened on.
     """
-    read_facts(folder)
-    with _bound(host, port) as listener, ThreadPoolExecutor(1, "model") as executor:
+    read_info(folder)
+    # A port that is in use is found before the model is loaded, which takes seconds.
+    with bind(host, port) as listener, ThreadPoolExecutor(1, "model") as executor:
         model = ServedModel.load(folder)
         config = uvicorn.Config(
-            make_app(model, _card(folder), executor),
+            make_app(model, _read_card(folder), executor),
             http="h11",
             h11_max_incomplete_event_size=_HEADER_BYTES,
             ws="none",
@@ -46,63 +46,43 @@ def serve(folder: Path, host: str, port: int, ready: Callable[[str], None]) -> N
             server_header=False,
             timeout_graceful_shutdown=_LAST_REQUESTS_SECONDS,
         )
-        # NOTE: after its own orderly end uvicorn raises the signal again, which the command line turns into
-        # KeyboardInterrupt; that is no interruption here.
+        # NOTE: after an orderly end uvicorn raises the signal again, which the command line turns into
+        # KeyboardInterrupt; nothing is interrupted here.
         with contextlib.suppress(KeyboardInterrupt):
-            _Server(config, lambda: ready(_url(listener))).run([listener])
+            _Server(config, lambda: ready(url_of(listener))).run([listener])
 
 
 class _Server(uvicorn.Server):
-    """Says when it is ready, and at its end how many requests it broke off, but not where each of them was."""
+    """A uvicorn server that calls `ready` once it answers, and logs no traceback for requests that it had to cancel."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
+        """Start to listen, then call `ready`; see uvicorn."""
         await super().startup(sockets)
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """See uvicorn."""
-        logging.getLogger("uvicorn.error").addFilter(_is_no_cancellation)  # stays: asyncio cancels after this
+        """Stop without tracebacks of cancelled requests; see uvicorn."""
+        logging.getLogger("uvicorn.error").addFilter(
+            _is_not_cancellation
+        )  # is never removed: asyncio cancels after this call
         await super().shutdown(sockets)
 
 
-def _is_no_cancellation(record: logging.LogRecord) -> bool:
-    """Whether a message is about anything else than a request that was broken off.
+def _is_not_cancellation(record: logging.LogRecord) -> bool:
+    """Return whether a log message is about anything but a cancelled request.
 
-    NOTE: uvicorn cancels what is not done in time, and then takes the cancellation for an error of the application.
+    NOTE: uvicorn cancels requests that are not done in time, and then logs the cancellation as an error.
     """
     return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that has the address to itself and does not listen yet; taken before the seconds that a model takes."""
+def _read_card(folder: Path) -> str | None:
+    """Return the text of the model card; None if the folder has none."""
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    except (OSError, UnicodeError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        remedy = "name another with --host and --port; --port 0 takes one that is free"
-        raise MachineError(f"cannot listen on {host}:{port}: {reason}", remedy) from None
-    return listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if listener.family == socket.AF_INET6 else f"http://{host}:{port}"
-
-
-def _card(folder: Path) -> str | None:
-    try:
-        return (folder / CARD).read_text(encoding="utf-8", errors="replace")
+        return (folder / CARD_FILE).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None

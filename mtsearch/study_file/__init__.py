@@ -1,1 +1,1 @@
-"""The parts of a study file: its tables, what may stand in them, and how it is read, checked, described and begun."""
+"""The study file: its tables and values, and how it is read and checked; and the file of an exported configuration."""

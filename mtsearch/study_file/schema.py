@@ -1,50 +1,63 @@
-"""The JSON Schema of study files, for editors: `python -m mtsearch.study_file.schema > mtsearch/study.schema.json`."""
+"""Make the JSON Schema of study files for editors, and the commented study file of `mtsearch init`."""
 
 import json
+import shlex
+import tomllib
 from collections.abc import Mapping
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+import tomli_w
+from pydantic import BaseModel, ValidationError
 
-from mtsearch.config import TrialConfig
-from mtsearch.definition import StudyDefinition
-from mtsearch.objectives import METRICS
-from mtsearch.study_file.descriptions import fields_of, summary_of
-from mtsearch.study_file.loss_ratio import LossRatio
-from mtsearch.study_file.model import ModelSection
-from mtsearch.study_file.parameters import Choices, Range
-from mtsearch.study_file.searchable import FIELDS, kind_of
+from mtsearch.errors import DefinitionError, MachineError
+from mtsearch.files import cache_folder, write_atomically
+from mtsearch.metrics import METRICS
+from mtsearch.study_file.config import PARAMETERS, LossRatio, TrialConfig, kind_of
+from mtsearch.study_file.definition import MOST_OBJECTIVES, StudyDefinition, StudySection
+from mtsearch.study_file.load import shipped
+from mtsearch.study_file.sections import ModelSection
+from mtsearch.study_file.space import Choices, Range
+from mtsearch.study_file.validation import config_message
+from mtsearch.text import quote, shorten_middle
 
 Schema = dict[str, Any]
 
 
-def shipped_schema() -> Path:
-    """The file that comes with mtsearch."""
-    return Path(str(files("mtsearch"))) / "study.schema.json"
+def schema_file() -> Path | None:
+    """Write the schema into the cache folder, for editors, and return its path; None if it cannot be written."""
+    target = cache_folder() / f"study-{version('mtsearch')}.schema.json"
+    try:
+        write_atomically(target, schema_text().encode())
+    except MachineError:
+        return None
+    return target
 
 
 def study_schema() -> Schema:
-    """What a study file may say; every key, and of every parameter its own range.
+    """Return the JSON Schema of a study file, with every key and the range of every parameter.
 
-    It refuses whatever a table refuses by itself; what the tables must be together only `mtsearch check` knows.
+    It covers the rules of each table by itself. Only `mtsearch check` knows the rules between the tables.
     """
-    schema = _of_model(StudyDefinition)
-    values = _closed({name: parameter_schema(name) for name in FIELDS})
+    schema = _model_schema(StudyDefinition)
+    values = _table_schema({name: parameter_schema(name) for name in PARAMETERS})
     tables = schema["properties"]
     for table in tables.values():
-        table.pop("default", None)  # that of each key says it
-    tables["study"]["properties"]["objectives"] = _objectives(tables["study"]["properties"]["objectives"])
-    tables["model"] = _of_model(ModelSection)
-    tables["space"] = _closed({name: _searched(name) for name in FIELDS if name != "seed"}) | {
+        table.pop("default", None)  # each key has its own default
+    tables["study"]["properties"]["objectives"] = _objectives_schema(tables["study"]["properties"]["objectives"])
+    tables["model"] = _model_schema(ModelSection)
+    tables["space"] = _table_schema({name: _search_schema(name) for name in PARAMETERS if name != "seed"}) | {
         "description": "What is searched."
     }
     tables["fixed"] = values | {"description": "Values that every trial has."}
     tables["trials"] = {"type": "array", "items": values, "description": "Trials to run first."}
     tables["published"] = {
         "type": "array",
-        "items": _closed({key: {"type": "number", "description": metric.summary} for key, metric in METRICS.items()}),
+        "items": _table_schema(
+            {key: {"type": "number", "description": metric.summary} for key, metric in METRICS.items()}
+        ),
         "description": "What somebody else reported for each of [[trials]].",
     }
     heading = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mtsearch study"}
@@ -52,93 +65,139 @@ def study_schema() -> Schema:
 
 
 def parameter_schema(name: str) -> Schema:
-    """One value of a parameter of [space] or [fixed]."""
+    """Return the schema of one value of a parameter."""
     model = LossRatio if name in LossRatio.model_fields else TrialConfig
-    schema: Schema = _of_model(model)["properties"][name]
+    schema: Schema = _model_schema(model)["properties"][name]
     return schema | {"enum": list(METRICS)} if name == "monitor" else schema
 
 
-def _searched(name: str) -> Schema:
+def _search_schema(name: str) -> Schema:
+    # A parameter of [space] is a range or choices; booleans and texts have choices only.
     one = parameter_schema(name)
     description = one["description"]
     value = {key: inner for key, inner in one.items() if key not in ("description", "default")}
     listed = {"type": "array", "items": value, "minItems": 1, "uniqueItems": True}
-    choices = _described(_closed({"choices": listed, "default": value}, ["choices"]), Choices)
+    choices = _table_schema(_add_descriptions({"choices": listed, "default": value}, Choices), ["choices"])
     if kind_of(name) in ("boolean", "text"):
         return choices | {"description": description}
     step = {"type": value["type"], "exclusiveMinimum": 0}
     keys = {"low": value, "high": value, "log": {"type": "boolean", "default": False}, "step": step, "default": value}
-    return {"oneOf": [_described(_closed(keys, ["low", "high"]), Range), choices], "description": description}
+    return {
+        "oneOf": [_table_schema(_add_descriptions(keys, Range), ["low", "high"]), choices],
+        "description": description,
+    }
 
 
-def _of_model(model: type[BaseModel]) -> Schema:
-    """Pydantic's schema without references, titles and null, which TOML has not; described by the docstrings."""
+def _model_schema(model: type[BaseModel]) -> Schema:
+    """Return pydantic's schema of a table without references, titles and null, which TOML does not have."""
     raw = model.model_json_schema()
-    schema: Schema = _plain(raw, raw.get("$defs", {}))
-    _describe(schema, model)
+    schema: Schema = _simplify(raw, raw.get("$defs", {}))
     return schema
 
 
-def _plain(schema: Any, definitions: Mapping[str, Any]) -> Any:
+def _simplify(schema: Any, definitions: Mapping[str, Any]) -> Any:
     if isinstance(schema, list):
-        return [_plain(each, definitions) for each in schema]
+        return [_simplify(each, definitions) for each in schema]
     if not isinstance(schema, dict):
         return schema
+    # A reference is replaced by what it refers to; keys beside it, such as the description, take precedence.
     if "$ref" in schema:
         name = schema["$ref"].rpartition("/")[2]
-        return _plain(
+        return _simplify(
             {**definitions[name], **{key: inner for key, inner in schema.items() if key != "$ref"}}, definitions
         )
+    # An optional value loses its null; if one type is left, the union is dissolved.
     members = [each for each in schema.get("anyOf", []) if each != {"type": "null"}]
     if members and len(members) < len(schema["anyOf"]):
         rest = {key: inner for key, inner in schema.items() if key not in ("anyOf", "default")}
-        return _plain({**rest, **(members[0] if len(members) == 1 else {"anyOf": members})}, definitions)
+        return _simplify({**rest, **(members[0] if len(members) == 1 else {"anyOf": members})}, definitions)
     hidden = {"title", "$defs", "discriminator"}
     return {
-        key: _properties(inner, definitions) if key == "properties" else _plain(inner, definitions)
+        key: _simplify_properties(inner, definitions) if key == "properties" else _simplify(inner, definitions)
         for key, inner in schema.items()
         if key not in hidden and inner is not None
     }
 
 
-def _properties(schemas: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
-    return {name: _plain(schema, definitions) for name, schema in schemas.items()}
+def _simplify_properties(schemas: Mapping[str, Any], definitions: Mapping[str, Any]) -> Schema:
+    return {name: _simplify(schema, definitions) for name, schema in schemas.items()}
 
 
-def _describe(schema: Schema, model: type[BaseModel]) -> None:
-    """Put the docstrings of the model, and of the models in it, where editors look for them."""
-    schema["description"] = summary_of(model)
-    _described(schema, model)
-    for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel) and name in schema["properties"]:
-            own = schema["properties"][name].get("description") if name in fields_of(model) else None
-            _describe(schema["properties"][name], inner)
-            schema["properties"][name]["description"] = own or summary_of(inner)
+def _add_descriptions(properties: Schema, model: type[BaseModel]) -> Schema:
+    """Return the properties with the descriptions of the model's fields of the same names."""
+    fields = model.model_fields
+    return {name: schema | {"description": fields[name].description} for name, schema in properties.items()}
 
 
-def _described(schema: Schema, model: type[BaseModel]) -> Schema:
-    for name, text in fields_of(model).items():
-        if name in schema["properties"]:
-            schema["properties"][name] = schema["properties"][name] | {"description": text}
-    return schema
+def _objectives_schema(schema: Schema) -> Schema:
+    some = {
+        "type": "array",
+        "items": {"enum": list(METRICS)},
+        "minItems": 1,
+        "maxItems": MOST_OBJECTIVES,
+        "uniqueItems": True,
+    }
+    return some | {key: schema[key] for key in ("default", "description")}
 
 
-def _objectives(schema: Schema) -> Schema:
-    two = {"type": "array", "items": {"enum": list(METRICS)}, "minItems": 2, "maxItems": 2, "uniqueItems": True}
-    return two | {key: schema[key] for key in ("default", "description")}
-
-
-def _closed(properties: Schema, required: list[str] | None = None) -> Schema:
-    """A table without other keys."""
+def _table_schema(properties: Schema, required: list[str] | None = None) -> Schema:
+    """Return the schema of a table that allows no other keys."""
     table: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     return table | {"required": required} if required else table
 
 
-def as_text() -> str:
-    """The file's content."""
+def schema_text() -> str:
+    """Return the schema as JSON text."""
     return json.dumps(study_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
+def write_template(file: Path) -> None:
+    """Write a commented study file to start from; the study gets the name of the file.
+
+    Raises:
+        DefinitionError: the file exists already, or no study can have its name.
+        MachineError: the file cannot be written.
+    """
+    _require_name(file)
+    text = template(file.stem, shlex.quote(str(file)), schema_file())
+    StudyDefinition.from_mapping(tomllib.loads(text), origin=str(file))
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        raise DefinitionError(f"{file} already exists", "name another file, or remove it first") from None
+    except (OSError, ValueError) as error:
+        raise MachineError(
+            f"{file} cannot be written: {error}", "name a file in a folder that you may write to"
+        ) from None
+
+
+def _require_name(file: Path) -> None:
+    """Refuse a file name from which no study can get its name; the name of the study is that without the suffix."""
+    if str(file) in shipped():
+        problem = f"{file} is the name of a shipped definition, which `mtsearch run {file}` reads"
+        raise DefinitionError(problem, f"name the file {file}.toml")
+    if not file.name:
+        raise DefinitionError(f"{shorten_middle(str(file))} is a folder", "name a file in it, such as study.toml")
+    try:
+        StudySection(name=file.stem)
+    except ValidationError as error:
+        problem = f"{quote(str(file))} cannot be the name of a study: {config_message(error)}"
+        raise DefinitionError(problem, "name another file") from None
+
+
+def template(name: str, file: str, schema: Path | None = None) -> str:
+    """Return the text of the commented study file, `template.toml`, for one study.
+
+    Args:
+        name: name of the study.
+        file: path of the study file, quoted for the shell.
+        schema: file of the JSON Schema, for editors; None to leave it out.
+    """
+    text = files("mtsearch.study_file").joinpath("template.toml").read_text(encoding="utf-8")
+    named = text.replace("{file}", file).replace('name = "{name}"', tomli_w.dumps({"name": name}).rstrip())
+    return f"#:schema {schema.as_uri()}\n{named}" if schema else named
+
+
 if __name__ == "__main__":
-    print(as_text(), end="")
+    print(schema_text(), end="")

@@ -1,4 +1,4 @@
-"""What each ingredient of `ml-100k` brings to both objectives: the whole, and the whole without one of them.
+"""Measure the effect of each setting of `ml-100k` on both objectives: the whole, and the whole without one setting.
 
     python -m tests.benchmarks.ablation [--seeds 5] [-o ablation.json]
 
@@ -11,11 +11,11 @@ import json
 import statistics
 from pathlib import Path
 
-from mtsearch.config import TrialConfig
 from mtsearch.data import load, make_split
-from mtsearch.definition import DEFAULT, StudyDefinition
-from mtsearch.recsys import Device, JointTrainer
+from mtsearch.models import Device, JointTrainer
 from mtsearch.search.space import Space
+from mtsearch.study_file.config import TrialConfig
+from mtsearch.study_file.definition import DEFAULT, StudyDefinition
 
 VARIANTS: dict[str, dict[str, object]] = {
     "all": {},
@@ -35,7 +35,7 @@ METRICS = ("rmse", "top_100", "top_100_unseen")
 
 
 def main() -> None:
-    """Train, print."""
+    """Train every variant and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("-o", "--output", type=Path)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _same_ratio(base: TrialConfig, changes: dict[str, object]) -> dict[str, object]:
-    """The retrieval loss is a sum: another batch size needs another weight for the same balance."""
+    """Return the weight for another batch size: the retrieval loss is a sum, and the balance has to stay the same."""
     size = changes.get("batch_size", base.batch_size)
     return {"retrieval_weight": base.retrieval_weight * base.batch_size / float(str(size))}
 

@@ -1,4 +1,4 @@
-"""What a long study costs: memory and time of a trial, storage and sampling, at trial 10 and at trial 1,000.
+"""Measure memory and time of a trial, its storage and its sampling, at trial 10 and at trial 1,000 of a long study.
 
     python -m tests.benchmarks.endurance [--trials 1000] [--only storage]
 
@@ -20,24 +20,24 @@ import psutil
 from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import event
 
-from mtsearch.config import TrialConfig
 from mtsearch.data import load, make_split
-from mtsearch.definition import StudyDefinition
-from mtsearch.recsys import Device, JointTrainer
+from mtsearch.models import Device, JointTrainer
+from mtsearch.models.trainer import EpochMetrics, TrialResult
 from mtsearch.search.attributes import counts
-from mtsearch.search.interrupts import graceful
-from mtsearch.search.runner import TrialRunner
-from mtsearch.search.sampling import make_sampler
+from mtsearch.search.samplers import make_sampler
 from mtsearch.search.storage import open_writer
-from mtsearch.search.study import begin_or_continue
-from mtsearch.trial import EpochMetrics, TrialResult
+from mtsearch.search.study import begin_or_resume
+from mtsearch.search.trial import TrialRunner
+from mtsearch.signals import catch_termination
+from mtsearch.study_file.config import TrialConfig
+from mtsearch.study_file.definition import StudyDefinition
 
 MIB = 2**20
 WINDOW = 20
 
 
 def main() -> None:
-    """Both trainers, then the storage."""
+    """Measure both trainers, then the storage."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--only", choices=["training", "storage"], help="this part alone")
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def both_trainers(quick: StudyDefinition, trials: int) -> None:
-    """A trainer whose trials share a few shapes, and one whose trials each have their own."""
+    """Measure a trainer whose trials share a few graphs, and one whose trials each have their own."""
     split = make_split(load(quick.data), quick.split)
     trainer = JointTrainer(split, Device.default())
     sizes = (16, 32, 64, 128)
@@ -59,7 +59,7 @@ def both_trainers(quick: StudyDefinition, trials: int) -> None:
 
 
 def training(name: str, trainer: JointTrainer, size: Callable[[int], int], trials: int) -> None:
-    """Seconds of one configuration, measured early and late, and how the process grew in between."""
+    """Return the seconds of one configuration, measured early and late, and the growth of the process in between."""
     process = psutil.Process()
     probe = TrialConfig(retrieval_weight=1e-3, epochs=1)
     early: list[float] = []
@@ -83,10 +83,10 @@ def _seconds(trainer: JointTrainer, probe: TrialConfig) -> list[float]:
 
 
 def storage(definition: StudyDefinition, trials: int) -> None:
-    """Milliseconds of a trial that are not training, and of Optuna's own ask on the same trials in memory."""
-    with tempfile.TemporaryDirectory() as folder, graceful() as interrupt:
+    """Return the milliseconds of a trial beside its training, and of Optuna's own ask on the same trials in memory."""
+    with tempfile.TemporaryDirectory() as folder, catch_termination() as interrupt:
         writer = open_writer(f"sqlite:///{Path(folder) / 'a.db'}", create=True)
-        study = begin_or_continue(writer, definition, {"data": {}, "split": {}, "trainer": {}}, dict, trials=trials)
+        study = begin_or_resume(writer, definition, {"data": {}, "split": {}, "trainer": {}}, dict, trials=trials)
         runner = TrialRunner(definition, _Instant())
         sampler = make_sampler(definition)
         for size in (WINDOW, trials * 3 // 10, trials):
@@ -106,7 +106,7 @@ def storage(definition: StudyDefinition, trials: int) -> None:
 
 
 def _fill(study: optuna.Study, size: int) -> None:
-    """Copies of the study's last trial, their parameters and values drawn, until it has so many."""
+    """Copy the study's last trial with drawn parameters and values, up to a number of trials."""
     trials = study.get_trials(deepcopy=False)
     random = optuna.create_study(directions=study.directions, sampler=optuna.samplers.RandomSampler(seed=1))
     for number in range(len(trials), size):
@@ -120,7 +120,7 @@ def _fill(study: optuna.Study, size: int) -> None:
 
 @contextmanager
 def _counted(storage: BaseStorage) -> Iterator[Counter[str]]:
-    """Transactions and statements of a database while the context lasts."""
+    """Count transactions and statements of a database inside the context."""
     assert isinstance(storage, RDBStorage)
     done: Counter[str] = Counter()
     counting = [("commit", lambda *_: done.update(["commit"])),
@@ -133,7 +133,7 @@ def _counted(storage: BaseStorage) -> Iterator[Counter[str]]:
 
 
 def _ask_seconds(study: optuna.Study, sampler: optuna.samplers.BaseSampler) -> Iterator[float]:
-    """Seconds of asking for all parameters in a copy of the study that lives in memory."""
+    """Return the seconds of asking for all parameters in a copy of the study in memory."""
     finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     copy = optuna.create_study(directions=study.directions, sampler=sampler)
     copy.add_trials(finished)
@@ -152,7 +152,7 @@ class _Instant:
     """A trainer that takes no time."""
 
     def train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool]) -> TrialResult:
-        """Something for the sampler to learn from."""
+        """Return metrics that a sampler can learn from."""
         rmse = 1 + abs(config.learning_rate - 0.1)
         metrics = {"rmse": rmse, "top_100": 1 / (1 + config.retrieval_weight + rmse)}
         curve = tuple(EpochMetrics(epoch, metrics, {}, 0.0) for epoch in range(1, config.epochs + 1))

@@ -1,4 +1,4 @@
-"""Many rows and a large catalogue: a step by the tutorial, by its maintainers' advice and by mtsearch, in one run.
+"""Measure a training step on many rows and a large catalogue: the tutorial, its maintainers' advice, and mtsearch.
 
     python -m tests.benchmarks.large [--rows 1e6 5e6 25e6] [--whole] [-o large.json]
 
@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 import psutil
 
-from mtsearch.config import TrialConfig
 from mtsearch.data import Split, make_split
-from mtsearch.data.synthetic import synthetic
-from mtsearch.definition import SplitSection
+from mtsearch.data.synthetic import make_synthetic
+from mtsearch.study_file.config import TrialConfig
+from mtsearch.study_file.sections import SplitSection
 
 ROWS, USERS, ITEMS = 25_000_000, 162_000, 62_000
 # NOTE: the loss ratio of the quick study's front; at 1/1 the ratings are chaotic.
@@ -35,7 +35,7 @@ PART = "--part"
 
 
 def main() -> None:
-    """Measure by turns, print."""
+    """Measure in turns, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=float, nargs="+", default=[1e6, 5e6, ROWS])
     parser.add_argument("--steps", type=int, default=60, help="timed steps of mtsearch; a fifth as many of the advised")
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def child(*part: object) -> dict[str, float]:
-    """Run one part in a process of its own; its figures, and the most memory of all processes of it at a time."""
+    """Run one part in a separate process; return its figures and the peak memory of all its processes."""
     command = [sys.executable, "-m", "tests.benchmarks.large", PART, *map(str, part)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         tree, peak = psutil.Process(process.pid), 0
@@ -89,11 +89,11 @@ def _resident(tree: psutil.Process) -> int:
 
 
 def split_of(rows: int) -> Split:
-    """A tenth to judge, of so many rows taken at random from the largest table: batches are made of the same mixture.
+    """Make a split of rows drawn from the largest table, with a tenth to evaluate: the mixture is always the same.
 
     A table of fewer rows has other long tails, and its batches other numbers of different items.
     """
-    table = synthetic(ROWS, USERS, ITEMS)
+    table = make_synthetic(ROWS, USERS, ITEMS)
     if rows < ROWS:
         chosen = np.sort(np.random.default_rng(0).permutation(ROWS)[:rows])
         table = replace(table, rows=table.rows.take(chosen))
@@ -101,15 +101,15 @@ def split_of(rows: int) -> Split:
 
 
 def ours(rows: int, steps: int, judged: int) -> dict[str, float]:
-    """Seconds per step, per judged row, and to draw an epoch's order."""
+    """Return the seconds per step, per evaluated row, and to draw an epoch's order."""
     from mtsearch.evaluation import Evaluator
-    from mtsearch.recsys import Device, JointTrainer
-    from mtsearch.recsys.batches import EpochOrder, EpochOrders
-    from mtsearch.recsys.scorer import ModelScorer
+    from mtsearch.models import Device, JointTrainer
+    from mtsearch.models.device import EpochOrder, EpochOrders
+    from mtsearch.models.joint_trainer import ModelScorer
 
     split = split_of(rows)
     trainer = JointTrainer(split, Device.default(), validate=False)
-    compiled = trainer._model_of(CONFIG)
+    compiled = trainer.compiled_model(CONFIG)
     compiled.reset(CONFIG)
     orders = EpochOrders(split.train.items)
     result, order = timed("order", lambda: orders.draw(CONFIG.batch_size, CONFIG.seed, 1))
@@ -128,17 +128,17 @@ def ours(rows: int, steps: int, judged: int) -> dict[str, float]:
 
 
 def advised(steps: int) -> dict[str, float]:
-    """Integer ids, cached, no metrics in training."""
+    """Measure the advised form: integer ids, cached, no metrics in training."""
     return _rival(steps, strings=False)
 
 
 def published(steps: int) -> dict[str, float]:
-    """Strings, and FactorizedTopK at every step."""
+    """Measure the published form: strings, and FactorizedTopK at every step."""
     return _rival(steps, strings=True)
 
 
 def _rival(steps: int, strings: bool, judged: int = 512) -> dict[str, float]:
-    from mtsearch.recsys.batches import EpochOrders
+    from mtsearch.models.device import EpochOrders
     from tests.benchmarks import rivals
 
     split = split_of(RIVAL_ROWS)
@@ -160,8 +160,8 @@ def _rival(steps: int, strings: bool, judged: int = 512) -> dict[str, float]:
 
 
 def whole(rows: int) -> dict[str, float]:
-    """An epoch and its judgement as a trial has them."""
-    from mtsearch.recsys import Device, JointTrainer
+    """Train and evaluate one epoch as a trial does."""
+    from mtsearch.models import Device, JointTrainer
 
     split = split_of(rows)
     seconds, result = timed("trial", lambda: JointTrainer(split, Device.default()).train(CONFIG, lambda _: True))
@@ -174,14 +174,14 @@ PARTS: dict[str, Callable[..., dict[str, float]]] = {
 
 
 def timed(name: str, call: Callable[[], Any]) -> tuple[dict[str, float], Any]:
-    """Seconds by the clock, seconds of the processor, and what the call returned."""
+    """Return wall-clock seconds, processor seconds, and the result of a call."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = call()
     return {name: time.perf_counter() - wall, f"{name} cpu": time.process_time() - cpu}, result
 
 
 def report(figures: dict[str, list[dict[str, float]]], sizes: list[int]) -> None:
-    """Medians over the rounds."""
+    """Print the medians over the rounds."""
 
     def median(part: str, key: str) -> float:
         return statistics.median(each[key] for each in figures[part])

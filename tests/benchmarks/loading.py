@@ -1,4 +1,4 @@
-"""Many rows from their source to a judgement: seconds and peak memory of each step, in a process of its own.
+"""Measure seconds and peak memory of each step from a source of many rows to their evaluation, in separate processes.
 
     python -m tests.benchmarks.loading [--size 25m]
 
@@ -22,15 +22,15 @@ from numpy.typing import NDArray
 
 from mtsearch.data import Split, load, make_split
 from mtsearch.data.interactions import Codes
-from mtsearch.data.synthetic import SIZES, synthetic
-from mtsearch.definition import DataSection, SplitSection
+from mtsearch.data.synthetic import SIZES, make_synthetic
 from mtsearch.evaluation import Evaluator
+from mtsearch.study_file.sections import DataSection, SplitSection
 
 Singles = NDArray[np.float32]
 
 
 def main() -> None:
-    """Measure, print a table."""
+    """Measure every step and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=[name.partition("/")[2] for name in SIZES], default="25m")
     parser.add_argument("--part", nargs=2, help=argparse.SUPPRESS)
@@ -52,18 +52,18 @@ def main() -> None:
 
 
 def made(source: str, _folder: Path) -> float:
-    """Seconds to make it."""
-    return timed(lambda: synthetic(*SIZES[source]))
+    """Return the seconds to make the data."""
+    return timed(lambda: make_synthetic(*SIZES[source]))
 
 
 def written(source: str, folder: Path) -> float:
-    """Seconds to make and write it, shuffled, for those that read it."""
+    """Return the seconds to make the data and to write it, shuffled, for the steps that read it."""
     import pyarrow as pa
     import pyarrow.csv as pc
     import pyarrow.parquet as pq
 
     def write() -> None:
-        table = synthetic(*SIZES[source])
+        table = make_synthetic(*SIZES[source])
         rows = table.rows.take(np.random.default_rng(0).permutation(len(table.rows)))
         columns = pa.table({
             "user": pa.array(table.user_ids, pa.string()).take(pa.array(rows.users)),
@@ -78,36 +78,36 @@ def written(source: str, folder: Path) -> float:
 
 
 def from_parquet(_source: str, folder: Path) -> float:
-    """Seconds to read it."""
+    """Return the seconds to read the Parquet file."""
     return timed(lambda: load(DataSection(source=str(folder / "rows.parquet"))))
 
 
 def from_csv(_source: str, folder: Path) -> float:
-    """Seconds to read it."""
+    """Return the seconds to read the CSV file."""
     return timed(lambda: load(DataSection(source=str(folder / "rows.csv"))))
 
 
 def divided(source: str, _folder: Path) -> float:
-    """Seconds to split it at random."""
-    table = synthetic(*SIZES[source])
+    """Return the seconds to split the data at random."""
+    table = make_synthetic(*SIZES[source])
     return timed(lambda: make_split(table, SplitSection()))
 
 
 def planned(source: str, _folder: Path) -> float:
-    """Seconds for what ranking needs of the split, worked out once."""
-    split = make_split(synthetic(*SIZES[source]), SplitSection())
+    """Return the seconds to plan the ranking of a split."""
+    split = make_split(make_synthetic(*SIZES[source]), SplitSection())
     return timed(lambda: Evaluator(split, split.validation))
 
 
 def judged(source: str, _folder: Path) -> float:
-    """Seconds for one judgement of all validation rows."""
-    split = make_split(synthetic(*SIZES[source]), SplitSection())
+    """Return the seconds to evaluate all validation rows once."""
+    split = make_split(make_synthetic(*SIZES[source]), SplitSection())
     evaluator = Evaluator(split, split.validation)
     return timed(lambda: evaluator.evaluate(Embeddings(split)))
 
 
 class Embeddings:
-    """A scorer of random embeddings, the first of which makes popular items come first."""
+    """A scorer of random embeddings, whose first dimension ranks popular items first."""
 
     def __init__(self, split: Split) -> None:
         draw = np.random.default_rng(0)
@@ -118,12 +118,12 @@ class Embeddings:
         self._catalogue = self._items[split.catalogue].T.copy()
 
     def ratings(self, users: Codes, items: Codes) -> Singles:
-        """`[B]`."""
+        """Return ratings `[B]`."""
         result: Singles = np.einsum("nd,nd->n", self._users[users], self._items[items])
         return result
 
     def scores(self, users: Codes) -> Singles:
-        """`[u, C]`."""
+        """Return scores `[u, C]`."""
         result: Singles = self._users[users] @ self._catalogue
         return result
 
@@ -140,7 +140,7 @@ PARTS: dict[str, Callable[[str, Path], float]] = {
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Seconds."""
+    """Return the seconds of a call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""The parts of `speed.py`, each run in a process of its own; the last line of stdout is JSON."""
+"""Run the parts of `speed.py`, each in a separate process; the last line of stdout is JSON."""
 
 import json
 import resource
@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
+from mtsearch.data import Split, load, make_split
+from mtsearch.evaluation import Evaluator
+from mtsearch.models import Device, JointTrainer
+from mtsearch.models.device import EpochOrder, EpochOrders, Index
+from mtsearch.models.joint_trainer import ModelScorer
+from mtsearch.study_file.config import TrialConfig
+from mtsearch.study_file.definition import StudyDefinition
+
 _START = time.perf_counter()
-
-import numpy as np  # noqa: E402 - the clock of the imports runs
-import tensorflow as tf  # noqa: E402
-
-from mtsearch.config import TrialConfig  # noqa: E402
-from mtsearch.data import Split, load, make_split  # noqa: E402
-from mtsearch.definition import StudyDefinition  # noqa: E402
-from mtsearch.evaluation import Evaluator  # noqa: E402
-from mtsearch.recsys import Device, JointTrainer  # noqa: E402
-from mtsearch.recsys.batches import EpochOrder, EpochOrders, Index  # noqa: E402
-from mtsearch.recsys.scorer import ModelScorer  # noqa: E402
 
 _IMPORTED = time.perf_counter()
 
@@ -32,7 +32,7 @@ CHECKED = TrialConfig(retrieval_weight=0.05, learning_rate=0.3)
 
 
 def main() -> None:
-    """`mtsearch`, or `published|advised`, checked, or `published|advised TRIALS SIZE ROWS_BY_USER`, timed."""
+    """Run `mtsearch`, or check `published|advised`, or time `published|advised TRIALS SIZE ROWS_BY_USER`."""
     part, *rest = sys.argv[1:]
     if part == "mtsearch":
         figures = ours()
@@ -71,9 +71,9 @@ def ours() -> dict[str, Any]:
 
 
 def replay(trainer: JointTrainer, split: Split) -> tuple[list[float], dict[str, float]]:
-    """Losses of every step, in the batch order that the rivals are given, and the final metrics."""
+    """Return the losses of every step, in the batch order of the rivals, and the final metrics."""
     with tf.device(trainer.device.name):
-        compiled = trainer._model_of(CHECKED)
+        compiled = trainer.compiled_model(CHECKED)
         compiled.reset(CHECKED)
         losses = []
         for _ in range(CHECKED.epochs):
@@ -85,9 +85,9 @@ def replay(trainer: JointTrainer, split: Split) -> tuple[list[float], dict[str, 
 
 
 def initial_weights(split: Split) -> dict[str, Any]:
-    """What mtsearch starts `CHECKED` with, by the rival's layers in order."""
+    """Return mtsearch's initial weights of `CHECKED`, by the rival's layers in order."""
     # NOTE: not Device.default(), which sets threads: a rival runs with those that TensorFlow takes by itself.
-    compiled = JointTrainer(split, Device("/CPU:0", 0, "as TensorFlow starts"))._model_of(CHECKED)
+    compiled = JointTrainer(split, Device("/CPU:0", 0, "as TensorFlow starts")).compiled_model(CHECKED)
     compiled.reset(CHECKED)
     model = compiled.model
     head = {str(number): weight for number, weight in enumerate(model.rating_layers.get_weights())}
@@ -95,7 +95,7 @@ def initial_weights(split: Split) -> dict[str, Any]:
 
 
 def checked(name: str) -> dict[str, Any]:
-    """What a rival that starts as mtsearch does comes to, step by step and in the end."""
+    """Return losses per step and final metrics of a rival that starts with the weights of mtsearch."""
     work = _RivalWork(name)
     model = work.model(CHECKED)
     model.start_from(initial_weights(work.split), strings=name == "published")
@@ -109,7 +109,7 @@ def checked(name: str) -> dict[str, Any]:
 
 
 def timed(name: str, trials: int, size: int, rows_by_user: int) -> dict[str, Any]:
-    """Seconds of some trials of an embedding size, each from its model on."""
+    """Return the seconds of trials of an embedding size, each with making its model."""
     work = _RivalWork(name, bool(rows_by_user))
     seconds: list[float] = []
     cpu: list[float] = []
@@ -122,7 +122,7 @@ def timed(name: str, trials: int, size: int, rows_by_user: int) -> dict[str, Any
 
 
 class _RivalWork:
-    """A rival's model and data, made as the rival makes them, or with mtsearch's order of rows within a batch."""
+    """A rival's model and data, in the rival's order of rows within a batch or in that of mtsearch."""
 
     def __init__(self, name: str, rows_by_user: bool = False) -> None:
         from tests.benchmarks import rivals
@@ -137,7 +137,7 @@ class _RivalWork:
         return self._make(self.split, config)
 
     def train(self, model: Any, callbacks: Sequence[Any] = ()) -> dict[str, float]:
-        """Train and evaluate; the metrics."""
+        """Train and evaluate, and return the metrics."""
         split, size = self.split, CHECKED.batch_size
         train = self._batches(split, split.train, self._order, size, self._strings)
         held_out = self._batches(split, split.validation, self._held_out, 4096, self._strings)
@@ -151,13 +151,13 @@ def _order(split: Split) -> Index:
 
 
 def _shuffled(order: Index) -> Index:
-    """The same batches, their rows in random order, as a shuffled data set has them; mtsearch has them by user."""
+    """Return the same batches with their rows in random order; mtsearch has them by user."""
     rng, size = np.random.default_rng(1), CHECKED.batch_size
     return np.concatenate([rng.permutation(order[start : start + size]) for start in range(0, len(order), size)])
 
 
 def _batches(split: Split) -> list[EpochOrder]:
-    """The rivals' batches, each as an epoch of its own."""
+    """Return the rivals' batches, each as a separate epoch."""
     order = _order(split)
     batches = np.split(order, range(CHECKED.batch_size, len(order), CHECKED.batch_size))
     return [
@@ -166,7 +166,7 @@ def _batches(split: Split) -> list[EpochOrder]:
 
 
 class _Losses(tf.keras.callbacks.Callback):  # type: ignore[misc]
-    """The loss of every step."""
+    """A callback that collects the loss of every step."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -177,9 +177,8 @@ class _Losses(tf.keras.callbacks.Callback):  # type: ignore[misc]
 
 
 def _study(trainer: JointTrainer, split: Split) -> dict[str, Any]:
-    """50 trials of the quick study in this process, with the clock on each part."""
+    """Run 50 trials of the quick study in this process, and time each part."""
     from mtsearch import api
-    from mtsearch.recsys import JointTrainer as Trainer
 
     seconds: dict[int, list[float]] = defaultdict(list)
     phases: dict[str, float] = {}
@@ -194,7 +193,7 @@ def _study(trainer: JointTrainer, split: Split) -> dict[str, Any]:
                 phases[name] = phases.get(name, 0.0) + value
             return result
 
-    assert isinstance(trainer, Trainer)
+    assert isinstance(trainer, JointTrainer)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         made = (Timed(), {"device": trainer.device.description, "threads": trainer.device.threads})
@@ -206,12 +205,12 @@ def _study(trainer: JointTrainer, split: Split) -> dict[str, Any]:
 
 
 def matrix_rate(threads: int | None) -> float:
-    """GFLOP/s of float32 matrix products in a process of that many threads."""
+    """Return the GFLOP/s of float32 matrix products in a process with a number of threads."""
     import subprocess
 
     code = f"""
 import time
-from mtsearch.recsys import Device
+from mtsearch.models import Device
 Device.default({threads})
 import tensorflow as tf
 matrix = tf.random.stateless_normal([2048, 2048], seed=[1, 2])

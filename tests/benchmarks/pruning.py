@@ -1,4 +1,4 @@
-"""What pruning brings: hypervolume against epochs spent and wall clock, over seeds, on real training.
+"""Measure what pruning gains: hypervolume against epochs and wall-clock time, over seeds, on real training.
 
     python -m tests.benchmarks.pruning [--seeds 0 1 2 3 4] [--trials 40] [--storage FILE] [--json FILE]
 
@@ -29,18 +29,17 @@ from optuna.trial import FrozenTrial
 from mtsearch import StudyDefinition, api
 from mtsearch.data import Interactions, Split
 from mtsearch.errors import StudyNotFound
-from mtsearch.evaluation import baselines
+from mtsearch.evaluation import evaluate_baselines
+from mtsearch.models.trainer import EpochMetrics, make_joint_trainer
 from mtsearch.pruning import Rule, Rungs
-from mtsearch.search import attributes, record
-from mtsearch.search.front import finite_rows
-from mtsearch.search.interrupts import graceful
-from mtsearch.search.passport import make_passport
-from mtsearch.search.pruning import Judge
-from mtsearch.search.runner import TrialRunner
-from mtsearch.search.storage import open_writer, reading, resolve_url
-from mtsearch.search.study import begin_or_continue, find
-from mtsearch.trainers import joint_trainer
-from mtsearch.trial import EpochMetrics
+from mtsearch.search import attributes, results
+from mtsearch.search.pareto import complete_rows
+from mtsearch.search.provenance import collect_provenance
+from mtsearch.search.storage import open_writer, reading_storage
+from mtsearch.search.storage.url import resolve_url
+from mtsearch.search.study import begin_or_resume, find_study
+from mtsearch.search.trial import TrialPruner, TrialRunner
+from mtsearch.signals import catch_termination
 
 DEFINITION, EPOCHS = "ml-100k-wide", 20
 KINDS = ("none", "halving", "dominated", "random")
@@ -49,7 +48,7 @@ SHARES = (0.25, 0.5, 1.0)
 
 @dataclass(frozen=True)
 class Course:
-    """A study as it went on, after each of its trials in the order in which they ended.
+    """The course of a study: its state after each of its trials, in the order in which they ended.
 
     Attributes:
         epochs, seconds, volumes: spent and reached until then.
@@ -62,7 +61,7 @@ class Course:
     stopped: int
 
     def at(self, spent: Sequence[float], budget: float) -> float:
-        """The hypervolume when no more than the budget was spent."""
+        """Return the hypervolume when no more than a budget was spent."""
         within = [volume for used, volume in zip(spent, self.volumes, strict=True) if used <= budget]
         return within[-1] if within else 0.0
 
@@ -72,8 +71,8 @@ Courses = dict[str, dict[int, Course]]
 
 
 @dataclass
-class RandomJudge:
-    """In place of the study's own judge: stops at each rung a share of the trials, whatever they have."""
+class RandomPruner:
+    """A pruner that stops a share of the trials at each rung at random, in place of the pruner of the study."""
 
     study: optuna.Study
     trial: optuna.Trial
@@ -83,16 +82,16 @@ class RandomJudge:
     seed: int = field(kw_only=True)
     reason: str = ""
 
-    def stops(self, epoch: EpochMetrics) -> bool:
-        """See `mtsearch.search.pruning.Judge`."""
+    def should_stop(self, epoch: EpochMetrics) -> bool:
+        """See `mtsearch.search.trial.TrialPruner`."""
         draw = np.random.default_rng([self.seed, self.trial.number, epoch.epoch]).random()
-        listed = attributes.LISTED in self.trial.user_attrs
+        listed = attributes.INITIAL_LABEL in self.trial.user_attrs
         self.reason = "drawn" if not listed and draw < self.rates.get(epoch.epoch, 0.0) else ""
         return bool(self.reason)
 
 
 def main() -> None:
-    """Run what is not there yet, then print what there is."""
+    """Run the missing studies, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="SEED")
     parser.add_argument("--trials", type=int, default=40, help="whole ones, whose epochs each study may spend")
@@ -128,26 +127,26 @@ def run(options: argparse.Namespace) -> None:
 
 
 def run_study(kind: str, seed: int, interactions: Interactions, split: Split, options: argparse.Namespace) -> bool:
-    """Run a study until its epochs are spent; False where it was interrupted."""
+    """Run a study until its epochs are spent; return False if it was interrupted."""
     definition = define(kind, seed)
-    trainer, description = joint_trainer(split, options.threads)
+    trainer, description = make_joint_trainer(split, options.threads)
     runner = TrialRunner(definition, trainer)
     writer = open_writer(resolve_url(str(options.storage)), create=True)
-    passport = make_passport(interactions, split, {**description, "workers": 1})
-    references = partial(baselines, split, split.validation)
-    study = begin_or_continue(writer, definition, passport, references, trials=options.trials)
-    judge: Any = Judge
+    provenance = collect_provenance(interactions, split, {**description, "workers": 1})
+    references = partial(evaluate_baselines, split, split.validation)
+    study = begin_or_resume(writer, definition, provenance, references, trials=options.trials)
+    pruner: Any = TrialPruner
     if kind == "random":
-        rates = rates_of(find(writer, name_of("halving", seed)).get_trials(deepcopy=False))
-        judge = partial(RandomJudge, rates=rates, seed=seed)
-    with graceful() as interrupt, patch("mtsearch.search.runner.Judge", judge):
+        rates = rates_of(find_study(writer, name_of("halving", seed)).get_trials(deepcopy=False))
+        pruner = partial(RandomPruner, rates=rates, seed=seed)
+    with catch_termination() as interrupt, patch("mtsearch.search.trial.TrialPruner", pruner):
         while spent(study) < options.trials * EPOCHS and not interrupt.requested:
             runner.run(study, interrupt)
         return not interrupt.requested
 
 
 def define(kind: str, seed: int) -> StudyDefinition:
-    """The definition under a name, a seed and a pruner of its own, its epochs fixed."""
+    """Return the definition with fixed epochs, and a name, a seed and a pruner for one study."""
     raw = StudyDefinition.load(DEFINITION).resolved()
     del raw["space"]["epochs"]
     raw["fixed"]["epochs"] = EPOCHS
@@ -159,13 +158,13 @@ def define(kind: str, seed: int) -> StudyDefinition:
 
 
 def name_of(kind: str, seed: int) -> str:
-    """`halving 3`."""
+    """Return the name of a study, such as `halving 3`."""
     return f"{kind} {seed}"
 
 
 def rates_of(trials: Sequence[FrozenTrial]) -> dict[int, float]:
-    """By rung, the share that was stopped of those that reached it, listed ones aside."""
-    reached = {trial.number: len(trial.user_attrs[attributes.CURVE]) for trial in judged(trials)}
+    """Return by rung the share of the trials that reached it and were stopped there, without initial trials."""
+    reached = {trial.number: len(trial.user_attrs[attributes.CURVE]) for trial in prunable(trials)}
     stopped = {t.number: t.user_attrs[attributes.PRUNED_AT] for t in trials if attributes.PRUNED_AT in t.user_attrs}
     rates = {}
     for rung in Rungs().up_to(EPOCHS - 1):
@@ -174,28 +173,28 @@ def rates_of(trials: Sequence[FrozenTrial]) -> dict[int, float]:
     return rates
 
 
-def judged(trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:
-    """Those that could be stopped."""
+def prunable(trials: Sequence[FrozenTrial]) -> Iterator[FrozenTrial]:
+    """Yield the trials that could be stopped."""
     for trial in trials:
-        if attributes.LISTED not in trial.user_attrs and attributes.CURVE in trial.user_attrs:
+        if attributes.INITIAL_LABEL not in trial.user_attrs and attributes.CURVE in trial.user_attrs:
             yield trial
 
 
 def spent(study: optuna.Study) -> int:
-    """Epochs of all its trials."""
+    """Return the number of epochs of all trials of a study."""
     return sum(len(trial.user_attrs.get(attributes.CURVE, ())) for trial in study.get_trials(deepcopy=False))
 
 
 def courses(options: argparse.Namespace) -> Courses:
-    """The studies whose epochs are spent."""
+    """Return the courses of the studies whose epochs are spent."""
     found: Courses = {kind: {} for kind in KINDS}
     try:
-        with reading(resolve_url(str(options.storage))) as storage:
+        with reading_storage(resolve_url(str(options.storage))) as storage:
             known = set(optuna.get_all_study_names(storage))
             for kind in KINDS:
                 for seed in options.seeds:
                     if name_of(kind, seed) in known:
-                        study = find(storage, name_of(kind, seed))
+                        study = find_study(storage, name_of(kind, seed))
                         if spent(study) >= options.trials * EPOCHS:
                             found[kind][seed] = course_of(study)
     except StudyNotFound:
@@ -204,13 +203,13 @@ def courses(options: argparse.Namespace) -> Courses:
 
 
 def course_of(study: optuna.Study) -> Course:
-    """How a study went on."""
-    measure = record.of(study).volume
+    """Return the course of a study."""
+    measure = results.results_of(study).volume
     trials = [trial for trial in study.get_trials(deepcopy=False) if trial.datetime_complete]
-    points: list[tuple[float, float]] = []
+    points: list[tuple[float, ...]] = []
     epochs, seconds, volumes = [0], [0.0], [0.0]
     for trial in sorted(trials, key=lambda trial: (trial.datetime_complete, trial.number)):
-        points += [row.values for row in finite_rows([trial])]
+        points += [row.values for row in complete_rows([trial])]
         epochs.append(epochs[-1] + len(trial.user_attrs.get(attributes.CURVE, ())))
         seconds.append(seconds[-1] + (trial.duration.total_seconds() if trial.duration else 0.0))
         volumes.append(measure(points))
@@ -219,7 +218,7 @@ def course_of(study: optuna.Study) -> Course:
 
 
 def table(found: Courses) -> str:
-    """Markdown: a row per kind, medians over the seeds that all kinds have."""
+    """Return a Markdown table with a row per kind: medians over the seeds that all kinds have."""
     seeds = sorted(set.intersection(*(set(found[kind]) for kind in KINDS)))
     heads = [f"{share:.0%} of the epochs" for share in SHARES] + [f"{share:.0%} of none's time" for share in SHARES]
     lines = [
@@ -250,14 +249,14 @@ def table(found: Courses) -> str:
 
 
 def by_budget(course: Course, whole: Course) -> list[float]:
-    """The hypervolume at each share of the epochs, then at each share of the time that the whole trials took."""
+    """Return the hypervolume at each share of the epochs, then at each share of the time of the whole trials."""
     epochs, seconds = whole.epochs[-1], whole.seconds[-1]
     by_epochs = [course.at(course.epochs, share * epochs) for share in SHARES]
     return by_epochs + [course.at(course.seconds, share * seconds) for share in SHARES]
 
 
 def figures(options: argparse.Namespace, found: Courses) -> dict[str, Any]:
-    """What goes into the JSON file: by kind and seed, after each trial what was spent and reached."""
+    """Return the content of the JSON file: by kind and seed, budget spent and value reached after each trial."""
     by_kind = {kind: {seed: vars(course) for seed, course in found[kind].items()} for kind in KINDS}
     return {"definition": DEFINITION, "epochs": EPOCHS, "trials": options.trials, **by_kind}
 

@@ -1,4 +1,4 @@
-"""Two ways to rank a user's evaluated rows in a catalogue, and what they cost.
+"""Measure two ways to rank a user's evaluated rows in a catalogue.
 
     python -m tests.benchmarks.ranking
 
@@ -11,17 +11,15 @@ from functools import partial
 
 import numpy as np
 
-from mtsearch.evaluation.comparing import count_by_comparing, miss
-from mtsearch.evaluation.plan import TILE_BYTES, Index
-from mtsearch.evaluation.ranks import Ranks, count_below
-from mtsearch.evaluation.scorer import Floats
+from mtsearch.evaluation.plan import TILE_BYTES, Floats, Index
+from mtsearch.evaluation.ranks import Ranks, count_below, count_by_comparing, update_missed
 
 CATALOGUES = (500, 1_664, 3_706, 8_000, 16_000, 62_000)
 ROWS = (1, 3, 12, 40)
 
 
 def main() -> None:
-    """Both ways by size of the catalogue and rows of a user."""
+    """Measure both ways by size of the catalogue and number of rows of a user."""
     print("| items | rows of a user | comparing, us | sorting, us |\n|--|--|--|--|")
     rng = np.random.default_rng(0)
     for items in CATALOGUES:
@@ -34,22 +32,22 @@ def main() -> None:
 
 
 def compare(scores: Floats, user: Index, own: Floats) -> None:
-    """Count and keep the misses of coverage, as `Ranks.record` does for few rows of many scores."""
-    ranks = Ranks.misses(1, scores.shape[1])
+    """Count by comparing, as `Ranks.record` does for few rows of many scores."""
+    ranks = Ranks.all_misses(1, scores.shape[1])
     count_by_comparing(scores, user, own)
     for row in scores:
-        miss(ranks.missed, row)
+        update_missed(ranks.missed, row)
 
 
 def sort(scores: Floats, user: Index, own: Floats) -> None:
-    """The same as it does for all others."""
+    """Count by sorting, as `Ranks.record` does otherwise."""
     ordered = np.sort(scores, axis=1)
     count_below(ordered, user, own)
-    Ranks.misses(1, scores.shape[1])._miss(scores, ordered)
+    Ranks.all_misses(1, scores.shape[1])._update_missed(scores, ordered)
 
 
 def _best(action: Callable[[], None]) -> float:
-    """Microseconds of the fastest of some runs."""
+    """Return the microseconds of the fastest of some runs."""
     seconds = []
     for _ in range(7):
         start = time.perf_counter()

@@ -1,10 +1,10 @@
-"""The chosen configurations beside what else there is, on the test rows of splits that no search has seen.
+"""Compare the chosen configurations with other models, on the test rows of splits that no search has used.
 
     python -m tests.benchmarks.reference [--splits 5] [--seeds 1] [--config FILE ...] [--json FILE]
 
 On each split the exported configurations (by default those of dashboards/ml-100k), the tutorial's three models, the
 baselines, and SVD and SVD++ of scikit-surprise (`pip install '.[reference]'`) learn from training and validation rows
-and are judged once on the test rows. Prints means and 95 % intervals over the splits as a Markdown table. Goes on
+and are evaluated once on the test rows. Prints means and 95 % intervals over the splits as a Markdown table. Goes on
 where it was ended, as long as --json is the same. SVD++, half a minute a split, comes last; all of it takes about
 8 minutes on 2 cores.
 
@@ -23,17 +23,18 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from mtsearch.config import TrialConfig
 from mtsearch.data import Split, load, make_split
-from mtsearch.definition import DataSection, SplitSection, StudyDefinition
 from mtsearch.evaluation import Evaluator
 from mtsearch.evaluation.baselines import BASELINES, Baseline
-from mtsearch.evaluation.interval import Interval, intervals
-from mtsearch.export_file import Export
-from mtsearch.recsys import Device, JointTrainer
+from mtsearch.evaluation.confidence import Interval, intervals
+from mtsearch.models import Device, JointTrainer
 from mtsearch.retraining import retrained_epochs
-from mtsearch.retraining.training import train_seed
+from mtsearch.retraining.retrain import train_seed
 from mtsearch.search.space import Space
+from mtsearch.study_file.config import TrialConfig
+from mtsearch.study_file.definition import StudyDefinition
+from mtsearch.study_file.export import Export
+from mtsearch.study_file.sections import DataSection, SplitSection
 
 SPLITS = (101, 102, 103, 104, 105)
 METRICS = ("rmse", "rmse_clipped", "top_100", "top_100_unseen")
@@ -46,28 +47,28 @@ Figures = dict[str, dict[str, dict[str, float]]]
 
 @dataclass(frozen=True)
 class Model:
-    """Something that learns and is judged.
+    """A model of the table: a way to learn from a split and to be evaluated on it.
 
     Attributes:
         name: in the table; in the file with what tells it from another of that name.
-        judge: from a split of one seed, in its final form, to the metrics on its test rows.
+        evaluate: function from a split of one seed, in its final form, to the metrics on its test rows.
         is_slow: comes last.
         version: what it depends on beside its name.
     """
 
     name: str
-    judge: Callable[[Split, "Trainers"], Metrics]
+    evaluate: Callable[[Split, "Trainers"], Metrics]
     is_slow: bool = False
     version: str = ""
 
     @property
     def key(self) -> str:
-        """Its name in the file."""
+        """Name of the model in the file."""
         return f"{self.name} {self.version}".strip()
 
 
 class Trainers:
-    """The joint trainer of the split at hand, made when it is first asked for."""
+    """The joint trainer of the current split, made when it is first needed."""
 
     def __init__(self) -> None:
         self._last: JointTrainer | None = None
@@ -79,7 +80,7 @@ class Trainers:
 
 
 def main() -> None:
-    """Judge what is not there yet, then print what there is."""
+    """Evaluate the missing models, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", type=int, choices=range(1, len(SPLITS) + 1), default=len(SPLITS))
     parser.add_argument("--seeds", type=int, default=1, help="of each of mtsearch's models on each split")
@@ -91,18 +92,18 @@ def main() -> None:
     figures: Figures = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     seeds = SPLITS[: options.splits]
     with suppress(KeyboardInterrupt):
-        judge(models, seeds, figures, options.json)
+        evaluate_models(models, seeds, figures, options.json)
     print(table(models, [figures.get(str(seed), {}) for seed in seeds]))
 
 
 def all_models(files: list[Path], seeds: int) -> list[Model]:
-    """In the order of the table."""
+    """Return all models, in the order of the table."""
     chosen = [_chosen(path, Export.load(path), seeds) for path in files]
     return [*chosen, *_tutorial(seeds), *_baselines(), *_surprise()]
 
 
-def judge(models: list[Model], seeds: tuple[int, ...], figures: Figures, path: Path | None) -> None:
-    """Add to `figures` what is missing, and write them after each; quick models on all splits first."""
+def evaluate_models(models: list[Model], seeds: tuple[int, ...], figures: Figures, path: Path | None) -> None:
+    """Add the missing metrics to `figures`, and write them after each model; quick models on all splits come first."""
     interactions = load(DataSection())
     splits = {seed: make_split(interactions, SplitSection(seed=seed)).final() for seed in seeds}
     trainers = Trainers()
@@ -111,7 +112,7 @@ def judge(models: list[Model], seeds: tuple[int, ...], figures: Figures, path: P
             done = figures.setdefault(str(seed), {})
             for model in models:
                 if model.is_slow == is_slow and model.key not in done:
-                    done[model.key] = dict(model.judge(split, trainers))
+                    done[model.key] = dict(model.evaluate(split, trainers))
                     print(
                         f"split {seed}: {model.name}: rmse {done[model.key]['rmse']:.4f}", file=sys.stderr, flush=True
                     )
@@ -120,14 +121,14 @@ def judge(models: list[Model], seeds: tuple[int, ...], figures: Figures, path: P
 
 
 def table(models: list[Model], by_split: list[dict[str, dict[str, float]]]) -> str:
-    """Markdown: a row per model, over the splits that it was judged on."""
+    """Return a Markdown table with a row per model, over the splits that it was evaluated on."""
     lines = [f"| | splits | {' | '.join(METRICS)} |", f"|--|--|{'--|' * len(METRICS)}"]
     for model in models:
-        judged = [split[model.key] for split in by_split if model.key in split]
-        if judged:
-            found = intervals(judged)
+        results = [split[model.key] for split in by_split if model.key in split]
+        if results:
+            found = intervals(results)
             cells = " | ".join(_cell(found[key]) for key in METRICS)
-            lines.append(f"| {model.name} | {len(judged)} | {cells} |")
+            lines.append(f"| {model.name} | {len(results)} | {cells} |")
     return "\n".join(lines)
 
 
@@ -140,11 +141,11 @@ def _chosen(path: Path, export: Export, seeds: int) -> Model:
 def _tutorial(seeds: int) -> Iterator[Model]:
     definition = StudyDefinition.load("tutorial")
     space = Space(definition)
-    for params in space.listed:
+    for params in space.own_trials:
         config = space.config(params)
         name = f"tutorial, weights {config.rating_weight:g}/{config.retrieval_weight:g}"
-        judged = partial(_joint, config, config.epochs, seeds)
-        yield Model(name, judged, version=_version(config, config.epochs, seeds))
+        evaluate = partial(_joint, config, config.epochs, seeds)
+        yield Model(name, evaluate, version=_version(config, config.epochs, seeds))
 
 
 def _baselines() -> Iterator[Model]:
@@ -167,12 +168,12 @@ def _baseline(make: Callable[[Split], Baseline], split: Split, _trainers: Traine
 
 
 def _joint(config: TrialConfig, epochs: int, seeds: int, split: Split, trainers: Trainers) -> Metrics:
-    """The mean over seeds."""
-    trainer, judged = trainers.of(split), []
+    """Return the mean metrics of a configuration over seeds."""
+    trainer, results = trainers.of(split), []
     for seed in config.seeds(seeds):
         train_seed(trainer, config, seed, epochs)
-        judged.append(trainer.evaluate(split.test))
-    return {key: interval.mean for key, interval in intervals(judged).items()}
+        results.append(trainer.evaluate(split.test))
+    return {key: interval.mean for key, interval in intervals(results).items()}
 
 
 def _version(config: TrialConfig, epochs: int, seeds: int) -> str:

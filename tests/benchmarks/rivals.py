@@ -1,4 +1,4 @@
-"""The same work as others would do it: as the tutorial publishes it, and as the TFRS maintainers advise.
+"""Train the same model as others do: as the tutorial publishes it, and as the TFRS maintainers advise.
 
 Written anew from the text of the "Multi-task recommenders" tutorial and from the maintainers' answers to "why is
 training slow?": compute no factorized metrics while training, feed integer ids, cache the batches.
@@ -12,8 +12,8 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 from numpy.typing import NDArray
 
-from mtsearch.config import TrialConfig
 from mtsearch.data import Rows, Split
+from mtsearch.study_file.config import TrialConfig
 
 Weights = dict[str, NDArray[np.float32]]
 Rival = Callable[[TrialConfig], "JointRival"]
@@ -54,7 +54,7 @@ class JointRival(tfrs.models.Model):  # type: ignore[misc]
         self.config, self.metrics_in_training = config, metrics_in_training
 
     def compute_loss(self, features: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Both losses, weighted."""
+        """Return the weighted sum of both losses."""
         users, items = self.user_tower(features["users"]), self.item_tower(features["items"])
         predictions = self.rating_model(tf.concat([users, items], axis=1))
         rating_loss = self.rating_task(labels=features["ratings"], predictions=predictions)
@@ -63,7 +63,7 @@ class JointRival(tfrs.models.Model):  # type: ignore[misc]
         return self.config.rating_weight * rating_loss + self.config.retrieval_weight * retrieval_loss
 
     def start_from(self, weights: Weights, strings: bool) -> None:
-        """Take mtsearch's initial weights; a string tower has one more row, for unknown ids."""
+        """Set mtsearch's initial weights; a string tower has one more row, for unknown ids."""
         for tower, name in ((self.user_tower, "user_table"), (self.item_tower, "item_table")):
             table = weights[name]
             tower.layers[-1].set_weights([np.vstack([table[:1] * 0, table]) if strings else table])
@@ -72,7 +72,7 @@ class JointRival(tfrs.models.Model):  # type: ignore[misc]
 
 
 def as_published(split: Split, config: TrialConfig) -> JointRival:
-    """Strings in, looked up in the model; factorized metrics at every step."""
+    """Make the published form: strings, looked up in the model, and factorized metrics at every step."""
     user_tower = _string_tower(split.user_ids, config.embedding_size)
     item_tower = _string_tower(split.item_ids, config.embedding_size)
     candidates = tf.data.Dataset.from_tensor_slices(split.item_ids.astype(str)).batch(128)
@@ -80,7 +80,7 @@ def as_published(split: Split, config: TrialConfig) -> JointRival:
 
 
 def as_advised(split: Split, config: TrialConfig) -> JointRival:
-    """Integer ids; factorized metrics in evaluation only."""
+    """Make the advised form: integer ids, and factorized metrics in evaluation only."""
     user_tower = tf_keras.Sequential([_embedding(len(split.user_ids), config.embedding_size)])
     item_tower = tf_keras.Sequential([_embedding(len(split.item_ids), config.embedding_size)])
     candidates = tf.data.Dataset.range(len(split.item_ids)).batch(128)
@@ -88,7 +88,7 @@ def as_advised(split: Split, config: TrialConfig) -> JointRival:
 
 
 def batches(split: Split, rows: Rows, order: NDArray[np.int32], batch_size: int, strings: bool) -> tf.data.Dataset:
-    """Cached batches of the rows in `order`."""
+    """Return cached batches of the rows in `order`."""
     users, items = rows.users[order], rows.items[order]
     columns = {
         "users": split.user_ids[users].astype(str) if strings else users,
@@ -104,7 +104,7 @@ def _string_tower(ids: NDArray[np.object_], size: int) -> tf_keras.Model:
 
 
 def _embedding(rows: int, size: int) -> tf_keras.layers.Embedding:
-    """Built at once: a metric that maps candidates through an unbuilt layer would keep weights of its own."""
+    """Make an embedding layer and build it: a metric that uses an unbuilt layer would keep separate weights."""
     layer = tf_keras.layers.Embedding(rows, size)
     layer.build(None)
     return layer

@@ -1,4 +1,4 @@
-"""Samplers, and a grid of weights, compared by the hypervolume of their fronts, over seeds, on real training.
+"""Compare samplers and a grid of weights by the hypervolume of their fronts, over seeds, on real training.
 
     python -m tests.benchmarks.samplers [--definition NAME ...] [--sampler NAME ...] [--seeds 10] [--storage FILE]
 
@@ -26,10 +26,8 @@ from numpy.typing import NDArray
 
 from mtsearch import StudyDefinition, api
 from mtsearch.data import Split
-from mtsearch.files import write_whole
-from mtsearch.search.crew import MakeTrainer
-from mtsearch.trainers import joint_trainer
-from mtsearch.trial import Trainer
+from mtsearch.files import write_atomically
+from mtsearch.models.trainer import MakeTrainer, Trainer, make_joint_trainer
 
 RESULTS = Path(__file__).parent / "results" / "samplers.json"
 GRID = "grid of weights"
@@ -50,7 +48,7 @@ Results = dict[str, dict[int, float]]
 
 
 def main() -> None:
-    """Run what is not there yet, then print what there is."""
+    """Run the missing studies, then print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--definition", nargs="+", default=["ml-100k-quick", "ml-100k"], metavar="NAME")
     parser.add_argument("--sampler", nargs="+", default=list(SAMPLERS), choices=list(SAMPLERS), metavar="NAME")
@@ -88,7 +86,7 @@ def run(definition: str, options: argparse.Namespace) -> None:
 
 
 def define(definition: str, sampler: str, seed: int) -> StudyDefinition:
-    """The definition under a name, a seed and a sampler of its own."""
+    """Return the definition with a name, a seed and a sampler for one study."""
     name = f"{definition.removeprefix('ml-100k-')} {sampler} {seed}"
     values = {"study.name": name, "study.seed": seed, "study.sampler": SAMPLERS[sampler]}
     study = StudyDefinition.load(definition, values=values)
@@ -106,25 +104,25 @@ def define(definition: str, sampler: str, seed: int) -> StudyDefinition:
 
 
 def spread(parameter: Mapping[str, float], number: int) -> NDArray[np.float64]:
-    """So many values over the range of a parameter, ends included, at equal ratios."""
+    """Return a number of values over the range of a parameter, ends included, at equal ratios."""
     low, high = parameter["low"], parameter["high"]
     return np.clip(np.geomspace(low, high, number), low, high)
 
 
 def shared_trainer(threads: int) -> MakeTrainer:
-    """All studies of a definition have the same split, so that one trainer traces its models for all."""
+    """Make one trainer for all studies of a definition: they have the same split and share its graphs."""
     made: list[tuple[Trainer, Mapping[str, Any]]] = []
 
     def make(split: Split, _threads: int | None) -> tuple[Trainer, Mapping[str, Any]]:
         if not made:
-            made.append(joint_trainer(split, threads))
+            made.append(make_joint_trainer(split, threads))
         return made[0]
 
     return make
 
 
 def results(definition: str, options: argparse.Namespace) -> Results:
-    """The finished studies of a definition as it is, of the seeds that are asked for."""
+    """Return the finished studies of the present definition, for the given seeds."""
     there = kept(definition, options)
     return {
         sampler: {int(seed): volume for seed, volume in there.get(sampler, {}).items() if int(seed) < options.seeds}
@@ -133,16 +131,16 @@ def results(definition: str, options: argparse.Namespace) -> Results:
 
 
 def keep(definition: str, sampler: str, seed: int, volume: float, options: argparse.Namespace) -> None:
-    """Add one to what is finished: samplers that cannot run here and other seeds stay."""
+    """Add a finished study to the file; entries of other samplers and seeds stay."""
     there = kept(definition, options)
     there.setdefault(sampler, {})[str(seed)] = volume
     file = json.loads(options.json.read_text()) if options.json.exists() else {}
     file[definition] = {"version": version(definition, options.trials), "trials": options.trials, "hypervolume": there}
-    write_whole(options.json, json.dumps(file, indent=1).encode())
+    write_atomically(options.json, json.dumps(file, indent=1).encode())
 
 
 def kept(definition: str, options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """All of the file that is of the definition as it is: hypervolume by sampler and seed."""
+    """Return the entries of the file for the present definition: hypervolume by sampler and seed."""
     file = json.loads(options.json.read_text()) if options.json.exists() else {}
     there = file.get(definition, {})
     found: dict[str, dict[str, float]] = {}
@@ -152,14 +150,14 @@ def kept(definition: str, options: argparse.Namespace) -> dict[str, dict[str, fl
 
 
 def version(definition: str, trials: int) -> str:
-    """What the figures depend on."""
+    """Return a text of everything that the figures depend on."""
     resolved = StudyDefinition.load(definition).resolved()
     text = json.dumps([resolved["space"], resolved["fixed"], trials], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def table(found: Results) -> str:
-    """Markdown: a row per sampler; a seed in which random is missing counts in no comparison."""
+    """Return a Markdown table with a row per sampler; a seed without a random study counts in no comparison."""
     lines = ["| sampler | seeds | median | quartiles | min | max | beats random |", "|--|--|--|--|--|--|--|"]
     for sampler, by_seed in found.items():
         if not by_seed:
@@ -178,7 +176,7 @@ def table(found: Results) -> str:
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """First quartile, median, third quartile; of one value it is all three."""
+    """Return first quartile, median and third quartile; of one value all three are that value."""
     if len(values) == 1:
         return values[0], values[0], values[0]
     first, median, third = statistics.quantiles(values, n=4, method="inclusive")

@@ -1,4 +1,4 @@
-"""How fast `mtsearch serve` answers, over loopback, to one client and to many.
+"""Measure the speed of `mtsearch serve` over loopback, with one client and with many.
 
     python -m tests.benchmarks.serving [DIR] [--requests 10000] [--connections 32]
 
@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.serving.double import write_model
-from tests.serving.service import running
+from tests.helpers.served_double import write_model
+from tests.helpers.service import running
 
 WARM_UP = 100
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one load came to: seconds of each request, errors, seconds in all."""
+    """The result of one load: seconds of each request, errors, seconds in all."""
 
     connections: int
     latencies: list[float]
@@ -34,7 +34,7 @@ class Load:
     wall: float
 
     def line(self) -> str:
-        """Milliseconds and a rate, for people."""
+        """Return milliseconds and rate as a line for people."""
         p50, p90, p99 = np.percentile(np.array(self.latencies) * 1000, [50, 90, 99])
         return (
             f"{self.connections:>3} connections: p50 {p50:.2f} ms, p90 {p90:.2f} ms, p99 {p99:.2f} ms, "
@@ -43,26 +43,26 @@ class Load:
 
 
 class Client:
-    """One connection that is kept open: httpx takes more of the two cores than the service does."""
+    """An HTTP client with one open connection; httpx would take more processor time than the service."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
     async def get(self, target: str) -> tuple[int, bytes]:
-        """Status and body."""
+        """Return status and body."""
         self._writer.write(f"GET {target} HTTP/1.1\r\nHost: benchmark\r\n\r\n".encode())
         head = (await self._reader.readuntil(b"\r\n\r\n")).lower()
         length = int(head.partition(b"content-length:")[2].partition(b"\r")[0])
         return int(head.split(b" ", 2)[1]), await self._reader.readexactly(length)
 
     async def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._writer.close()
         await self._writer.wait_closed()
 
 
 async def load(port: int, users: list[str], requests: int, connections: int) -> Load:
-    """Ask for recommendations `requests` times, each connection one after the other."""
+    """Send `requests` requests for recommendations; each connection sends one after the other."""
     latencies: list[float] = []
     errors = 0
     turn = iter(range(requests))
@@ -84,7 +84,7 @@ async def load(port: int, users: list[str], requests: int, connections: int) -> 
 
 
 def measure(folder: Path, users: list[str], requests: int, connections: int) -> list[Load]:
-    """One client, then many, against a service of their own."""
+    """Measure one client, then many, each against a new service."""
     with running(folder) as service:
         asyncio.run(load(service.port, users, WARM_UP, 1))
         return [asyncio.run(load(service.port, users, requests, clients)) for clients in (1, connections)]

@@ -1,4 +1,4 @@
-"""The same work by the tutorial, by its maintainers' advice, and by mtsearch, in one run on one machine.
+"""Compare the same work by the tutorial, by its maintainers' advice and by mtsearch, in one run on one machine.
 
     python -m tests.benchmarks.speed [--rival-trials 2] [--rounds 3] [-o speed.json]
 
@@ -25,7 +25,7 @@ EQUAL_LOSSES, EQUAL_METRICS = 1e-4, 2e-3
 
 
 def main() -> None:
-    """Measure, check that all did the same work, print."""
+    """Measure, check that all did the same work, and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rival-trials", type=int, default=2, help="timed trials of each rival and embedding size")
     parser.add_argument("--rounds", type=int, default=3, help="timed studies of mtsearch")
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def child(*args: str) -> dict[str, Any]:
-    """Run one part in a process of its own."""
+    """Run one part in a separate process."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.parts", *args], stdout=subprocess.PIPE, check=True, text=True
     )
@@ -54,7 +54,7 @@ def child(*args: str) -> dict[str, Any]:
 
 
 def study(workers: int, trials: int = 50) -> dict[str, float]:
-    """The whole command from prompt to prompt; peak memory is that of its largest process."""
+    """Time the whole command from start to end; peak memory is that of its largest process."""
     command = ["run", "ml-100k-quick", "--trials", str(trials), "--workers", str(workers)]
     whole = [sys.executable, "-m", "mtsearch", *command]
     with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +68,7 @@ def study(workers: int, trials: int = 50) -> dict[str, float]:
 
 
 def compare(figures: dict[str, Any]) -> None:
-    """Nobody may win by doing less: the same losses per step and the same metrics from the same start.
+    """Check that nobody does less: the same losses per step and the same metrics from the same start.
 
     Raises:
         SystemExit: they differ.
@@ -85,7 +85,7 @@ def compare(figures: dict[str, Any]) -> None:
 
 
 def weighted(by_size: dict[str, list[float]], trials: dict[str, int]) -> list[float]:
-    """What a trial of the study would have taken at least, in the median and at most, on average over its sizes."""
+    """Return minimum, median and maximum time of a trial of the study, averaged over its embedding sizes."""
 
     def average(of: Callable[[list[float]], float]) -> float:
         return sum(of(by_size[size]) * n for size, n in trials.items()) / sum(trials.values())
@@ -94,7 +94,7 @@ def weighted(by_size: dict[str, list[float]], trials: dict[str, int]) -> list[fl
 
 
 def report(figures: dict[str, Any]) -> None:
-    """The table, and what it follows from."""
+    """Print the table and the figures that it follows from."""
     ours = figures["mtsearch"]
     studies = {name: [run["wall"] for run in runs] for name, runs in figures["studies"].items()}
     print(f"{figures['cores']} cores; float32 matrix products: {ours['gflops_1']:.0f} GFLOP/s on one core, "

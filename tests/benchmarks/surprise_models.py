@@ -1,4 +1,4 @@
-"""SVD and SVD++ of scikit-surprise, with its defaults, judged as everything else is."""
+"""Evaluate SVD and SVD++ of scikit-surprise, with its defaults, as every other model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -41,28 +41,28 @@ class Factors:
         self._ranked = items[catalogue].T
 
     def ratings(self, users: Codes, items: Codes) -> NDArray[np.floating]:
-        """See `Scorer`."""
+        """Return the predicted ratings; see `Scorer`."""
         products = np.einsum("bd,bd->b", self._users[users], self._items[items])
         ratings: NDArray[np.float64] = self._mean + self._user_biases[users] + self._item_biases[items] + products
         return ratings
 
     def scores(self, users: Codes) -> NDArray[np.floating]:
-        """See `Scorer`; the user's own bias is the same for all items."""
+        """Return the scores; see `Scorer`. The user's bias is left out: it is the same for all items."""
         scores: NDArray[np.float64] = self._item_biases[self._catalogue] + self._users[users] @ self._ranked
         return scores
 
 
 def svd(split: Split) -> Mapping[str, float]:
-    """SVD: 100 factors, 20 epochs."""
-    return _judged(split, surprise.SVD(random_state=0))
+    """Evaluate SVD: 100 factors, 20 epochs."""
+    return _evaluate(split, surprise.SVD(random_state=0))
 
 
 def svdpp(split: Split) -> Mapping[str, float]:
-    """SVD++: 20 factors, 20 epochs."""
-    return _judged(split, surprise.SVDpp(random_state=0))
+    """Evaluate SVD++: 20 factors, 20 epochs."""
+    return _evaluate(split, surprise.SVDpp(random_state=0))
 
 
-def _judged(split: Split, algorithm: Any) -> Mapping[str, float]:
+def _evaluate(split: Split, algorithm: Any) -> Mapping[str, float]:
     rows = split.train
     lowest, highest = float(rows.ratings.min()), float(rows.ratings.max())
     reader = surprise.Reader(rating_scale=(lowest, highest))
@@ -76,7 +76,7 @@ def _judged(split: Split, algorithm: Any) -> Mapping[str, float]:
 
 
 def _factors(split: Split, trainset: Any, algorithm: Any) -> Factors:
-    """Surprise's arrays, from its numbering to ours."""
+    """Return Surprise's arrays in the numbering of the split."""
     users = [trainset.to_raw_uid(inner) for inner in trainset.all_users()]
     items = [trainset.to_raw_iid(inner) for inner in trainset.all_items()]
     of_users = np.asarray(algorithm.pu)
@@ -95,14 +95,14 @@ def _factors(split: Split, trainset: Any, algorithm: Any) -> Factors:
 
 
 def _spread(values: NDArray[np.float64], codes: list[int], size: int) -> NDArray[np.float64]:
-    """`[size, ...]` the values at their codes, 0 elsewhere."""
+    """Return an array `[size, ...]` with the values at their codes, 0 elsewhere."""
     whole = np.zeros((size, *values.shape[1:]))
     whole[codes] = values
     return whole
 
 
 def _check(split: Split, factors: Factors, algorithm: Any) -> None:
-    """Our arithmetic is Surprise's."""
+    """Check that our arithmetic equals that of Surprise."""
     rows = split.test.take(np.arange(min(_CHECKED, len(split.test))))
     said = [
         algorithm.predict(user, item, clip=False).est

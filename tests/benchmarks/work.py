@@ -1,17 +1,17 @@
-"""The arithmetic of a trial: what no implementation of the tutorial's model can do without."""
+"""Count the arithmetic of a trial that every implementation of the tutorial's model needs."""
 
 import numpy as np
 
-from mtsearch.config import TrialConfig
 from mtsearch.data import Split
-from mtsearch.recsys.batches import EpochOrders
+from mtsearch.models.device import EpochOrders
+from mtsearch.study_file.config import TrialConfig
 
 HIDDEN = (256, 128)
 PASSES = 3  # forward, backward to the weights, backward to the inputs: a matrix product each
 
 
 def flops(split: Split, config: TrialConfig) -> float:
-    """Floating-point operations of a trial's matrix products, a multiply-add counting 2.
+    """Return the floating-point operations of a trial's matrix products; a multiply-add counts 2.
 
     Per row the rating head from its first hidden layer on; per step the first layer on the batch's unique users and
     items, and the retrieval scores of its unique users against its unique items:

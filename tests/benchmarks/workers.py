@@ -1,4 +1,4 @@
-"""Trials per minute by workers and threads, and what a study spends beside training, in one run on one machine.
+"""Measure trials per minute by workers and threads, and the time of a study beside training, in one run.
 
     python -m tests.benchmarks.workers [--definition NAME ...] [--trials 50] [--rounds 3] [-o workers.json]
 
@@ -21,12 +21,13 @@ from pathlib import Path
 import optuna
 
 from mtsearch.search import attributes
-from mtsearch.search.storage import open_reader, resolve_url
+from mtsearch.search.storage import open_reader
+from mtsearch.search.storage.url import resolve_url
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a study is run.
+    """A way to run a study.
 
     Attributes:
         cores: that the command may use.
@@ -43,7 +44,7 @@ WAYS = {"1 x 1": Way(1, "1"), "1 x 2": Way(2, "1"), "2 x 1": Way(2, "2"), "auto"
 
 @dataclass(frozen=True)
 class Run:
-    """One study.
+    """The figures of one study.
 
     Attributes:
         per_minute: trials, from prompt to prompt.
@@ -56,7 +57,7 @@ class Run:
 
 
 def main() -> None:
-    """Run, print."""
+    """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--definition", nargs="+", default=["ml-100k-quick", "ml-100k"], metavar="NAME")
     parser.add_argument("--trials", type=int, default=50, help="in each study")
@@ -77,7 +78,7 @@ def main() -> None:
 
 
 def study(definition: str, trials: int, way: Way) -> Run:
-    """Run the command, and read what its trials say."""
+    """Run the command, and read the results of its trials."""
     cores = sorted(os.sched_getaffinity(0))[: way.cores]
     with tempfile.TemporaryDirectory() as folder:
         database = Path(folder) / "study.db"
@@ -93,7 +94,7 @@ def study(definition: str, trials: int, way: Way) -> Run:
 
 
 def overhead(database: Path) -> float:
-    """See `Run`."""
+    """Return the time beside training; see `Run`."""
     storage = open_reader(resolve_url(str(database)))
     [study] = optuna.get_all_study_summaries(storage)
     trials = optuna.load_study(study_name=study.study_name, storage=storage).get_trials()
@@ -105,7 +106,7 @@ def overhead(database: Path) -> float:
 
 
 def table(found: dict[str, list[Run]]) -> str:
-    """Markdown: a row per way, medians over the rounds."""
+    """Return a Markdown table with a row per way: medians over the rounds."""
     alone = statistics.median(run.per_minute for run in found["1 x 1"])
     lines = ["| workers x threads | trials per minute | x 1 x 1 | beside training |", "|--|--|--|--|"]
     for name, runs in found.items():

@@ -1,5 +1,6 @@
-"""Running commands as a user would, in a folder of the test's own."""
+"""Fixtures that run commands as a user would, in an empty folder of the test."""
 
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mtsearch.cli.main import main
+from mtsearch.cli import main
 
 
 @dataclass(frozen=True)
@@ -23,17 +24,20 @@ Command = Callable[..., Result]
 
 @pytest.fixture
 def mtsearch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`mtsearch("front", "--format", "json")` in this process, with an empty current folder."""
+    """Return a function that runs a command in this process, such as `mtsearch("front", "--format", "json")`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MTSEARCH_STORAGE", raising=False)
 
     def invoke(*args: str) -> Result:
         monkeypatch.setattr(sys, "argv", ["mtsearch", *args])
         status: object = 0
+        before = signal.getsignal(signal.SIGINT)
         try:
             main()
         except SystemExit as end:
             status = end.code or 0
+        finally:
+            signal.signal(signal.SIGINT, before)  # its end leaves it to the system, which would end the tests
         captured = capsys.readouterr()
         assert isinstance(status, int)
         return Result(status, captured.out, captured.err)
@@ -43,7 +47,7 @@ def mtsearch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Command:
-    """The installed command in a process of its own."""
+    """Return a function that runs the installed command in a separate process."""
 
     def invoke(*args: str, cwd: Path = tmp_path) -> Result:
         done = subprocess.run(

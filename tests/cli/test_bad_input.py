@@ -1,11 +1,11 @@
-"""Bad input: one line with the place and the remedy, no traceback, nothing half-written."""
+"""Tests of bad input: an error is one line with the place and the remedy, without a traceback or a partial file."""
 
 import zipfile
 from pathlib import Path
 
 import pytest
 
-from .conftest import Command
+from tests.cli.conftest import Command
 
 QUICK = ["--trials", "1"]
 
@@ -18,7 +18,7 @@ def definition(folder: Path, source: str = "movielens/100k", more: str = "") -> 
 
 
 def one_line(err: str) -> str:
-    """The error line; what comes before it are plain messages."""
+    """Return the only error line of the output; the lines before it are plain messages."""
     assert "Traceback" not in err
     *_, last = err.strip().splitlines()
     assert last.startswith("error: ")
@@ -33,13 +33,13 @@ def one_line(err: str) -> str:
         (["run", "gone.toml"], "gone.toml: no such file"),
         (["run", "ml-100k", "--set", "space.learning_rte.low=1"], "space.learning_rte"),
         (["run", "ml-100k", "--set", "study.sede=1"], "did you mean 'seed'?"),
-        (["run", "ml-100k", "--sampler", "cmaes"], "'cmaes' searches for one objective"),
+        (["run", "ml-100k", "--sampler", "cmaes"], "'cmaes' supports one objective only"),
         (["run", "--storage", "nosql://x"], "nosql://x"),
         (["run", "--set", "data.source=movielens/100"], "movielens/100k"),
-        (["run", "--storage", ""], "an empty text names no storage"),
-        (["run", "--study", " a"], "study.name: ' a' begins or ends with a blank"),
+        (["run", "--storage", ""], "the name of the storage is empty"),
+        (["run", "--study", " a"], "study.name: ' a' begins or ends with a space"),
         (["front"], "no database at"),
-        (["front", "--storage", ""], "an empty text names no storage"),
+        (["front", "--storage", ""], "the name of the storage is empty"),
         (["front", "--storage", "other.db"], "other.db"),
         (["plot"], "mtsearch run"),
         (["studies"], "no database at"),
@@ -120,7 +120,7 @@ def test_unwritable_folder_is_told_before_data_are_read(mtsearch: Command, tmp_p
     (tmp_path / "ml.zip").write_text("not a zip")
     result = mtsearch("run", definition(tmp_path, "ml.zip"), *QUICK)
     assert result.status == 1
-    assert f"{tmp_path / 'studies'} is no folder that can be" in one_line(result.err)
+    assert f"{tmp_path / 'studies'} is not a writable folder" in one_line(result.err)
 
 
 def test_unreachable_storage_hides_the_password(mtsearch: Command) -> None:

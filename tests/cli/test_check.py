@@ -1,4 +1,4 @@
-"""`mtsearch check`: what a definition makes, without running anything."""
+"""Tests of `mtsearch check`, which describes a definition and runs no trial."""
 
 import json
 import subprocess
@@ -7,47 +7,48 @@ from pathlib import Path
 
 import pytest
 
-from mtsearch.config import TrialConfig
-from mtsearch.definition import StudyDefinition
-from mtsearch.study_file.estimate import seconds_of_a_trial, trial_seconds
-from mtsearch.study_file.reading import shipped
-
-from .conftest import Command
+from mtsearch.models.cost import trial_seconds, trial_seconds_range
+from mtsearch.study_file.config import TrialConfig
+from mtsearch.study_file.definition import StudyDefinition
+from mtsearch.study_file.load import shipped
+from tests.cli.conftest import Command
 
 
 @pytest.mark.parametrize("name", list(shipped()))
 def test_every_shipped_definition(mtsearch: Command, tmp_path: Path, name: str) -> None:
-    table, facts = mtsearch("check", name), mtsearch("check", name, "--format", "json")
-    assert (table.status, facts.status) == (0, 0), table.err
+    table, description = mtsearch("check", name), mtsearch("check", name, "--format", "json")
+    assert (table.status, description.status) == (0, 0), table.err
     assert name in table.out and ("roughly" in table.out or "of a model of your own" in table.out)
-    assert json.loads(facts.out)["study"] == name
+    assert json.loads(description.out)["study"] == name
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_it_says(mtsearch: Command) -> None:
+def test_json_has_space_data_and_time(mtsearch: Command) -> None:
     result = mtsearch("check", "ml-100k-quick", "--set", "fixed.epochs=4", "--set", "space.learning_rate.high=0.5",
                       "--set", "constraints.max_seconds=9", "--format", "json")  # fmt: skip
-    facts = json.loads(result.out)
-    assert facts["fixed"] == {"epochs": 4}
-    assert facts["space"]["learning_rate"]["high"] == 0.5
-    assert list(facts["space"]) == ["rating_weight", "retrieval_weight", "embedding_size", "learning_rate"]
-    assert facts["starting_point"]["embedding_size"] == 32
-    assert facts["data"] == {
+    description = json.loads(result.out)
+    assert description["fixed"] == {"epochs": 4}
+    assert description["space"]["learning_rate"]["high"] == 0.5
+    assert list(description["space"]) == ["rating_weight", "retrieval_weight", "embedding_size", "learning_rate"]
+    assert description["starting_point"]["embedding_size"] == 32
+    assert description["data"] == {
         "source": "movielens/100k", "rows": 100_000, "users": 943, "items": 1664, "catalogue": 1664,
     }  # fmt: skip
-    assert facts["split"] == {"train": 72_000, "validation": 8_000, "test": 20_000}
-    assert facts["constraints"] == {"max_seconds": 9.0}
-    assert facts["objectives"] == ["rmse", "top_100"]
-    assert 0 < facts["rough_seconds_of_a_trial"]["cheapest"] < facts["rough_seconds_of_a_trial"]["dearest"]
+    assert description["split"] == {"train": 72_000, "validation": 8_000, "test": 20_000}
+    assert description["constraints"] == {"max_seconds": 9.0}
+    assert description["objectives"] == ["rmse", "top_100"]
+    assert 0 < description["rough_seconds_of_a_trial"]["cheapest"] < description["rough_seconds_of_a_trial"]["dearest"]
 
 
 def test_what_an_override_fixes_is_no_longer_searched(mtsearch: Command) -> None:
-    facts = json.loads(mtsearch("check", "ml-100k-quick", "--set", "fixed.learning_rate=0.2", "--format", "json").out)
-    assert facts["fixed"] == {"learning_rate": 0.2}
-    assert "learning_rate" not in facts["space"]
+    description = json.loads(
+        mtsearch("check", "ml-100k-quick", "--set", "fixed.learning_rate=0.2", "--format", "json").out
+    )
+    assert description["fixed"] == {"learning_rate": 0.2}
+    assert "learning_rate" not in description["space"]
 
 
-def test_it_says_where_weights_of_one_are_not_run(mtsearch: Command) -> None:
+def test_weights_1_1_outside_the_space_are_named(mtsearch: Command) -> None:
     assert "weights 1/1" in mtsearch("check", "ml-100k-quick").out
     assert "weights 1/1" not in mtsearch("check", "ml-100k-quick", "--set", "space.retrieval_weight.high=1.0").out
 
@@ -74,15 +75,15 @@ def test_mistakes_come_one_a_line(mtsearch: Command, tmp_path: Path) -> None:
     ]
 
 
-def test_data_that_are_not_there(mtsearch: Command) -> None:
+def test_missing_data_are_an_error(mtsearch: Command) -> None:
     result = mtsearch("check", "--set", "data.source=gone.zip")
     assert result.status == 1 and "gone.zip" in result.err and result.out == ""
 
 
-def test_it_needs_no_tensorflow() -> None:
+def test_check_needs_no_tensorflow() -> None:
     code = (
         "import sys; sys.argv = ['mtsearch', 'check']\n"
-        "from mtsearch.cli.main import main\n"
+        "from mtsearch.cli import main\n"
         "main()\n"
         "sys.exit('tensorflow' in sys.modules)"
     )
@@ -91,7 +92,7 @@ def test_it_needs_no_tensorflow() -> None:
 
 
 def test_the_estimate_by_hand() -> None:
-    """2 epochs of 1,000 rows against 10 items, D = 3, layers 6-4-1: 30 + 24 + 4 weights, 6 operations each."""
+    """Check 2 epochs of 1,000 rows, 10 items, D = 3, layers 6-4-1: 30 + 24 + 4 weights, 6 operations each."""
     config = TrialConfig(embedding_size=3, hidden_layers="4", epochs=2, batch_size=10)
     assert trial_seconds(config, 1000, 500) == pytest.approx(0.2 + 2 * 1000 * 6 * 58 / 2.2e11)
     assert trial_seconds(config.model_copy(update={"retrieval_loss": "full"}), 1000, 500) == pytest.approx(
@@ -101,6 +102,6 @@ def test_the_estimate_by_hand() -> None:
 
 def test_the_estimate_spans_the_space() -> None:
     definition = StudyDefinition.load("ml-100k-quick", ["study.repeats=2"])
-    cheapest, dearest = seconds_of_a_trial(definition, 72_000, 1664)
+    cheapest, dearest = trial_seconds_range(definition, 72_000, 1664)
     sizes = [TrialConfig(embedding_size=size) for size in (16, 128)]
     assert [cheapest, dearest] == [pytest.approx(2 * trial_seconds(config, 72_000, 1664)) for config in sizes]

@@ -1,4 +1,4 @@
-"""The whole way of somebody's own clicks: text for ids, no ratings, titles in a file of their own."""
+"""Tests of clicks from the file to the recommendation: text ids, no ratings, titles in a separate file."""
 
 import json
 import random
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Command
+from tests.cli.conftest import Command
 
 STUDY = """
 [study]
@@ -29,7 +29,7 @@ embedding_size = 8
 
 
 def write(folder: Path, first: str = "rmse", more: str = "") -> None:
-    """60 users of two tastes, 12 of 40 things each, and as many times; five more things that nobody had."""
+    """Write the clicks of 60 users with two tastes, 12 of 40 items each, and titles of five more items."""
     draw = random.Random(1)
     lines = ["userId,productId,plays,time"]
     for user in range(60):

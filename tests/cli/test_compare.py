@@ -1,4 +1,4 @@
-"""`mtsearch compare`, from the database to the page."""
+"""Tests of `mtsearch compare`, from the storage to the page."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from mtsearch import api
-from tests.search.conftest import small_data
+from tests.cli.conftest import Command
+from tests.helpers.fixtures import small_data
+from tests.helpers.trainers import FormulaTrainer, make_factory
 from tests.search.test_run import define
-from tests.search.trainers import FormulaTrainer, made_by
-
-from .conftest import Command
 
 
 @pytest.fixture
@@ -18,7 +17,7 @@ def stored(tmp_path: Path) -> str:
     path, data = str(tmp_path / "a.db"), small_data(tmp_path)
     for name, seed in (("a", 1), ("b", 2)):
         definition = define(data, study={"name": name, "seed": seed})
-        api.run(definition, 4, storage=path, make_trainer=made_by(FormulaTrainer()))
+        api.run(definition, 4, storage=path, make_trainer=make_factory(FormulaTrainer()))
     return path
 
 

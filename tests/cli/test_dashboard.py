@@ -1,4 +1,4 @@
-"""`mtsearch dashboard`: the real server in a process of its own, asked over HTTP and in a browser."""
+"""Tests of `mtsearch dashboard`: the real server in a separate process, over HTTP and in a browser."""
 
 import json
 import signal
@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from mtsearch import api
-from tests.report.records import HOSTILE
-from tests.report.test_browser import browser  # noqa: F401 # a fixture
-from tests.search.conftest import small_data
+from tests.cli.conftest import Command
+from tests.helpers.fixtures import small_data
+from tests.helpers.results import HOSTILE
+from tests.helpers.trainers import FormulaTrainer, make_factory, slow_formula
 from tests.search.test_run import define
-from tests.search.trainers import FormulaTrainer, made_by, slow_formula
-
-from .conftest import Command
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -44,7 +42,7 @@ class Served:
             return json.loads(answer.read())
 
     def published(self, number: int = 1, trials: int = 1) -> Any:
-        """The study once note and graphs of so many trials are there."""
+        """Wait until the note and a number of graphs of the study are there, and return the study."""
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             study = self.ask(f"/api/studies/{number}")
@@ -81,7 +79,9 @@ def served(storage: str, *options: str) -> Iterator[Served]:
 def stored(tmp_path: Path) -> str:
     path, data = str(tmp_path / "a.db"), small_data(tmp_path)
     for name in ("first", HOSTILE[:60].strip()):
-        api.run(define(data, study={"name": name, "seed": 1}), 3, storage=path, make_trainer=made_by(FormulaTrainer()))
+        api.run(
+            define(data, study={"name": name, "seed": 1}), 3, storage=path, make_trainer=make_factory(FormulaTrainer())
+        )
     return path
 
 
@@ -106,7 +106,7 @@ def test_a_taken_port_moves_on_and_says_so(stored: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with served(stored, "--study", "first", "--port", str(port)) as dashboard:
-            assert dashboard.said[0].startswith(f"port {port} is taken; listening on ")
+            assert dashboard.said[0].startswith(f"port {port} is in use; listening on port ")
             assert f":{port}/" not in dashboard.address
 
 
@@ -127,17 +127,17 @@ def test_what_is_not_there_is_one_line_and_no_file(shell: Command, tmp_path: Pat
 @pytest.mark.slow
 def test_it_goes_along_beside_workers_and_hinders_none(tmp_path: Path) -> None:
     path, definition = str(tmp_path / "a.db"), define(small_data(tmp_path))
-    api.run(definition, 2, storage=path, make_trainer=made_by(FormulaTrainer()))
+    api.run(definition, 2, storage=path, make_trainer=make_factory(FormulaTrainer()))
     with served(path, "--port", "0") as dashboard:
         dashboard.published(trials=2)
-        record = api.run(definition, 60, workers=2, storage=path, make_trainer=slow_formula)
-        assert record.counting == 62
-        assert record.failures == ()
+        results = api.run(definition, 60, workers=2, storage=path, make_trainer=slow_formula)
+        assert results.counting == 62
+        assert results.failures == ()
         assert len(dashboard.published(trials=62)["trials"]) == 62
 
 
 @pytest.mark.slow
-def test_in_a_browser(browser: "Browser", stored: str) -> None:  # noqa: F811
+def test_in_a_browser(browser: "Browser", stored: str) -> None:
     with served(stored, "--port", "0") as dashboard:
         dashboard.published(2, trials=3)
         page = browser.new_page(viewport={"width": 1400, "height": 1000})

@@ -1,4 +1,4 @@
-"""`mtsearch export`: from a real study in SQLite to the file, and what is said on the way."""
+"""Tests of `mtsearch export`: from a real study in SQLite to the file, and the messages."""
 
 import sqlite3
 import tomllib
@@ -9,23 +9,22 @@ from typing import Any
 import optuna
 import pytest
 
-from mtsearch import Export, StudyDefinition, StudyRecord, api, export
-from mtsearch.cli.export import reasons
-from mtsearch.config import TrialConfig
+from mtsearch import Export, StudyDefinition, api, export
+from mtsearch.cli.export import selection_lines
 from mtsearch.errors import StorageError
-from mtsearch.search.choosing import choose
-from mtsearch.search.exporting import export_of
-
-from ..report.records import record, row
-from ..search.trainers import FormulaTrainer, made_by
-from .conftest import Command
-from .test_bad_input import one_line
+from mtsearch.search.results import StudyResults
+from mtsearch.search.selection import make_export, select
+from mtsearch.study_file.config import TrialConfig
+from tests.cli.conftest import Command
+from tests.cli.test_bad_input import one_line
+from tests.helpers.results import results, row
+from tests.helpers.trainers import FormulaTrainer, make_factory
 
 STORAGE = "a.db"
 
 
 def ratings(folder: Path) -> str:
-    """A small ml-100k folder: 40 users, 30 items."""
+    """Write a small ml-100k folder with 40 users and 30 items, and return it."""
     rows = [f"{u}\t{i}\t{1 + (u * i) % 5}\t{880000000 + u}" for u in range(1, 41) for i in range(1, 31) if (u + i) % 3]
     (folder / "u.data").write_text("\n".join(rows) + "\n")
     items = [f"{i}|Film {i} (1990)|01-Jan-1990||http://x|" + "|".join("0" * 19) for i in range(1, 31)]
@@ -34,8 +33,8 @@ def ratings(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyRecord]:
-    """A database with a study of 25 trials over the ratio of the losses, one of which diverges."""
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyResults]:
+    """Return a storage with a study of 25 trials over the loss ratio, of which one diverges, and its results."""
     folder = tmp_path_factory.mktemp("study")
     definition = StudyDefinition.from_mapping(
         {
@@ -51,13 +50,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyRecor
         }
     )
     path = folder / STORAGE
-    return path, api.run(definition, 25, storage=str(path), make_trainer=made_by(FormulaTrainer()))
+    return path, api.run(definition, 25, storage=str(path), make_trainer=make_factory(FormulaTrainer()))
 
 
-class TestFile:
+class FileTests:
     @pytest.mark.parametrize("pick", ["knee", "rmse", "top_100"])
     def test_is_the_trials_stored_configuration(
-        self, mtsearch: Command, finished: tuple[Path, StudyRecord], tmp_path: Path, pick: str
+        self, mtsearch: Command, finished: tuple[Path, StudyResults], tmp_path: Path, pick: str
     ) -> None:
         storage, held = finished
         result = mtsearch("export", "--storage", str(storage), "--study", "mine", "--pick", pick, "-o", "best.toml")
@@ -72,13 +71,13 @@ class TestFile:
         expected = {"knee": held.knee, "rmse": held.front[0], "top_100": held.front[-1]}[pick]
         assert expected is not None and expected.trial == number
 
-    def test_the_ratio_is_there_as_weights(self, finished: tuple[Path, StudyRecord]) -> None:
+    def test_the_ratio_is_there_as_weights(self, finished: tuple[Path, StudyResults]) -> None:
         exported = export("mine", str(finished[0]))
         ratio, config = exported.provenance.params["loss_ratio"], exported.config
         assert isinstance(ratio, float)
         assert config.retrieval_weight * config.batch_size / config.rating_weight == pytest.approx(10**ratio)
 
-    def test_says_where_it_comes_from(self, finished: tuple[Path, StudyRecord]) -> None:
+    def test_says_where_it_comes_from(self, finished: tuple[Path, StudyResults]) -> None:
         storage, held = finished
         exported = export("mine", str(storage), "rmse<=1.2")
         provenance = exported.provenance
@@ -86,46 +85,46 @@ class TestFile:
         assert provenance.objectives == ("rmse", "top_100")
         assert (provenance.best_epoch, provenance.repeats) == (4, 1)
         assert (provenance.device, provenance.threads) == ("formula", 1)
-        assert provenance.data_fingerprint == held.passport["data"]["fingerprint"]
-        assert provenance.split_fingerprint == held.passport["split"]["fingerprint"]
-        assert provenance.packages == held.passport["packages"]
+        assert provenance.data_fingerprint == held.provenance["data"]["fingerprint"]
+        assert provenance.split_fingerprint == held.provenance["split"]["fingerprint"]
+        assert provenance.packages == held.provenance["packages"]
         assert exported.data.source == str(storage.parent)
         assert exported.split.seed == 7
 
-    def test_stdout_has_the_toml_alone(self, mtsearch: Command, finished: tuple[Path, StudyRecord]) -> None:
+    def test_stdout_has_the_toml_alone(self, mtsearch: Command, finished: tuple[Path, StudyResults]) -> None:
         result = mtsearch("export", "--storage", str(finished[0]))
         assert Export.model_validate(tomllib.loads(result.out)).provenance.pick == "knee"
         assert result.err.startswith("study mine\n")
 
-    def test_a_later_default_is_filled_in(self, finished: tuple[Path, StudyRecord]) -> None:
-        """Trials of an older mtsearch have neither newer fields nor an epoch of their own."""
+    def test_a_later_default_is_filled_in(self, finished: tuple[Path, StudyResults]) -> None:
+        """Fill in fields that trials of an older mtsearch lack, and their best epoch."""
         held = finished[1]
         old = {
             name: value for name, value in held.configs[0].items() if name not in ("patience", "optimizer", "balance")
         }
-        exported = export_of(replace(held, configs={0: old}, best_epochs={}), choose(held, "trial:0"))
+        exported = make_export(replace(held, configs={0: old}, best_epochs={}), select(held, "trial:0"))
         assert exported.config == TrialConfig.model_validate(held.configs[0])
         assert exported.provenance.best_epoch == 4
 
-    def test_of_a_newer_mtsearch(self, finished: tuple[Path, StudyRecord]) -> None:
+    def test_of_a_newer_mtsearch(self, finished: tuple[Path, StudyResults]) -> None:
         held = finished[1]
         newer = {**held.configs[0], "attention_heads": 4}
         with pytest.raises(StorageError, match=r"configuration of trial 0: unknown key 'attention_heads'.*upgrade"):
-            export_of(replace(held, configs={0: newer}), choose(held, "trial:0"))
+            make_export(replace(held, configs={0: newer}), select(held, "trial:0"))
 
-    def test_the_epoch_that_was_taken(self, finished: tuple[Path, StudyRecord]) -> None:
+    def test_the_epoch_that_was_taken(self, finished: tuple[Path, StudyResults]) -> None:
         held = finished[1]
-        assert export_of(replace(held, best_epochs={0: 2}), choose(held, "trial:0")).provenance.best_epoch == 2
+        assert make_export(replace(held, best_epochs={0: 2}), select(held, "trial:0")).provenance.best_epoch == 2
 
-    def test_reading_changes_nothing(self, mtsearch: Command, finished: tuple[Path, StudyRecord]) -> None:
+    def test_reading_changes_nothing(self, mtsearch: Command, finished: tuple[Path, StudyResults]) -> None:
         storage = finished[0]
         before = sorted(each.name for each in storage.parent.iterdir()), _dump(storage)
         assert mtsearch("export", "--storage", str(storage)).status == 0
         assert (sorted(each.name for each in storage.parent.iterdir()), _dump(storage)) == before
 
 
-class TestRefusals:
-    def test_a_failed_trial(self, mtsearch: Command, finished: tuple[Path, StudyRecord], tmp_path: Path) -> None:
+class RefusalsTests:
+    def test_a_failed_trial(self, mtsearch: Command, finished: tuple[Path, StudyResults], tmp_path: Path) -> None:
         storage, held = finished
         failed = held.failures[0].trial
         result = mtsearch("export", "--storage", str(storage), "--pick", f"trial:{failed}", "-o", "best.toml")
@@ -134,17 +133,17 @@ class TestRefusals:
         assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("pick", ["rmse<=0.1", "rmse>=0.9", "nonsense", "trial:99"])
-    def test_a_pick(self, mtsearch: Command, finished: tuple[Path, StudyRecord], tmp_path: Path, pick: str) -> None:
+    def test_a_pick(self, mtsearch: Command, finished: tuple[Path, StudyResults], tmp_path: Path, pick: str) -> None:
         result = mtsearch("export", "--storage", str(finished[0]), "--pick", pick, "-o", "best.toml")
         assert (result.status, result.out) == (1, "")
         assert one_line(result.err)
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_file_of_the_users(self, mtsearch: Command, finished: tuple[Path, StudyRecord], tmp_path: Path) -> None:
+    def test_a_file_of_the_users(self, mtsearch: Command, finished: tuple[Path, StudyResults], tmp_path: Path) -> None:
         (tmp_path / "best.toml").write_text("mine")
         result = mtsearch("export", "--storage", str(finished[0]), "-o", "best.toml")
         assert result.status == 1
-        assert "best.toml is there already" in one_line(result.err)
+        assert "best.toml already exists" in one_line(result.err)
         assert (tmp_path / "best.toml").read_text() == "mine"
 
     def test_no_study(self, mtsearch: Command) -> None:
@@ -153,17 +152,17 @@ class TestRefusals:
         assert "gone.db" in one_line(result.err)
 
 
-class TestReasons:
+class SelectionLinesTests:
     ROWS = (row(0, 0.90, 0.10), row(1, 0.93, 0.25), row(2, 1.0, 0.32), row(3, 0.95, 0.20), row(4, 0.93, 0.25))
 
     def said(self, pick: str, **changes: Any) -> list[str]:
-        held = record(self.ROWS, **changes)
-        return list(reasons(held, choose(held, pick)))
+        held = results(self.ROWS, **changes)
+        return list(selection_lines(held, select(held, pick)))
 
     def test_of_the_knee(self) -> None:
         assert self.said("knee") == [
             "trial 1: RMSE 0.93 stars, top-100 accuracy 0.25",
-            "the knee: of the 4 trials of the front the one that gives up least of both objectives",
+            "the knee: of the 4 trials of the front the best compromise between both objectives",
             "to trial 0: RMSE 0.03 stars better, top-100 accuracy 0.15 worse",
             "to trial 2: top-100 accuracy 0.07 better, RMSE 0.07 stars worse",
             "the same values: trial 4",
@@ -191,14 +190,58 @@ class TestReasons:
 
     def test_of_one_that_many_dominate(self) -> None:
         rows = [row(0, 500.0, 0.01), *(row(number, 1 + number / 10, number / 10) for number in range(1, 7))]
-        held = record(rows, baselines={})
-        said = list(reasons(held, choose(held, "trial:0")))
+        held = results(rows, baselines={})
+        said = list(selection_lines(held, select(held, "trial:0")))
         assert [line.split(":")[0] for line in said[2:5]] == [f"dominated by trial {number}" for number in (1, 2, 3)]
         assert said[5:] == ["dominated by trial 4, trial 5 and trial 6 as well"]
 
+    def test_of_one_objective(self) -> None:
+        rows = [row(0, 0.93), row(1, 0.90), row(2, 0.90), row(3, 0.90)]
+        held = results(rows, ("rmse",))
+
+        def said(pick: str) -> list[str]:
+            return list(selection_lines(held, select(held, pick)))
+
+        beaten = [f"beats {name} in RMSE ({value} stars)" for name, value in
+                  (("chance", 1.129), ("popularity", 1.129), ("biases", 0.942))]  # fmt: skip
+        equals = "the same values: trial 2 and trial 3"
+        assert said("knee") == said("rmse") == ["trial 1: RMSE 0.9 stars", "the best trial", equals, *beaten]
+        assert said("rmse<=0.95")[1] == "the best trial, with rmse<=0.95"
+        assert said("trial:1")[1] == "as named; the best trial"
+        assert said("trial:0") == [
+            "trial 0: RMSE 0.93 stars",
+            "as named; not the best trial",
+            *(f"to the best, trial {number}: RMSE 0.03 stars better" for number in (1, 2, 3)),
+            *beaten,
+        ]
+
+    def test_of_three_objectives(self) -> None:
+        """Trial 1 is the next better one in the first and in the third objective: it is said once."""
+        rows = [row(0, 1.0, 0.3, 0.2), row(1, 0.9, 0.2, 0.3), row(2, 1.2, 0.35, 0.1), row(3, 1.3, 0.1, 0.1)]
+        held = results(rows, ("rmse", "top_100", "coverage"))
+
+        def said(pick: str) -> list[str]:
+            return list(selection_lines(held, select(held, pick)))
+
+        assert said("trial:0") == [
+            "trial 0: RMSE 1 stars, top-100 accuracy 0.3, coverage@100 0.2",
+            "as named; one of the 3 trials of the front",
+            "to trial 1: RMSE 0.1 stars better, top-100 accuracy 0.1 worse, coverage@100 0.1 better",
+            "to trial 2: top-100 accuracy 0.05 better, RMSE 0.2 stars worse, coverage@100 0.1 worse",
+            "beats chance in RMSE (1.129 stars) and top-100 accuracy (0.06), not in coverage@100 (0.21)",
+            "beats popularity in RMSE (1.129 stars), top-100 accuracy (0.295) and coverage@100 (0.09)",
+            "beats biases in top-100 accuracy (0.183), not in RMSE (0.942 stars) or coverage@100 (0.33)",
+        ]
+        assert said("knee")[1] == "the knee: of the 3 trials of the front the best compromise between all objectives"
+        assert said("coverage")[1] == "the best coverage@100 of the 3 trials of the front"
+        assert said("rmse<=1.1")[1] == "the knee of the front's trials with rmse<=1.1"
+        assert said("trial:3")[2] == (
+            "dominated by trial 1: RMSE 0.4 stars better, top-100 accuracy 0.1 better, coverage@100 0.2 better"
+        )
+
     def test_of_the_only_one(self) -> None:
-        held = record([row(0, 1.2, 0.01)])
-        assert list(reasons(held, choose(held)))[1:] == [
+        held = results([row(0, 1.2, 0.01)])
+        assert list(selection_lines(held, select(held)))[1:] == [
             "the only trial of the front",
             "no trial of the front is better in RMSE",
             "no trial of the front is better in top-100 accuracy",

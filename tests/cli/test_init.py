@@ -1,13 +1,12 @@
-"""`mtsearch init`: a file that checks and runs as it is."""
+"""Tests of `mtsearch init`, whose file can be checked and run as it is."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from mtsearch.definition import DEFAULT, StudyDefinition
-
-from .conftest import Command
+from mtsearch.study_file.definition import DEFAULT, StudyDefinition
+from tests.cli.conftest import Command
 
 
 def test_what_it_writes_checks_and_runs(shell: Command, tmp_path: Path) -> None:
@@ -31,11 +30,26 @@ def test_a_file_of_another_name(mtsearch: Command, tmp_path: Path) -> None:
     assert not [line for line in text.splitlines() if line.endswith(".:")]
 
 
+def test_editors_are_pointed_at_the_schema(mtsearch: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MTSEARCH_CACHE", "my cache")
+    assert mtsearch("init").status == 0
+    (schema,) = (tmp_path / "my cache").iterdir()
+    first, rest = (tmp_path / "study.toml").read_text(encoding="utf-8").split("\n", 1)
+    assert first == f"#:schema {schema.as_uri()}"
+    assert json.loads(schema.read_text(encoding="utf-8"))["title"] == "mtsearch study"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MTSEARCH_CACHE", str(tmp_path / "file"))  # where nothing can be written
+    assert mtsearch("init", "other.toml").status == 0
+    assert (tmp_path / "other.toml").read_text(encoding="utf-8") == rest.replace("study.toml", "other.toml").replace(
+        'name = "study"', 'name = "other"'
+    )
+
+
 def test_nothing_is_overwritten(mtsearch: Command, tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text("mine")
     result = mtsearch("init")
     assert result.status == 1
-    assert result.err == "error: study.toml is there already; name another file, or remove it first\n"
+    assert result.err == "error: study.toml already exists; name another file, or remove it first\n"
     assert (tmp_path / "study.toml").read_text() == "mine"
 
 
@@ -62,9 +76,9 @@ def test_the_name_of_a_shipped_definition_would_be_read_as_that(mtsearch: Comman
     [
         (".", ". is a folder; name a file in it, such as study.toml"),
         ("", ". is a folder; name a file in it, such as study.toml"),
-        ("a\nb.toml", r"'a\nb.toml' names no study: 'a\nb' holds what cannot be printed"),
-        (" a.toml", "' a.toml' names no study: ' a' begins or ends with a blank"),
-        ("x" * 201 + ".toml", "names no study: string should have at most 200 characters"),
+        ("a\nb.toml", r"'a\nb.toml' cannot be the name of a study: 'a\nb' has a character that cannot be printed"),
+        (" a.toml", "' a.toml' cannot be the name of a study: ' a' begins or ends with a space"),
+        ("x" * 201 + ".toml", "cannot be the name of a study: string should have at most 200 characters"),
     ],
 )
 def test_names_that_no_study_can_have(mtsearch: Command, tmp_path: Path, file: str, said: str) -> None:

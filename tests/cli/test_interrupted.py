@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment, and the same command again: the study that it would have been."""
+"""Tests of interruptions: after Ctrl-C at any moment, the same command ends with the uninterrupted study."""
 
 import os
 import random
@@ -17,13 +17,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch import api
 from mtsearch.search.attributes import RETRY_OF
-from mtsearch.search.record import StudyRecord
-from mtsearch.search.retries import chain
-from mtsearch.search.storage import open_reader, resolve_url
-
-from ..report.records import realistic
-from ..search.conftest import small_data
-from .conftest import Command
+from mtsearch.search.ownership import retry_history
+from mtsearch.search.results import StudyResults
+from mtsearch.search.storage import open_reader
+from mtsearch.search.storage.url import resolve_url
+from tests.cli.conftest import Command
+from tests.helpers.fixtures import small_data
+from tests.helpers.results import realistic
 
 TRIALS = 40
 DEFINITION = """
@@ -50,7 +50,7 @@ def definition(tmp_path: Path) -> Path:
 
 
 def command(definition: Path, database: Path, *more: str) -> list[str]:
-    run = [sys.executable, "-m", "tests.cli.formula", "run", str(definition), "--storage", str(database)]
+    run = [sys.executable, "-m", "tests.helpers.formula", "run", str(definition), "--storage", str(database)]
     return [*run, "--until", str(TRIALS), *more]
 
 
@@ -60,7 +60,7 @@ def finish(args: Sequence[str]) -> None:
 
 
 def interrupt(args: Sequence[str], seconds: float, number: signal.Signals) -> tuple[int, str]:
-    """Run the command and signal it and all its processes, as a terminal does, so long after its first line."""
+    """Run a command, and signal it and all its processes, as a terminal does, some time after its first line."""
     root = Path(__file__).parents[2]
     with subprocess.Popen(args, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
@@ -75,10 +75,10 @@ def trials_of(database: Path) -> list[FrozenTrial]:
     return optuna.load_study(study_name="s", storage=open_reader(resolve_url(str(database)))).get_trials()
 
 
-def by_place(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
-    """The parameters of the trials that are no retries, taken from their last attempt."""
+def params_by_slot(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
+    """Return the parameters of the trials without retries, each taken from its last attempt."""
     places = [trial.number for trial in trials if RETRY_OF not in trial.user_attrs]
-    last = {[trial, *chain(trials, trial)][-1].number: trial.params for trial in trials}
+    last = {[trial, *retry_history(trials, trial)][-1].number: trial.params for trial in trials}
     return [last[number] for number in places]
 
 
@@ -109,12 +109,12 @@ def test_ten_interruptions_at_random_moments(definition: Path, tmp_path: Path, w
     assert set(reasons) <= {"model", "interrupted"}
     if workers == "1":
         finish(command(definition, whole))
-        assert by_place(done) == by_place(trials_of(whole))
+        assert params_by_slot(done) == params_by_slot(trials_of(whole))
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_closed_terminal_interrupts(definition: Path, tmp_path: Path, workers: str) -> None:
-    """It is no death of a worker, of which three would make the configuration fail."""
+    """Treat a closed terminal as an interruption and not as a worker's death, of which three fail a trial."""
     for _ in range(3):
         args = command(definition, tmp_path / "a.db", "--workers", workers)
         moment = 0.5 if workers == "1" else 2.0
@@ -134,7 +134,7 @@ def test_a_stderr_that_nobody_reads_does_not_end_the_run(definition: Path, tmp_p
         args = command(definition, tmp_path / "a.db", "--workers", workers)
         done = subprocess.run(args, cwd=Path(__file__).parents[2], stderr=full, check=False)
     assert done.returncode == 0
-    assert api.front("s", str(tmp_path / "a.db")).counting == TRIALS
+    assert api.load_study("s", str(tmp_path / "a.db")).counting == TRIALS
 
 
 def test_an_interrupt_inside_an_exec_exits_with_130_too(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_an_interrupt_inside_an_exec_exits_with_130_too(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_inside_a_class_statement_exits_with_130_too(tmp_path: Path) -> None:
-    """Before Python 3.12 it becomes a RuntimeError."""
+    """Exit with 130, although the interrupt becomes a RuntimeError before Python 3.12."""
     lines = [
         "from mtsearch.cli import main",
         "class Name:",
@@ -159,13 +159,28 @@ def test_an_interrupt_inside_a_class_statement_exits_with_130_too(tmp_path: Path
     assert (done.returncode, done.stderr) == (130, "interrupted; what was finished is kept\n")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_python_ends_is_no_traceback(tmp_path: Path, number: signal.Signals) -> None:
+    """All is done and said by then."""
+    lines = [
+        "import atexit, os",
+        "from mtsearch.cli import main",
+        f"atexit.register(lambda: os.kill(os.getpid(), {int(number)}))",
+        "main.cli.main = lambda **_: None",
+        "main.main()",
+    ]
+    (tmp_path / "ended.py").write_text("\n".join(lines))
+    done = subprocess.run([sys.executable, "-m", "ended"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (-number, "")
+
+
 @pytest.mark.parametrize(("left", "advice"), [(3, "; to go on: mtsearch run --study ml-100k --until 54"), (0, "")])
 def test_how_to_go_on_is_said_where_something_is_left(
     mtsearch: Command, monkeypatch: pytest.MonkeyPatch, left: int, advice: str
 ) -> None:
     study = replace(realistic(), interrupted=True)
 
-    def run(*_: object, begun: Callable[[int, int], None], **__: object) -> StudyRecord:
+    def run(*_: object, begun: Callable[[int, int], None], **__: object) -> StudyResults:
         begun(0, study.counting + left)
         return study
 

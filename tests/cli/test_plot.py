@@ -1,4 +1,4 @@
-"""What `mtsearch plot` writes, and where: a folder, or the file that was named."""
+"""Tests of `mtsearch plot`: what it writes, and to which folder or file."""
 
 import base64
 import csv
@@ -13,17 +13,16 @@ import pytest
 
 from mtsearch import api
 from mtsearch.cli.plot import folder_name
-from tests.search.conftest import small_data
+from tests.cli.conftest import Command
+from tests.helpers.fixtures import small_data
+from tests.helpers.trainers import FormulaTrainer, make_factory
 from tests.search.test_run import define
-from tests.search.trainers import FormulaTrainer, made_by
-
-from .conftest import Command
 
 
 @pytest.fixture
 def stored(tmp_path: Path) -> str:
     path = str(tmp_path / "a.db")
-    api.run(define(small_data(tmp_path)), 3, storage=path, make_trainer=made_by(FormulaTrainer()))
+    api.run(define(small_data(tmp_path)), 3, storage=path, make_trainer=make_factory(FormulaTrainer()))
     return path
 
 

@@ -1,4 +1,4 @@
-"""`mtsearch recommend`, `predict` and `serve` as a user types them: one user, files of users, and what goes wrong."""
+"""Tests of `mtsearch recommend`, `predict` and `serve`: one user, files of users, and errors."""
 
 import csv
 import gzip
@@ -13,12 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from mtsearch.recsys import Device
-from tests.recsys.cases import THREADS
-from tests.serving.double import ODD_TITLE, TABLES, write_model
-
-from .conftest import Command
-from .test_bad_input import one_line
+from mtsearch.models import Device
+from tests.cli.conftest import Command
+from tests.cli.test_bad_input import one_line
+from tests.helpers.model_cases import THREADS
+from tests.helpers.served_double import ODD_TITLE, TABLES, write_model
 
 ANYBODY = [*TABLES.user_ids, "nobody"]
 
@@ -29,8 +28,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_model(tmp_path_factory.mktemp("model")))
 
 
-def left_over(folder: Path) -> list[str]:
-    """What half-written files would be called."""
+def partial_files(folder: Path) -> list[str]:
+    """Return the partial files that a failed command left in a folder."""
     return [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
 
@@ -59,10 +58,12 @@ def test_seen_items(mtsearch: Command, folder: str) -> None:
     ]
 
 
-def test_an_unknown_user_is_told(mtsearch: Command, folder: str) -> None:
+def test_an_unknown_user_gets_a_message(mtsearch: Command, folder: str) -> None:
     result = mtsearch("recommend", folder, "--user", "nobody", "-k", "3", "--format", "json")
     assert [row["item"] for row in json.loads(result.out)] == TABLES.ranking("nobody")[:3]
-    assert result.err == "the model was not trained on user 'nobody'; what suits the average user is shown\n"
+    assert (
+        result.err == "the model was not trained on user 'nobody'; the items for the average user are shown instead\n"
+    )
 
 
 def test_one_rating(mtsearch: Command, folder: str) -> None:
@@ -100,7 +101,7 @@ def test_a_file_of_users(mtsearch: Command, tmp_path: Path, folder: str, suffix:
         assert {row["known"] for row in mine} <= {user != "nobody"}
     assert f"wrote {len(rows)} rows for 6 users" in result.err and "1 of them" in result.err
     assert any(row["title"] == ODD_TITLE for row in rows)
-    assert left_over(tmp_path) == []
+    assert partial_files(tmp_path) == []
 
 
 def test_more_users_than_are_asked_at_once(mtsearch: Command, tmp_path: Path, folder: str) -> None:
@@ -124,7 +125,7 @@ def test_parquet_in(mtsearch: Command, tmp_path: Path, folder: str, type_: pa.Da
 def test_the_first_column_is_taken_and_said(mtsearch: Command, tmp_path: Path, folder: str) -> None:
     (tmp_path / "users.csv").write_text("who,age\n1,30\n")
     result = mtsearch("recommend", folder, "--users", "users.csv", "-k", "2", "-o", "out.csv")
-    assert "no column user; took 'who' as user" in result.err
+    assert "no column is named user; took 'who' as user" in result.err
     assert [row["user"] for row in READERS["csv"](tmp_path / "out.csv")] == ["1", "1"]
 
 
@@ -181,7 +182,7 @@ def test_users_by_a_usual_name(mtsearch: Command, tmp_path: Path, folder: str) -
 def test_the_first_two_columns_are_taken_and_said(mtsearch: Command, tmp_path: Path, folder: str) -> None:
     (tmp_path / "pairs.csv").write_text("who;what;when\n1;i3;7\n4;i2;8\n")
     result = mtsearch("predict", folder, "--pairs", "pairs.csv", "-o", "out.csv")
-    assert "no column user; took 'who' as user and 'what' as item" in result.err
+    assert "no column is named user; took 'who' as user and 'what' as item" in result.err
     assert [(row["user"], row["item"]) for row in csv_rows(tmp_path / "out.csv")] == PAIRS
 
 
@@ -217,9 +218,9 @@ def test_a_file_of_pairs(mtsearch: Command, tmp_path: Path, folder: str) -> None
         (["--user", "\udcff"], "is not valid Unicode"),
         (["--users", "gone.csv", "-o", "out.csv"], "gone.csv cannot be read: No such file"),
         (["--users", ".", "-o", "out.csv"], "cannot be read"),
-        (["--users", "users.csv", "-o", "out.txt"], "ends in none of .csv, .parquet, .jsonl"),
-        (["--users", "users.csv", "-o", "gone/out.csv"], "no folder gone"),
-        (["--users", "users.csv", "-o", "users.csv"], "is the file that is read"),
+        (["--users", "users.csv", "-o", "out.txt"], "does not end in .csv, .parquet, .jsonl"),
+        (["--users", "users.csv", "-o", "gone/out.csv"], "there is no folder gone"),
+        (["--users", "users.csv", "-o", "users.csv"], "is the input file"),
         (["--users", "users.csv", "-k", "13", "-o", "out.csv"], "between 1 and 12"),
     ],
 )
@@ -239,21 +240,23 @@ def test_named_errors(mtsearch: Command, tmp_path: Path, folder: str, args: list
         (b"\n\n", "cannot be read"),
         (b"user\n1\n\xff\xfe\n", "not UTF-8"),
         (b"\xff\xfeu\x00s\x00e\x00r\x00\n\x00", "UTF-8"),
-        (b"user,user\n1,2\n", "column 'user' is there twice"),
+        (b"user,user\n1,2\n", "there are two columns 'user'"),
         (b"user,age\n1,2\n3\n", "cannot be read"),
         (b'user\n1\n""\n', "row 2: user '' is empty"),
-        (b"user\n1\n4\x002\n", "row 2: user '4\\x002' holds a NUL byte"),
+        (b"user\n1\n4\x002\n", "row 2: user '4\\x002' has a NUL byte"),
         (b"user\n1\n" + b"4" * 1_000_000 + b"\n", "row 2: user '4"),
         (b"user\n1\n" + b"4" * 9_000_000 + b"\n", "cannot be read"),
-        (b"1\n2\n3\n", "has no header line: '1' in it is a user"),
-        (b" 1;x\n 2;y\n", "has no header line: '1' in it is a user"),
-        (b"user_id,userId\n1,2\n", "'user_id' and 'userId' may both be the user"),
-        (b"age,userId,userId\n1,2,3\n", "column 'userId' is there twice"),
+        (b"1\n2\n3\n", "has no header line: its first line has the user '1'"),
+        (b" 1;x\n 2;y\n", "has no header line: its first line has the user '1'"),
+        (b"user_id,userId\n1,2\n", "'user_id' and 'userId' could both be the user"),
+        (b"age,userId,userId\n1,2,3\n", "there are two columns 'userId'"),
         (b"user\n1\n \n", "row 2: user '' is empty"),
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_files_that_are_none(mtsearch: Command, tmp_path: Path, folder: str, content: bytes, said: str) -> None:
+def test_unreadable_user_files_are_refused(
+    mtsearch: Command, tmp_path: Path, folder: str, content: bytes, said: str
+) -> None:
     (tmp_path / "users.csv").write_bytes(content)
     result = mtsearch("recommend", folder, "--users", "users.csv", "-o", "out.csv")
     assert result.status == 1
@@ -268,21 +271,29 @@ def test_files_that_are_none(mtsearch: Command, tmp_path: Path, folder: str, con
         ("pairs.csv", b"user\n1\n", "column 'item' is missing"),
         ("pairs.csv", b"user,film\n1,i1\n", "column 'item' is missing"),
         ("pairs.csv", b"film,movieId\ni1,1\n", "column 'user' is missing"),
-        ("pairs.csv", b"user,movie_id,movieId\n1,i1,i1\n", "'movie_id' and 'movieId' may both be the item"),
-        ("pairs.json", b'{"user": "1", "item": "i1"}', "its name ends in none of .csv, .tsv, .txt (each also with .gz"),
-        ("pairs.jsonl", b'{"user": "1", "item": "i1"}\n', "behind it), .parquet"),
-        ("pairs.xlsx", b"PK", "its name ends in none of"),
-        ("pairs.parquet.gz", b"PK", "its name ends in none of"),
-        ("pairs", b"user,item\n1,i1\n", "its name ends in none of"),
-        ("pairs.csv.gz", b"user,item\n1,i1\n", "it is not a whole gzip file; give a CSV file"),
-        ("pairs.tsv.gz", gzip.compress(b"user\titem\n" + b"1\ti1\n" * 100)[:-9], "it is not a whole gzip file"),
+        ("pairs.csv", b"user,movie_id,movieId\n1,i1,i1\n", "'movie_id' and 'movieId' could both be the item"),
+        (
+            "pairs.json",
+            b'{"user": "1", "item": "i1"}',
+            "its name does not end in .csv, .tsv, .txt (or one of these with .gz",
+        ),
+        ("pairs.jsonl", b'{"user": "1", "item": "i1"}\n', ") or .parquet"),
+        ("pairs.xlsx", b"PK", "its name does not end in"),
+        ("pairs.parquet.gz", b"PK", "its name does not end in"),
+        ("pairs", b"user,item\n1,i1\n", "its name does not end in"),
+        ("pairs.csv.gz", b"user,item\n1,i1\n", "it is not a complete gzip file; give a CSV file"),
+        (
+            "pairs.tsv.gz",
+            gzip.compress(b"user\titem\n" + b"1\ti1\n" * 100, mtime=0)[:-9],
+            "it is not a complete gzip file",
+        ),
         ("pairs.csv", b"user,item\n1,i1\n2,\n", "row 2: item '' is empty"),
         ("pairs.csv", b"1,i1\n2,i2\n", "has no header line"),
         ("pairs.parquet", b"PAR1 nonsense", "pairs.parquet cannot be read"),
         ("pairs.parquet", b"", "pairs.parquet cannot be read"),
     ],
 )
-def test_pairs_that_are_none(
+def test_unreadable_pair_files_are_refused(
     mtsearch: Command, tmp_path: Path, folder: str, name: str, content: bytes, said: str
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -297,7 +308,7 @@ def test_a_failure_leaves_the_file_that_was_there(mtsearch: Command, tmp_path: P
     (tmp_path / "out.csv").write_text("yesterday's")
     assert "row 3001" in one_line(mtsearch("recommend", folder, "--users", "users.csv", "-o", "out.csv").err)
     assert (tmp_path / "out.csv").read_text() == "yesterday's"
-    assert left_over(tmp_path) == []
+    assert partial_files(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -327,16 +338,16 @@ def test_usage_errors(mtsearch: Command, folder: str, args: list[str]) -> None:
     "command", [["recommend", "--user", "1"], ["predict", "--user", "1", "--item", "i"], ["serve"]]
 )
 def test_no_model(command: list[str]) -> None:
-    """Said before TensorFlow is imported."""
+    """Report a missing model before TensorFlow is imported."""
     code = (
         f"import sys; sys.argv = ['mtsearch', {command[0]!r}, 'nowhere', *{command[1:]!r}]\n"
-        "from mtsearch.cli.main import main\n"
+        "from mtsearch.cli import main\n"
         "try: main()\n"
         "finally: print('tensorflow' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "False\n")
-    assert done.stderr == "error: no folder nowhere; give a folder that `mtsearch retrain` wrote\n"
+    assert done.stderr == "error: there is no folder nowhere; give a folder that `mtsearch retrain` wrote\n"
 
 
 @pytest.mark.parametrize("package", ["fastapi", "uvicorn"])
@@ -357,10 +368,10 @@ def test_serve_where_it_cannot(mtsearch: Command, folder: str, address: list[str
 
 
 def test_without_the_extra_files_and_one_user_work(folder: str) -> None:
-    """`recommend` imports nothing of FastAPI, TFRS or Optuna; TensorFlow itself imports one Keras or the other."""
+    """Recommend without importing FastAPI, TFRS or Optuna; TensorFlow itself imports Keras."""
     code = (
         f"import sys; sys.argv = ['mtsearch', 'recommend', {folder!r}, '--user', '1', '-k', '1', '--format', 'json']\n"
-        "from mtsearch.cli.main import main\n"
+        "from mtsearch.cli import main\n"
         "main()\n"
         "heavy = {'fastapi', 'uvicorn', 'tensorflow_recommenders', 'optuna', 'plotly'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"

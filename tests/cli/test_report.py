@@ -1,4 +1,4 @@
-"""`mtsearch report`: real trainings on small data, judged on test, kept, interrupted, and shown."""
+"""Tests of `mtsearch report`: real trainings on small data, tested, stored, interrupted and shown."""
 
 import json
 import shutil
@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from ..search.conftest import small_data
-from .conftest import Command
-from .test_bad_input import one_line
-from .test_retrain import DEFINITION, call
+from tests.cli.conftest import Command
+from tests.cli.test_bad_input import one_line
+from tests.cli.test_retrain import DEFINITION, call
+from tests.helpers.fixtures import small_data
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a study of four trials; read only."""
+    """Return a folder with a study of four trials, which tests only read."""
     folder = tmp_path_factory.mktemp("made")
     source = small_data(folder)
     (folder / "small.toml").write_text(DEFINITION.format(source=source, patience=0, repeats=1))
@@ -28,13 +28,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def studied(made: Path, tmp_path: Path) -> Path:
-    """A copy of its database, in the test's own folder."""
+    """Copy the storage of that study to the test's folder."""
     shutil.copytree(made / "studies", tmp_path / "studies")
     return tmp_path
 
 
 def test_is_what_retrain_measures(studied: Path) -> None:
-    """Every bit of every seed, of a model that was trained after others in the same process."""
+    """Give every bit of the metrics of `retrain`, also for a model that was trained after others."""
     result = call(studied, "report", "--seeds", "2", "--format", "json")
     assert result.status == 0, result.err
     document = json.loads(result.out)
@@ -63,7 +63,7 @@ def test_is_what_retrain_measures(studied: Path) -> None:
     assert "The front on test" in (studied / "p.html").read_text(encoding="utf-8")
 
 
-def test_ctrl_c_keeps_what_is_judged(studied: Path) -> None:
+def test_ctrl_c_keeps_the_tested_trainings(studied: Path) -> None:
     command = [sys.executable, "-m", "mtsearch", "report", "--seeds", "300"]
     with subprocess.Popen(command, cwd=studied, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

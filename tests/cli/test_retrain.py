@@ -1,4 +1,4 @@
-"""`mtsearch retrain`: from a study on small data to a folder that answers, and what it refuses."""
+"""Tests of `mtsearch retrain`: from a study on small data to a model folder, and what is refused."""
 
 import json
 import os
@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from mtsearch.export_file import Export
-from mtsearch.objectives import METRICS
-from mtsearch.serving.folder import read_facts
-
-from ..search.conftest import small_data
-from .conftest import Command, Result
-from .test_bad_input import one_line
+from mtsearch.metrics import METRICS
+from mtsearch.serving.model import read_info
+from mtsearch.study_file.export import Export
+from tests.cli.conftest import Command, Result
+from tests.cli.test_bad_input import one_line
+from tests.helpers.fixtures import small_data
 
 DEFINITION = """
 [study]
@@ -45,8 +44,8 @@ def call(folder: Path, *args: str) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def studied(folder: Path, *, patience: int = 0, repeats: int = 1) -> Path:
-    """Small data, a study of two trials on it, and one of them exported."""
+def make_exported_study(folder: Path, *, patience: int = 0, repeats: int = 1) -> Path:
+    """Make small data, a study of two trials on it, and an export of one trial."""
     source = small_data(folder)
     (folder / "small.toml").write_text(DEFINITION.format(source=source, patience=patience, repeats=repeats))
     for args in (["run", "small.toml", "--trials", "2"], ["export", "--pick", "top_100", "-o", "best.toml"]):
@@ -57,15 +56,15 @@ def studied(folder: Path, *, patience: int = 0, repeats: int = 1) -> Path:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `data` and `best.toml`; read only."""
+    """Return a folder with `data` and `best.toml`, which tests only read."""
     folder = tmp_path_factory.mktemp("made")
-    studied(folder)
+    make_exported_study(folder)
     return folder
 
 
 @pytest.fixture
 def export(made: Path, tmp_path: Path) -> Path:
-    """A copy of the export, in the test's own folder; its data stay where they are."""
+    """Copy the export to the test's folder; its data stay in place."""
     return Path(shutil.copy(made / "best.toml", tmp_path / "best.toml"))
 
 
@@ -79,7 +78,7 @@ def loaded(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_trains_judges_and_writes(export: Path, tmp_path: Path) -> None:
+def test_trains_evaluates_and_writes(export: Path, tmp_path: Path) -> None:
     result = call(tmp_path, "retrain", "best.toml", "-o", "models/best", "--seeds", "2")
     assert result.status == 0, result.err
     folder = tmp_path / "models" / "best"
@@ -100,7 +99,7 @@ def test_trains_judges_and_writes(export: Path, tmp_path: Path) -> None:
     curve = loaded(folder / "curve.json")
     assert [epoch["epoch"] for epoch in curve] == [1, 2, 3, 4]
     assert all(set(epoch) == {"epoch", "losses", "seconds"} for epoch in curve)  # test rows are not looked at before
-    facts = read_facts(folder)
+    facts = read_info(folder)
     assert (facts.users, facts.catalogue, facts.rating_range) == (40, 30, (1.0, 5.0))
     card = (folder / "model_card.md").read_text(encoding="utf-8")
     for words in ("should not be used for", "biases", was.provenance.data_fingerprint, "Student's t", "`small`"):
@@ -119,7 +118,7 @@ def test_on_train_repeats_the_trial(export: Path, tmp_path: Path) -> None:
     metrics = loaded(tmp_path / "models" / "best" / "metrics.json")  # the default place
     validation = {key: interval["mean"] for key, interval in metrics["validation"].items()}
     assert validation == Export.load(export).provenance.metrics  # every bit
-    assert "validation metrics: those of the trial, to the last bit" in result.err
+    assert "validation metrics: equal to those of the trial, to the last bit" in result.err
     assert metrics["test"]["rmse"]["mean"] != validation["rmse"]
     curve = loaded(tmp_path / "models" / "best" / "curve.json")
     assert curve[-1]["metrics"] == validation
@@ -130,13 +129,15 @@ def test_on_all_has_no_metrics_of_its_own(export: Path, tmp_path: Path) -> None:
     assert result.status == 0, result.err
     metrics = loaded(tmp_path / "m" / "metrics.json")
     assert metrics["test"] == metrics["validation"] == metrics["baselines"] == {}
-    assert "trained on every row" in metrics["note"]
-    assert "No rows were left to judge it on" in (tmp_path / "m" / "model_card.md").read_text(encoding="utf-8")
+    assert "trained on all rows" in metrics["note"]
+    assert "No rows were left to evaluate the model on" in (tmp_path / "m" / "model_card.md").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.slow
 def test_patience_trains_up_to_the_best_epoch(tmp_path: Path) -> None:
-    export = studied(tmp_path, patience=1)
+    export = make_exported_study(tmp_path, patience=1)
     best = Export.load(export).provenance.best_epoch
     result = call(tmp_path, "retrain", "best.toml", "-o", "m", "--on", "train")
     assert result.status == 0, result.err
@@ -147,7 +148,7 @@ def test_patience_trains_up_to_the_best_epoch(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_repeated_trial_is_repeated_by_as_many_seeds(tmp_path: Path) -> None:
-    studied(tmp_path, repeats=3)
+    make_exported_study(tmp_path, repeats=3)
     result = call(tmp_path, "retrain", "best.toml", "-o", "m", "--on", "train", "--seeds", "3")
     assert result.status == 0, result.err
     assert "to the last bit" in result.err
@@ -199,8 +200,8 @@ def test_foreign_folders_are_refused(mtsearch: Command, export: Path, tmp_path: 
         (folder / name).write_text("dear")
     file.write_text("dear")
     for place, said in (
-        ("thesis", "is no model folder"),
-        ("mine", "'notes.txt', which would be lost"),
+        ("thesis", "is not a model folder"),
+        ("mine", "'notes.txt' in it, which would be deleted"),
         ("file", "is a file"),
         ("file/m", "cannot write"),
     ):
@@ -230,7 +231,7 @@ def test_interrupted_it_leaves_nothing(export: Path, tmp_path: Path, number: sig
 
 @pytest.mark.slow
 def test_interrupted_while_it_writes_it_leaves_what_was_there(export: Path, tmp_path: Path) -> None:
-    """Signalled as soon as the folder is begun; the earlier model is still whole, or the new one is."""
+    """Leave the earlier model or the whole new one after a signal during writing."""
     assert call(tmp_path, "retrain", "best.toml", "-o", "m").status == 0
     before = loaded(tmp_path / "m" / "model.json")
     command = [sys.executable, "-m", "mtsearch", "retrain", "best.toml", "-o", "m"]

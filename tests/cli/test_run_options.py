@@ -1,4 +1,4 @@
-"""What `mtsearch run` says on stderr about how far it went; a formula stands in for the model."""
+"""Tests of the options of `mtsearch run` that end a run or begin it; a formula replaces the model."""
 
 import subprocess
 import sys
@@ -8,15 +8,14 @@ from pathlib import Path
 import pytest
 
 from mtsearch import api
-
-from ..search.conftest import small_data
+from tests.helpers.fixtures import small_data
 
 Run = Callable[..., list[str]]
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    """Runs `s.toml` with these options into `a.db` and returns the lines of stderr."""
+    """Return a function that runs `s.toml` with options on `a.db` and returns the lines of stderr."""
     definition = tmp_path / "s.toml"
     definition.write_text(
         f'[study]\nname = "s"\n[data]\nsource = "{small_data(tmp_path)}"\n'
@@ -27,7 +26,7 @@ def run(tmp_path: Path) -> Run:
         command = [
             sys.executable,
             "-m",
-            "tests.cli.formula",
+            "tests.helpers.formula",
             "run",
             str(definition),
             "--storage",
@@ -51,20 +50,23 @@ def test_a_timeout_too_short_for_any_trial(run: Run) -> None:
 
 def test_a_name_alone_that_no_study_has_is_said(tmp_path: Path) -> None:
     source = small_data(tmp_path)
-    formula = [sys.executable, "-m", "tests.cli.formula", "run", "--study", "typo", "--trials", "1"]
+    formula = [sys.executable, "-m", "tests.helpers.formula", "run", "--study", "typo", "--trials", "1"]
     command = [*formula, "--storage", str(tmp_path / "a.db"), "--set", f'data.source="{source}"']
 
     def said() -> str:
         root = Path(__file__).parents[2]
         return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stderr
 
-    told = "there is none of that name yet: it begins from ml-100k"
+    told = "the storage has no study of this name; a new one begins with the definition ml-100k"
     assert told in said()
     assert told not in said()
 
 
 def test_an_objective_that_all_models_reach_is_said(run: Run) -> None:
-    told = "top_100 is the same for every model, since the catalogue has 30 items; take another objective under [study]"
+    told = (
+        "top_100 is the same for every model, because the catalogue has only 30 items; "
+        "choose another objective under [study]"
+    )
     assert [line.startswith(told) for line in run("--trials", "1")].count(True) == 1
     assert told not in " ".join(run("--trials", "1", "--set", 'study.objectives=["rmse", "mrr"]', "--study", "t"))
 
@@ -82,7 +84,7 @@ def test_seed_need_not_be_said_again(run: Run, tmp_path: Path) -> None:
     refused = run("--trials", "1", "--seed", "8", status=1)
     assert refused[-1].startswith("error: study 's' was begun with another definition")
     assert "study.seed: 7 -> 8" in refused[-1]
-    assert api.front("s", str(tmp_path / "a.db")).counting == 3
+    assert api.load_study("s", str(tmp_path / "a.db")).counting == 3
 
 
 def test_warm_start_from_a_study_of_the_storage(run: Run, tmp_path: Path) -> None:
@@ -96,8 +98,8 @@ def test_warm_start_from_a_study_of_the_storage(run: Run, tmp_path: Path) -> Non
     assert "to start from" not in run("--trials", "1", "--study", "u", "--warm-start", "t", status=1)[-1]
     run("--trials", "5", "--study", "t", "--warm-start", "s")
     run("--until", "6", "--study", "t", "--warm-start", "s")
-    front = api.front("s", str(tmp_path / "a.db")).front
-    labels = list(api.front("t", str(tmp_path / "a.db")).listed.values())
+    front = api.load_study("s", str(tmp_path / "a.db")).front
+    labels = list(api.load_study("t", str(tmp_path / "a.db")).initial.values())
     assert labels[0] == "starting point"
     assert set(labels[1:]) <= {"weights 1/1", *(f"s #{row.trial}" for row in front)}
     assert len(labels) == len(set(labels)) > 1

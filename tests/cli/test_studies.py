@@ -1,4 +1,4 @@
-"""`mtsearch studies`: listed, renamed, deleted, upgraded, as a user does it."""
+"""Tests of `mtsearch studies`: list, rename, delete and upgrade."""
 
 import json
 import os
@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from mtsearch import api
-
-from ..search.conftest import small_data
-from ..search.test_run import define, go, send_at
-from ..search.trainers import FormulaTrainer
-from .conftest import Command
+from tests.cli.conftest import Command
+from tests.helpers.fixtures import small_data
+from tests.helpers.trainers import FormulaTrainer
+from tests.search.test_run import define, go, send_at
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def database(tmp_path: Path) -> str:
     return str(path)
 
 
-def test_json_has_definition_passport_runs_and_what_was_listed(mtsearch: Command, database: str) -> None:
+def test_json_has_definition_provenance_runs_and_initial_trials(mtsearch: Command, database: str) -> None:
     first, second = json.loads(mtsearch("studies", "--storage", database, "--format", "json").out)
     assert (first["study"], second["study"]) == ("a", "b")
     assert first["definition"]["study"]["seed"] == 3
@@ -44,8 +43,8 @@ def test_rename_and_delete(mtsearch: Command, database: str) -> None:
         1, "error: a study 'b' is in the storage already; choose another name\n")  # fmt: skip
     unasked = mtsearch("studies", "delete", "b")
     assert unasked.status == 2
-    assert "nobody here to ask whether to delete b (3 trials); say so with --yes" in unasked.err
-    assert [record.name for record in api.studies(database)] == ["b", "c"]
+    assert "cannot ask whether to delete b (3 trials): no terminal; confirm with --yes" in unasked.err
+    assert [results.name for results in api.studies(database)] == ["b", "c"]
     for name in ("b", "c"):
         assert mtsearch("studies", "delete", name, "--yes").err == f"study {name} is deleted\n"
     assert json.loads(mtsearch("studies", "--format", "json").out) == []
@@ -56,12 +55,12 @@ def test_rename_and_delete(mtsearch: Command, database: str) -> None:
 
 @pytest.mark.parametrize("subcommand", [["delete", "a", "--yes"], ["rename", "a", "c"], ["upgrade"]])
 def test_a_storage_before_the_subcommand_is_refused(mtsearch: Command, database: str, subcommand: list[str]) -> None:
-    """It named the storage of the listing alone, and a study of another one was deleted."""
+    """Refuse it, because the listing alone would take it, and a study of another storage would be deleted."""
     refused = mtsearch("studies", "--storage", "other.db", *subcommand)
     assert (refused.status, refused.out) == (2, "")
-    assert f"--storage before {subcommand[0]} has no effect: write it behind {subcommand[0]}" in refused.err
+    assert f"--storage before {subcommand[0]} has no effect: write it after {subcommand[0]}" in refused.err
     assert "--format before" in mtsearch("studies", "--format", "json", *subcommand).err
-    assert [record.name for record in api.studies(database)] == ["a", "b"]
+    assert [results.name for results in api.studies(database)] == ["a", "b"]
 
 
 @pytest.mark.parametrize(("answer", "left"), [(b"y\n", ["b"]), (b"n\n", ["a", "b"]), (b"\n", ["a", "b"])])
@@ -74,7 +73,7 @@ def test_delete_asks_on_a_terminal(database: str, answer: bytes, left: list[str]
     os.close(theirs)
     assert "delete study a with its 3 trials? [y/N]" in done.stderr
     assert done.stdout == ""
-    assert [record.name for record in api.studies(database)] == left
+    assert [results.name for results in api.studies(database)] == left
 
 
 def test_upgrade_says_one_line(shell: Command, database: str) -> None:
@@ -92,7 +91,7 @@ def test_upgrade_says_one_line(shell: Command, database: str) -> None:
 def test_a_study_named_without_its_option(mtsearch: Command, command: str) -> None:
     result = mtsearch(command, "my study")
     assert result.status == 2
-    assert "Error: unexpected argument 'my study'; a study is named with --study 'my study'" in result.err
+    assert "Error: unexpected argument 'my study'; to name a study, use --study 'my study'" in result.err
 
 
 def test_front_says_what_became_of_the_trials(mtsearch: Command, tmp_path: Path) -> None:
@@ -107,7 +106,7 @@ def test_front_says_what_became_of_the_trials(mtsearch: Command, tmp_path: Path)
     assert failed.endswith(" failed")
     assert "from chance to ideal: RMSE" in counts
     assert reasons == f"{failed}: non-finite loss at epoch 1, step 3; lower learning_rate"
-    assert listed.startswith("listed: [[trials]] 1 = trial 0, [[trials]] 2 = trial 1, starting point = trial 2")
+    assert listed.startswith("initial trials: [[trials]] 1 = trial 0, [[trials]] 2 = trial 1, starting point = trial 2")
     assert mtsearch("front", "--study", "s", "--storage", "a.db", "--format", "json").err == ""
 
 

@@ -1,13 +1,12 @@
-"""The hint of what to type next can be typed as it stands."""
+"""Tests of the last line of `mtsearch run`, whose commands can be typed as they are."""
 
 from dataclasses import replace
 
 import pytest
 
 from mtsearch import StudyDefinition
-from mtsearch.cli.summary import print_summary
-
-from ..report.records import realistic
+from mtsearch.cli.run import print_summary
+from tests.helpers.results import realistic
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Real MovieLens 100K, fetched once a session, in the forms that it has elsewhere."""
+"""Fixtures: MovieLens 100K in several forms, and hosts that do or do not answer."""
 
 import http.server
 import logging
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from mtsearch.data import Interactions, load, recbole
-from mtsearch.definition import DataSection
+from mtsearch.data import Interactions, load, movielens_100k
+from mtsearch.study_file.sections import DataSection
 
 # Three titles of the original end in a space, and one has no year.
 _SPACED = {"1128", "1201", "1635"}
@@ -22,8 +22,8 @@ _GENRES = "|0" * 18 + "|1"
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache folder of the test's own, empty."""
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the test an empty cache folder."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("MTSEARCH_CACHE", str(folder))
     return folder
@@ -31,7 +31,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No host, no index, no other program, nothing prepared."""
+    """Make every host, package index and program unavailable, and no data prepared."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
@@ -44,8 +44,8 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`ml-100k.zip` in the original format: Latin-1, item numbers, the order and the quirks of GroupLens."""
-    ratings, items = recbole.download()
+    """Write `ml-100k.zip` in the original format: Latin-1, item numbers, the order and quirks of GroupLens."""
+    ratings, items = movielens_100k.download_wheel()
     path = tmp_path_factory.mktemp("original") / "ml-100k.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("ml-100k/u.data", ratings.split("\n", 1)[1])
@@ -61,14 +61,14 @@ def ml_100k(original: Path) -> Interactions:
 
 @pytest.fixture
 def silent_host() -> Iterator[str]:
-    """Accepts and never answers."""
+    """Serve a host that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}/ml-100k.zip"
 
 
 @pytest.fixture
 def host(original: Path, tmp_path: Path) -> Iterator[str]:
-    """Serves the original archive, and a page of apology."""
+    """Serve the original archive, and an error page with status 200."""
     shutil.copy(original, tmp_path)
     (tmp_path / "sorry.html").write_text("<html>Access denied</html>")
     handler = partial(_Quiet, directory=str(tmp_path))

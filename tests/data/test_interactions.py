@@ -9,6 +9,8 @@ from mtsearch.data import Interactions
 from mtsearch.data.interactions import canonical_order
 from mtsearch.errors import MalformedData
 
+pytestmark = pytest.mark.quick
+
 Row = tuple[str, str, float, int]
 
 ids = st.text(max_size=3) | st.sampled_from(["1", "10", "2", "é", "\U0001f600", "\uffff", ""])

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtsearch.data import Interactions, Rows, Split, make_split, undivided
-from mtsearch.definition import SplitSection
 from mtsearch.errors import MalformedData
+from mtsearch.study_file.sections import SplitSection
 
 LAST_LOOK = SplitSection(validation="test")
 
 
 def numbered(count: int, catalogue: list[str] | None = None) -> Interactions:
-    """A table whose row n has timestamp n, spread over a few users and items."""
+    """Make a table whose row n has timestamp n, with a few users and items."""
     number = np.arange(count)
     return Interactions.from_columns(
         [str(n * 7 % 11) for n in range(count)],
@@ -98,7 +98,8 @@ def test_the_fingerprint_tells_seeds_shares_tables_and_catalogues_apart() -> Non
 
 def test_the_same_rows_in_another_process(ml_100k: Interactions, original: Path) -> None:
     script = (
-        "from mtsearch.data import load, make_split; from mtsearch.definition import DataSection, SplitSection;"
+        "from mtsearch.data import load, make_split;"
+        "from mtsearch.study_file.definition import DataSection, SplitSection;"
         f"print(make_split(load(DataSection(source={str(original)!r})), SplitSection()).fingerprint)"
     )
     other = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -148,5 +149,5 @@ def test_known_are_the_users_and_items_of_training_rows() -> None:
 
 @pytest.mark.parametrize(("count", "section"), [(1, LAST_LOOK), (5, SplitSection()), (2, SplitSection(test=0.9))])
 def test_too_few_rows_for_every_part_are_refused(count: int, section: SplitSection) -> None:
-    with pytest.raises(MalformedData, match=rf"{count} ratings make .* to test on; give more ratings"):
+    with pytest.raises(MalformedData, match=rf"{count} ratings give .* to test on; use more ratings"):
         make_split(numbered(count), section)

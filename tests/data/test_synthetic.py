@@ -1,4 +1,4 @@
-"""Made-up ratings: the same everywhere, long-tailed, and worth learning."""
+"""Synthetic ratings: the same on every machine, long-tailed, and with tastes that can be learnt."""
 
 import subprocess
 import sys
@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtsearch.data import Interactions, load, make_split
-from mtsearch.data.synthetic import SIZES, synthetic
-from mtsearch.definition import DataSection, SplitSection
+from mtsearch.data.synthetic import SIZES, make_synthetic
 from mtsearch.errors import MalformedData
-from mtsearch.evaluation import Evaluator, baselines
+from mtsearch.evaluation import Evaluator, evaluate_baselines
 from mtsearch.evaluation.baselines import popularity
+from mtsearch.study_file.sections import DataSection, SplitSection
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def table() -> Interactions:
 
 
 def counts(codes: np.ndarray[Any, Any], size: int) -> np.ndarray[Any, Any]:
-    """Rows of each, the most first."""
+    """Return the number of rows of each code, the largest first."""
     return np.sort(np.bincount(codes, minlength=size))[::-1]
 
 
@@ -31,9 +31,10 @@ def test_the_same_rows_on_every_machine(table: Interactions) -> None:
     # Whoever changes it makes every study of synthetic data a mismatch.
     assert table.fingerprint == "e19557f8f7cf54c9a1c6e440d2caa747dd3d0a82993a64f99c4be20ec5311772"
     assert (
-        synthetic(500, 40, 60, seed=7).fingerprint == "6d8d1ccb6a3948e7710ac6cfeec2078c2c6bab2f1d37448a416e8e641fd13210"
+        make_synthetic(500, 40, 60, seed=7).fingerprint
+        == "6d8d1ccb6a3948e7710ac6cfeec2078c2c6bab2f1d37448a416e8e641fd13210"
     )
-    assert synthetic(500, 40, 60, seed=8).fingerprint != synthetic(500, 40, 60, seed=7).fingerprint
+    assert make_synthetic(500, 40, 60, seed=8).fingerprint != make_synthetic(500, 40, 60, seed=7).fingerprint
 
 
 @settings(max_examples=40, deadline=None)
@@ -42,7 +43,7 @@ def test_it_is_a_canonical_table_without_repeats_whatever_the_blocks(
     users: int, items: int, filled: float, seed: int, block_rows: int
 ) -> None:
     rows = users + round(filled * users * (items // 2 - 1))
-    made = synthetic(rows, users, items, seed, block_rows)
+    made = make_synthetic(rows, users, items, seed, block_rows)
     data = made.rows
     assert len(data) == rows
     assert [column.dtype for column in vars(data).values()] == [np.int32, np.int32, np.float32, np.int64]
@@ -53,7 +54,7 @@ def test_it_is_a_canonical_table_without_repeats_whatever_the_blocks(
     assert set(data.ratings.tolist()) <= {half / 2 for half in range(1, 11)}
     assert data.timestamps.min() >= 820_454_400  # 1996
     assert data.timestamps.max() < 1_577_836_800  # 2020
-    assert made.fingerprint == synthetic(rows, users, items, seed).fingerprint
+    assert made.fingerprint == make_synthetic(rows, users, items, seed).fingerprint
 
 
 def test_ids_and_catalogue(table: Interactions) -> None:
@@ -69,7 +70,7 @@ def test_sizes_are_those_that_are_named(table: Interactions) -> None:
 
 
 def test_long_tails() -> None:
-    made = synthetic(500_000, 3_240, 5_000)
+    made = make_synthetic(500_000, 3_240, 5_000)
     by_user, by_item = counts(made.rows.users, 3_240), counts(made.rows.items, 5_000)
     assert by_user[-1] == pytest.approx(0.13 * by_user.mean(), abs=1)
     assert 0.4 < np.median(by_user) / by_user.mean() < 0.6  # 0.46 in MovieLens 25M, 1 without a tail
@@ -80,7 +81,7 @@ def test_long_tails() -> None:
 
 
 def test_users_and_items_stay_who_they_are_with_more_rows() -> None:
-    few, many = synthetic(3_000, 300, 500), synthetic(30_000, 300, 500)
+    few, many = make_synthetic(3_000, 300, 500), make_synthetic(30_000, 300, 500)
     assert few.user_ids.tolist() == many.user_ids.tolist()
     popular = [np.argsort(np.bincount(made.rows.items, minlength=500))[-25:] for made in (few, many)]
     assert len({*popular[0].tolist()} & {*popular[1].tolist()}) > 12  # 1 by chance
@@ -88,13 +89,13 @@ def test_users_and_items_stay_who_they_are_with_more_rows() -> None:
 
 def test_biases_beat_the_mean_and_popularity_beats_chance(table: Interactions) -> None:
     split = make_split(table, SplitSection())
-    reached = baselines(split, split.validation)
+    reached = evaluate_baselines(split, split.validation)
     assert reached["biases"]["rmse"] < 0.85 * reached["chance"]["rmse"]
     assert reached["popularity"]["top_100"] > 4 * reached["chance"]["top_100"]
 
 
 def test_tastes_can_be_learnt(table: Interactions) -> None:
-    """Users who share items with a user tell what he picks, beyond what everyone picks."""
+    """Users who share items with a user predict that user's items better than popularity does."""
     split = make_split(table, SplitSection())
     seen = np.zeros((len(split.user_ids), len(split.item_ids)), np.float32)
     seen[split.train.users, split.train.items] = 1
@@ -115,10 +116,10 @@ def test_tastes_can_be_learnt(table: Interactions) -> None:
 
 
 @pytest.mark.slow
-def test_25_million_rows_are_split_and_judged_in_2_gib() -> None:
+def test_25_million_rows_are_split_and_evaluated_in_2_gib() -> None:
     script = (
         "import resource; from mtsearch.data import load, make_split; from mtsearch.evaluation import Evaluator;"
-        "from mtsearch.definition import DataSection, SplitSection;"
+        "from mtsearch.study_file.definition import DataSection, SplitSection;"
         "from mtsearch.evaluation.baselines import popularity;"
         "split = make_split(load(DataSection(source='synthetic/25m')), SplitSection());"
         "print(split.fingerprint, Evaluator(split, split.validation).evaluate(popularity(split))['top_100']);"
@@ -136,11 +137,11 @@ def test_25_million_rows_are_split_and_judged_in_2_gib() -> None:
 )
 def test_what_cannot_be_made_is_refused(rows: int, users: int, items: int) -> None:
     with pytest.raises(ValueError, match="out of its range"):
-        synthetic(rows, users, items)
+        make_synthetic(rows, users, items)
 
 
 def test_columns_are_not_to_be_named() -> None:
-    with pytest.raises(MalformedData, match="synthetic/100k has columns of its own"):
+    with pytest.raises(MalformedData, match="synthetic/100k has fixed columns"):
         load(DataSection.model_validate({"source": "synthetic/100k", "columns": {"user": "who"}}))
 
 

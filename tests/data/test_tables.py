@@ -1,4 +1,4 @@
-"""People's own tables: every form of a file, columns, policies, the items file."""
+"""Users' tables: every file format, columns, treatments of bad rows, and the items file."""
 
 import csv
 import gzip
@@ -17,10 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtsearch.data import Interactions, load, table_files
-from mtsearch.data.facts import facts_of
-from mtsearch.data.split import make_split
-from mtsearch.definition import DataSection, SplitSection
+from mtsearch.data.split import describe, make_split
 from mtsearch.errors import DataError, MalformedData, SourceUnavailable
+from mtsearch.study_file.sections import DataSection, SplitSection
+
+pytestmark = pytest.mark.quick
 
 Row = tuple[str, str, float, int]
 
@@ -106,7 +107,7 @@ def test_every_form_is_the_same_table(tmp_path: Path, form: str) -> None:
     users, items, ratings, times = zip(*ROWS, strict=True)
     plain = Interactions.from_columns(users, items, np.array(ratings, np.float32), np.array(times))
     assert table.fingerprint == plain.fingerprint
-    assert table.reading.rows == 4 and table.reading.feedback == "explicit"
+    assert table.report.rows == 4 and table.report.feedback == "explicit"
 
 
 COLUMNS: dict[str, Any] = {
@@ -134,8 +135,8 @@ def test_ids_of_parquet(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("users", "told"),
     [
-        (pa.array([1.5, 2.0]), "row 1, column 'user': 1.5 is no exact whole number"),
-        (pa.array([1.0, 2.0**60]), "row 2, column 'user': 1.152921504606847e+18 is no exact"),
+        (pa.array([1.5, 2.0]), "row 1, column 'user': 1.5 is not an exact whole number"),
+        (pa.array([1.0, 2.0**60]), "row 2, column 'user': 1.152921504606847e+18 is not an exact"),
         (pa.array([True, False]), "column user is of type bool"),
         (pa.array([b"\xff", b"y"]), r"row 1, column 'user': b'\xff' is not UTF-8"),
         (pa.array(["x", None]), "row 2, column 'user': no user"),
@@ -173,15 +174,15 @@ def test_blanks_around_an_id_are_not_its_own(tmp_path: Path) -> None:
         ("user,thing,rating\na,b,1\n", "no column for item among 'user', 'thing', 'rating'; name it under [data]"),
         ("user,item,user\na,b,c\n", "two columns are called 'user'"),
         ("user_id,userId,item\na,b,c\n", "'user_id' and 'userId' may both be the user"),
-        ("user,item,rating\na,b,5\nc,d\n", "t.csv, row 2: 2 columns where the heading has 3: 'c,d'"),
-        ("user,item,rating\na,b,5\n\nc,d,x\n", "row 2, column 'rating': 'x' is no number"),
+        ("user,item,rating\na,b,5\nc,d\n", "t.csv, row 2: 2 columns, but the heading has 3: 'c,d'"),
+        ("user,item,rating\na,b,5\n\nc,d,x\n", "row 2, column 'rating': 'x' is not a number"),
         ("user,item,rating\na,b,1e300\n", "row 1: the rating 1e+300 is not finite, or beyond float32"),
         ("user,item,rating\na,b,-inf\n", "row 1: the rating -inf is not finite"),
         ("user,item,rating\na,b,nan\n", "row 1, column 'rating': no rating"),
-        ("user,item,timestamp\na,b,5\nc,d,2020-01-01\n", "column 'timestamp': '2020-01-01' is no time of the form"),
-        ("user,item,timestamp\na,b,now\n", "row 1, column 'timestamp': 'now' is no time that is known"),
-        ("user,item,timestamp\na,b,1e300\n", "1e+300 is beyond all time"),
-        ("user,item\na,b\0\n", "row 1, column 'item': 'b\\x00' holds a NUL character"),
+        ("user,item,timestamp\na,b,5\nc,d,2020-01-01\n", "column 'timestamp': '2020-01-01' is not a time"),
+        ("user,item,timestamp\na,b,now\n", "row 1, column 'timestamp': 'now' is not a time"),
+        ("user,item,timestamp\na,b,1e300\n", "1e+300 is too large for a time"),
+        ("user,item\na,b\0\n", "row 1, column 'item': 'b\\x00' has a NUL character"),
         (b"user,item\na,b\xe9\n", "row 1, column 'item': b'b\\xe9' is not UTF-8; save the file as UTF-8"),
         (b"us\xe9r,item\na,b\n", "t.csv is not UTF-8 text in its heading"),
         ("user,item\na,b\n".encode("utf-16"), "t.csv is UTF-16 text; save it as UTF-8"),
@@ -194,19 +195,21 @@ def test_what_is_wrong_is_named(tmp_path: Path, content: str | bytes, told: str)
 
 def test_other_files_that_are_damaged(tmp_path: Path) -> None:
     whole = gzip.compress(csv_text().encode())
-    assert "t.csv.gz is not a whole gzip file" in message(text(tmp_path, whole[:-9], "t.csv.gz"))
-    assert "not a whole gzip file" in message(text(tmp_path, csv_text(), "t.csv.gz"))
-    assert "t.parquet is no whole Parquet file" in message(text(tmp_path, b"PAR1nonsense", "t.parquet"))
-    assert "t.jsonl, line 2: '{\"user\"' is no JSON object" in message(text(tmp_path, '{"user":1}\n{"user"', "t.jsonl"))
-    assert "one kind of value" in message(text(tmp_path, '{"user":1}\n{"user":"a"}\n', "t.jsonl"))
+    assert "t.csv.gz is not a complete gzip file" in message(text(tmp_path, whole[:-9], "t.csv.gz"))
+    assert "not a complete gzip file" in message(text(tmp_path, csv_text(), "t.csv.gz"))
+    assert "t.parquet is not a complete Parquet file" in message(text(tmp_path, b"PAR1nonsense", "t.parquet"))
+    assert "t.jsonl, line 2: '{\"user\"' is not a JSON object" in message(
+        text(tmp_path, '{"user":1}\n{"user"', "t.jsonl")
+    )
+    assert "several types of values" in message(text(tmp_path, '{"user":1}\n{"user":"a"}\n', "t.jsonl"))
     parts = parquet_folder(tmp_path / "parts")
     pq.write_table(pa.table({"user": [1], "item": ["a"], "rating": [1.0], "ts": [1]}), parts / "z.parquet")
-    assert "z.parquet, column user is of type int64, and of type string in" in message(parts)
+    assert "z.parquet, column user is of type int64, but of type string in" in message(parts)
     pq.write_table(pa.table({"user": ["1"], "item": ["a"]}), parts / "z.parquet")
     assert "z.parquet: no column 'rating', which other files of the folder have" in message(parts)
-    assert "no data source and no file" in message(tmp_path / "gone.csv")
+    assert "is neither a data source nor a file" in message(tmp_path / "gone.csv")
     (tmp_path / "empty").mkdir()
-    assert "holds no u.data" in message(tmp_path / "empty")
+    assert "has no u.data" in message(tmp_path / "empty")
 
 
 def test_a_row_of_a_part_is_named_by_its_file(tmp_path: Path) -> None:
@@ -225,8 +228,8 @@ def test_rows_are_dropped_as_the_file_says_and_counted(tmp_path: Path) -> None:
     dropped = load(section(path, missing="drop", out_of_range="drop", rating_range=[1, 5]))
     assert decoded(dropped) == [("a", "x", 5.0, 1)]
     assert dropped.user_ids.tolist() == ["a"]
-    assert dropped.reading.rows == 8
-    assert dropped.reading.counts == {
+    assert dropped.report.rows == 8
+    assert dropped.report.counts == {
         "rows without user dropped": 1,
         "rows without item dropped": 1,
         "rows without rating dropped": 2,
@@ -236,7 +239,7 @@ def test_rows_are_dropped_as_the_file_says_and_counted(tmp_path: Path) -> None:
     clipped = load(section(path, missing="drop", out_of_range="clip", rating_range=[1, 5]))
     assert [row[2] for row in decoded(clipped)] == [5, 5, 5]
     assert "row 6: the rating 9 is outside rating_range = [1, 5]" in message(path, missing="drop", rating_range=[1, 5])
-    assert "has no rows left" in message(path, missing="drop", out_of_range="drop", rating_range=[7, 8])
+    assert "has no rows left after cleaning" in message(path, missing="drop", out_of_range="drop", rating_range=[7, 8])
 
 
 TWICE = "user,item,rating,timestamp\na,x,1,9\na,x,4,5\na,x,1,9\nb,x,2,1\na,y,3,1\n"
@@ -254,7 +257,7 @@ TWICE = "user,item,rating,timestamp\na,x,1,9\na,x,4,5\na,x,1,9\nb,x,2,1\na,y,3,1
 def test_duplicates(tmp_path: Path, how: str, wanted: list[Row]) -> None:
     table = load(section(text(tmp_path, TWICE), duplicates=how))
     assert decoded(table) == wanted
-    assert sum(table.reading.counts.values()) == (1 if how == "drop" else 2)
+    assert sum(table.report.counts.values()) == (1 if how == "drop" else 2)
 
 
 @pytest.mark.parametrize("ratings", [[5, 1], [1, 5], [2, 5, 1, 3], [3, 3, 1]])
@@ -313,7 +316,7 @@ def test_clicks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "mtsearch")
     table = load(section(text(tmp_path, "visitorid,itemid,event\na,x,view\na,x,buy\nb,y,view\n")))
     assert decoded(table) == [("a", "x", 1, 0), ("a", "x", 1, 0), ("b", "y", 1, 0)]
-    assert table.reading.feedback == "binary" and table.reading.ignored == ("event",)
+    assert table.report.feedback == "binary" and table.report.ignored == ("event",)
     assert "binary feedback, 1 rows of a user and an item that had one already, kept" in caplog.messages[0]
     assert "every rating is 1" in caplog.messages[1]
 
@@ -322,9 +325,9 @@ def test_counts(tmp_path: Path) -> None:
     path = text(tmp_path, "user,item,plays,score\na,x,3,9\na,y,0,9\nb,x,true,9\n".replace("true", "1"))
     table = load(section(path, feedback="count"))
     assert decoded(table) == [("a", "x", float(np.float32(np.log(4))), 0), ("b", "x", float(np.float32(np.log(2))), 0)]
-    assert table.reading.counts == {"rows of 0 left out (count feedback)": 1}
-    assert table.reading.columns["rating"] == "plays"
-    assert "-1 is no number of times" in message(text(tmp_path, "user,item,count\na,x,-1\n"), feedback="count")
+    assert table.report.counts == {"rows of 0 left out (count feedback)": 1}
+    assert table.report.columns["rating"] == "plays"
+    assert "-1 is negative" in message(text(tmp_path, "user,item,count\na,x,-1\n"), feedback="count")
     assert "no column for rating" in message(text(tmp_path, "user,item\na,x\n"), feedback="count")
 
 
@@ -342,20 +345,20 @@ def test_ratings_that_are_missing(tmp_path: Path, word: str, present: str) -> No
     path = text(tmp_path, f"user,item,rating\na,x,{word}\na,y,{present}\na,z,{word}\n")
     table = load(section(path, missing="drop"))
     assert decoded(table) == [("a", "y", 1.0 if present == "true" else float(present), 0)]
-    assert table.reading.counts == {"rows without rating dropped": 2}
+    assert table.report.counts == {"rows without rating dropped": 2}
     assert "row 1, column 'rating': no rating" in message(path)
 
 
 def test_true_beside_a_number_is_none(tmp_path: Path) -> None:
     path = text(tmp_path, "user,item,rating\na,x,3\na,y,\na,z,true\n")
-    assert "row 3, column 'rating': 'true' is no number" in message(path, missing="drop")
+    assert "row 3, column 'rating': 'true' is not a number" in message(path, missing="drop")
 
 
 def test_columns_by_name(tmp_path: Path) -> None:
     path = text(tmp_path, "who,what,how much,rating\na,x,4,1\n")
     table = load(section(path, columns={"user": "who", "item": "what", "rating": "how much"}))
     assert decoded(table) == [("a", "x", 4, 0)]
-    assert table.reading.ignored == ("rating",)
+    assert table.report.ignored == ("rating",)
     assert "no column 'whoo' (did you mean 'who'?)" in message(path, columns={"user": "whoo", "item": "what"})
     assert "column 'who' is both" in message(path, columns={"user": "who", "item": "who"})
 
@@ -379,20 +382,22 @@ def test_the_items_file_gives_catalogue_and_titles(tmp_path: Path) -> None:
 def test_items_files_that_are_none(tmp_path: Path) -> None:
     path = text(tmp_path, "user,item\na,x\n")
     items = text(tmp_path, "item,title\nx,One\nx,Two\n", "items.csv")
-    assert "items.csv, row 2, column 'title': 'Two' is another title of item 'x'" in message(path, items=str(items))
+    assert "items.csv, row 2, column 'title': 'Two' is a second title of item 'x'" in message(path, items=str(items))
     assert "row 2, column 'item': no item" in message(
         path, items=str(text(tmp_path, "item,title\nx,One\n,Two\n", "items.csv"))
     )
     assert "lists no items" in message(path, items=str(text(tmp_path, "item\n", "items.csv")))
-    assert "is no file" in message(path, items=str(tmp_path / "gone.csv"))
-    assert "is no table" in message(path, items=str(text(tmp_path, "x", "items.txt")))
+    assert "does not exist" in message(path, items=str(tmp_path / "gone.csv"))
+    assert "is not a table" in message(path, items=str(text(tmp_path, "x", "items.txt")))
 
 
 def test_an_items_file_of_other_ids(tmp_path: Path) -> None:
     path = text(tmp_path, "user,item\na,i7\na,i8\n")
     items = text(tmp_path, "item,title\n8,Eight\n7,Seven\n", "items.csv")
     told = message(path, items=str(items))
-    assert "items.csv lists no item of t.csv: there is '7' in the one, and 'i7' in the other; write ids alike" in told
+    assert (
+        "items.csv lists no item of t.csv: the first file has ids such as '7', the other one ids such as 'i7'; " in told
+    )
 
 
 @pytest.mark.parametrize(("unlisted", "warned"), [(0, False), (1, False), (2, True), (9, True)])
@@ -404,7 +409,7 @@ def test_many_rows_outside_the_items_file_are_told(
     load(section(path, items=str(items)))
     told = [each.getMessage() for each in messages.records if "does not list" in each.getMessage()]
     assert bool(told) == warned
-    assert not warned or f"data: {unlisted} of 10 rows are of items that {items} does not list" in told[0]
+    assert not warned or f"data: {unlisted} of 10 rows have items that {items} does not list" in told[0]
 
 
 def test_movielens_takes_what_is_not_of_columns(original: Path, ml_100k: Interactions) -> None:
@@ -414,7 +419,7 @@ def test_movielens_takes_what_is_not_of_columns(original: Path, ml_100k: Interac
     binary = load(section(original, feedback="binary"))
     assert len(binary.rows) == 100_000 and set(binary.rows.ratings.tolist()) == {1.0}
     assert load(section(original, rating_range=[1, 5])).fingerprint == ml_100k.fingerprint
-    assert "has columns of its own; leave out columns" in message(original, columns={"user": "u"})
+    assert "has fixed columns; remove columns" in message(original, columns={"user": "u"})
     assert "user '1' and item" in message(original, rating_range=[3, 5])
 
 
@@ -436,7 +441,7 @@ def test_sections_that_cannot_be_used(raw: dict[str, Any]) -> None:
 
 
 def test_a_million_rows_make_no_objects(tmp_path: Path) -> None:
-    """25 million rows must not become Python objects: what is allocated a row is what the arrays hold, and no more."""
+    """25 million rows must not become Python objects: each row takes the memory of its arrays' entries only."""
     import tracemalloc
 
     count = 1_000_000
@@ -456,12 +461,12 @@ def test_a_million_rows_make_no_objects(tmp_path: Path) -> None:
 def test_the_facts(tmp_path: Path) -> None:
     path = text(tmp_path, csv_text().replace("10,", "7,") + "9,x,5,400\n9,x,5,400\n")
     table = load(section(path))
-    facts = facts_of(table, make_split(table, SplitSection(method="temporal", test=0.4, validation=0.3)))
-    assert (facts["rows"], facts["users"], facts["items"], facts["repeated_pairs"]) == (6, 3, 4, 2)
-    assert facts["density"] == pytest.approx(4 / 12)
-    assert facts["dates"] == {"first": "1970-01-01T00:00:50", "last": "1970-01-01T00:06:40"}
-    assert sum(bar["rows"] for bar in facts["ratings"]["histogram"]) == 6
-    assert facts["split"]["test"] == {
+    described = describe(table, make_split(table, SplitSection(method="temporal", test=0.4, validation=0.3)))
+    assert (described["rows"], described["users"], described["items"], described["repeated_pairs"]) == (6, 3, 4, 2)
+    assert described["density"] == pytest.approx(4 / 12)
+    assert described["dates"] == {"first": "1970-01-01T00:00:50", "last": "1970-01-01T00:06:40"}
+    assert sum(bar["rows"] for bar in described["ratings"]["histogram"]) == 6
+    assert described["split"]["test"] == {
         "rows": 2, "cold_users": 1, "rows_of_cold_users": 2, "cold_items": 1, "rows_of_cold_items": 2,
         "rows_outside_catalogue": 2,
     }  # fmt: skip
@@ -512,7 +517,7 @@ def test_a_limit_that_something_else_has_set_is_told(tmp_path: Path) -> None:
 def test_quotes_that_are_plainly_closed_are_closed_for_csv_too(content: str, block: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_files, "_BLOCK_BYTES", block)
-        plain = table_files._all_plainly_closed(content.encode(), ",")
+        plain = table_files.has_plain_quotes(content.encode(), ",")
     if plain:
         assert not [
             field for row in csv.reader(io.StringIO(content, newline=""), strict=True) for field in row if '"' in field
@@ -531,12 +536,12 @@ def test_quotes_that_are_plainly_closed_are_closed_for_csv_too(content: str, blo
     ],
 )
 def test_which_quotes_are_plainly_closed(content: str, plain: bool) -> None:
-    assert table_files._all_plainly_closed(content.encode(), ",") == plain
+    assert table_files.has_plain_quotes(content.encode(), ",") == plain
 
 
 @pytest.mark.parametrize("block", [40, 64, 100, 333])
 def test_blocks_are_cut_between_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    """Ids with line ends and separators in them, whose halves would be rows too, over many blocks."""
+    """Ids have line ends and separators in them, over many blocks; a wrong cut would give valid rows."""
     rows = [(f"u{n % 7}", f"x\na,b,{n % 5},{n}\n,y" if n % 3 else f"i{n % 4}", float(n % 5), n) for n in range(60)]
     lines = [f'{user},"{item}",{rating},{time}\n' for user, item, rating, time in rows]
     wanted = sorted(rows, key=lambda row: (row[0], row[1], row[3]))

@@ -1,4 +1,4 @@
-"""Any CSV, whole or damaged: what the csv module reads of it, or one line that says what is wrong."""
+"""Random CSV files, valid or damaged: the same rows as the csv module reads, or a message of one line."""
 
 import csv
 import gzip
@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mtsearch.data import Interactions, load
-from mtsearch.definition import DataSection
 from mtsearch.errors import MalformedData
+from mtsearch.study_file.sections import DataSection
 
 Row = tuple[str, str, float, int]
 
@@ -60,7 +60,7 @@ def decoded(table: Interactions) -> list[Row]:
 
 
 def expected(content: bytes, drop: bool = False) -> list[Row]:
-    """What the csv module makes of it, a row at a time; ValueError where something is wrong."""
+    """Read a table with the csv module row by row; raise ValueError for a wrong value."""
     header, *body = csv.reader(io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline=""), strict=True)
     if header != HEADER:
         raise ValueError(header)
@@ -85,7 +85,7 @@ def expected(content: bytes, drop: bool = False) -> list[Row]:
 
 
 def interpreted(user: str, item: str, rating: str, time: str) -> Row | None:
-    """None where something is missing."""
+    """Parse a row; return None if a value is missing."""
     if "\0" in user + item:
         raise ValueError("NUL")
     no_rating = rating.strip().lower() in NOTHING
@@ -124,7 +124,7 @@ def test_a_whole_file_is_what_the_csv_module_reads(
     content = b"\xef\xbb\xbf" * mark + written(table, line_end)
     found = read(folder / f"t.csv{'.gz' * packed}", gzip.compress(content) if packed else content)
     assert decoded(found) == expected(content)
-    assert found.reading.rows == len(table)
+    assert found.report.rows == len(table)
 
 
 def same_or_one_line(path: Path, content: bytes, drop: bool = False) -> None:

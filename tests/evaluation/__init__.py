@@ -1,1 +1,1 @@
-"""Tests of the honest metrics; a package, so that its modules reach their helpers by relative import."""
+"""Tests of the metrics on held-out rows and of the baselines."""

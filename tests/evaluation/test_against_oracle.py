@@ -1,4 +1,4 @@
-"""Random cases against an independent implementation in plain Python."""
+"""Tests of random cases against an independent implementation in plain Python."""
 
 from statistics import fmean
 
@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from mtsearch.data.split import Split
 from mtsearch.evaluation import Evaluator
-from mtsearch.evaluation.metrics import expected_gain
+from mtsearch.metrics import PossibleRanks
+from tests.helpers import oracle
+from tests.helpers.evaluation_cases import Tables, random_cases
 
-from . import oracle
-from .cases import Tables, random_cases
+pytestmark = pytest.mark.quick
 
 
 def assert_same_as_oracle(case: tuple[Split, Tables]) -> None:
@@ -41,8 +42,8 @@ def test_expected_gain_is_the_mean_over_all_shuffles(scores: list[int], data: st
     assert fmean(shuffled) == pytest.approx(fmean(oracle.possible_ranks(scores, scores[index])))
     above = np.array([sum(score > scores[index] for score in scores)])
     ties = np.array([scores.count(scores[index])])
-    rank = np.arange(1, len(scores) + 1)
-    hits, reciprocals = expected_gain(above, ties, rank <= k), expected_gain(above, ties, 1 / rank)
+    ranks = PossibleRanks(above, ties, len(scores))
+    hits, reciprocals = ranks.expected_gain(lambda rank: rank <= k), ranks.expected_gain(lambda rank: 1 / rank)
     assert hits[0] == pytest.approx(fmean(place <= k for place in shuffled))
     assert reciprocals[0] == pytest.approx(fmean(1 / place for place in shuffled))
 
@@ -50,5 +51,5 @@ def test_expected_gain_is_the_mean_over_all_shuffles(scores: list[int], data: st
 @pytest.mark.parametrize("k", [1, 10, 100, 1000])
 def test_hits_equal_the_closed_formula_to_the_last_bit(k: int) -> None:
     above, ties = (grid.ravel() for grid in np.meshgrid(np.arange(0, 300, 7), np.arange(1, 300, 11)))
-    gains = expected_gain(above, ties, np.arange(1, 601) <= k)
+    gains = PossibleRanks(above, ties, 600).expected_gain(lambda rank: rank <= k)
     assert np.array_equal(gains, np.clip((k - above) / ties, 0, 1))

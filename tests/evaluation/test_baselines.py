@@ -1,4 +1,4 @@
-"""The references that need no search."""
+"""Tests of the baselines that need no search."""
 
 from collections import defaultdict
 
@@ -8,15 +8,16 @@ from hypothesis import given, settings
 
 from mtsearch.data.interactions import Rows
 from mtsearch.data.split import Split
-from mtsearch.evaluation import Evaluator, Scorer, baselines
+from mtsearch.evaluation import Evaluator, Scorer, evaluate_baselines
 from mtsearch.evaluation.baselines import biases, chance, popularity
-from mtsearch.objectives import METRICS
+from mtsearch.metrics import METRICS
+from tests.helpers.evaluation_cases import Tables, make_rows, make_split, random_cases
 
-from .cases import Tables, make_rows, make_split, random_cases
+pytestmark = pytest.mark.quick
 
 
 def plain_biases(train: Rows) -> tuple[float, dict[int, float], dict[int, float]]:
-    """Mean, user and item offsets with dictionaries, in the words of the paper."""
+    """Return mean, user and item offsets, computed with dictionaries as the paper describes them."""
     rated = list(zip(train.users.tolist(), train.items.tolist(), train.ratings.tolist(), strict=True))
     mean = sum(rating for _, _, rating in rated) / len(rated)
     of_user: dict[int, float] = defaultdict(float)
@@ -46,7 +47,7 @@ def test_biases_equal_a_plain_implementation(case: tuple[Split, Tables]) -> None
 
 
 def fit_biases(*last_ratings: float) -> Tables:
-    """Predictions of 2 users x 3 items; `last_ratings` are user 0's of item 1; user 1 and item 2 have no rows."""
+    """Return predictions for 2 users x 3 items; `last_ratings` are user 0's of item 1; user 1 and item 2 have none."""
     train = make_rows([(0, 0, 3.0), *((0, 1, rating) for rating in last_ratings)])
     fitted = biases(make_split(2, 3, range(3), train, train))
     users, items = np.indices((2, 3), np.int32).reshape(2, -1)
@@ -91,7 +92,7 @@ def test_baselines_are_named_and_complete() -> None:
     ratings = np.clip(3 + taste[users] + quality[items] + rng.normal(size=4000) / 2, 1, 5)
     rows = Rows(users.astype(np.int32), items.astype(np.int32), ratings.astype(np.float32), np.zeros(4000, np.int64))
     train, held_out = rows.take(np.arange(3000)), rows.take(np.arange(3000, 4000))
-    found = baselines(make_split(60, 150, range(150), train, held_out), held_out)
+    found = evaluate_baselines(make_split(60, 150, range(150), train, held_out), held_out)
     assert list(found) == ["chance", "popularity", "biases"]
     assert all(list(values) == list(METRICS) for values in found.values())
     assert found["popularity"]["rmse"] == found["chance"]["rmse"] > 1.2 * found["biases"]["rmse"]

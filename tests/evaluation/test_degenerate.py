@@ -1,4 +1,4 @@
-"""Models that collapsed, exploded or know everything, and data with hardly anything in it."""
+"""Tests of metrics of degenerate models (constant, exploding, perfect) and on nearly empty data."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from mtsearch.errors import MalformedData, NonFiniteMetric
-from mtsearch.evaluation import Evaluator, baselines
-from mtsearch.objectives import METRICS
+from mtsearch.evaluation import Evaluator, evaluate_baselines
+from mtsearch.metrics import METRICS
+from tests.helpers.evaluation_cases import Floats, Tables, make_rows, make_split, one_user
 
-from .cases import Floats, Tables, make_rows, make_split, one_user
+pytestmark = pytest.mark.quick
 
 
 @pytest.mark.parametrize("items", [101, 150, 1664])
@@ -28,7 +29,7 @@ def test_a_perfect_model_gets_everything() -> None:
     rows = make_rows([(user, user, 1.0 + user % 5) for user in range(200)])
     ratings = np.tile((1.0 + np.arange(200) % 5)[:, None], (1, 200)).astype(np.float32)
     measured = Evaluator(make_split(200, 200, range(200), train, rows), rows).evaluate(Tables(scores, ratings))
-    assert measured == {key: 0.0 if metric.direction == "minimize" else 1.0 for key, metric in METRICS.items()}
+    assert measured == {key: metric.ideal for key, metric in METRICS.items()}
 
 
 def test_predictions_are_clipped_to_the_training_ratings_and_not_to_the_evaluated() -> None:
@@ -70,7 +71,7 @@ def test_another_shape_or_type_than_promised_is_refused(method: str, spoil: Call
     split, tables = one_user([1.0, 2.0], evaluated=[1, 0])
     honest = getattr(tables, method)
     setattr(tables, method, lambda *codes: spoil(honest(*codes)))
-    with pytest.raises(ValueError, match=rf"scorer\.{method} returned .* in place of float32"):
+    with pytest.raises(ValueError, match=rf"scorer\.{method} returned .* but float32 .* was expected"):
         Evaluator(split, split.validation).evaluate(tables)
 
 
@@ -81,7 +82,7 @@ def test_nothing_to_evaluate_rank_or_learn_from_is_malformed() -> None:
     with pytest.raises(MalformedData, match="catalogue has no items"):
         Evaluator(make_split(1, 1, [], some, some), some)
     with pytest.raises(MalformedData, match="no training rows"):
-        baselines(make_split(1, 1, [0], none, some), some)
+        evaluate_baselines(make_split(1, 1, [0], none, some), some)
 
 
 def test_one_user_and_one_item() -> None:

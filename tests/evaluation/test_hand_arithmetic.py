@@ -1,4 +1,4 @@
-"""6 users x 8 items of a catalogue, a ninth item outside it, every number worked out on paper."""
+"""Tests of every metric against arithmetic by hand: 6 users, 8 catalogue items, a ninth item outside."""
 
 import math
 
@@ -7,12 +7,12 @@ import pytest
 
 from mtsearch.evaluation import Evaluator
 from mtsearch.evaluation.evaluator import BLOCK_BYTES
-from mtsearch.evaluation.metrics import expected_gain
 from mtsearch.evaluation.plan import make_plan
 from mtsearch.evaluation.ranks import Ranks
-from mtsearch.objectives import METRICS
+from mtsearch.metrics import METRICS
+from tests.helpers.evaluation_cases import Tables, make_rows, make_split
 
-from .cases import Tables, make_rows, make_split
+pytestmark = pytest.mark.quick
 
 SCORES = np.array(
     [
@@ -51,7 +51,7 @@ TABLES = Tables(SCORES, PREDICTED)
 
 def hand_ranks() -> Ranks:
     plan = make_plan(SPLIT, SPLIT.validation, BLOCK_BYTES)
-    ranks = Ranks.misses(len(ROWS), 8)
+    ranks = Ranks.all_misses(len(ROWS), 8)
     (block,) = plan.blocks
     (tile,) = block.tiles
     ranks.record(tile, SCORES[block.users])
@@ -60,18 +60,18 @@ def hand_ranks() -> Ranks:
 
 def test_ranks_are_those_worked_out_by_hand() -> None:
     ranks = hand_ranks()
-    assert ranks.above.tolist() == [2, 2, 0, 3, 8, 4, 0]
-    assert ranks.ties.tolist() == [1, 1, 8, 5, 1, 2, 2]
-    assert ranks.above_unseen.tolist() == [0, 0, 0, 2, 8, 3, 0]
-    assert ranks.ties_unseen.tolist() == [1, 1, 4, 5, 1, 2, 2]
+    assert ranks.whole.above.tolist() == [2, 2, 0, 3, 8, 4, 0]
+    assert ranks.whole.ties.tolist() == [1, 1, 8, 5, 1, 2, 2]
+    assert ranks.unseen.above.tolist() == [0, 0, 0, 2, 8, 3, 0]
+    assert ranks.unseen.ties.tolist() == [1, 1, 4, 5, 1, 2, 2]
 
 
 def test_hits_of_the_first_three_are_those_worked_out_by_hand() -> None:
-    ranks, first_three = hand_ranks(), np.arange(1, 9) <= 3
+    ranks = hand_ranks()
     # (3 - above) / ties, between 0 and 1: 1/1, 1/1, 3/8, 0/5, miss, -1/2, 3/2
-    assert expected_gain(ranks.above, ranks.ties, first_three).tolist() == [1, 1, 3 / 8, 0, 0, 0, 1]
+    assert ranks.whole.expected_gain(lambda rank: rank <= 3).tolist() == [1, 1, 3 / 8, 0, 0, 0, 1]
     # unseen: 3/1, 3/1, 3/4, 1/5, miss, 0/2, 3/2
-    assert expected_gain(ranks.above_unseen, ranks.ties_unseen, first_three).tolist() == [1, 1, 3 / 4, 1 / 5, 0, 0, 1]
+    assert ranks.unseen.expected_gain(lambda rank: rank <= 3).tolist() == [1, 1, 3 / 4, 1 / 5, 0, 0, 1]
 
 
 def test_metrics_are_those_worked_out_by_hand() -> None:

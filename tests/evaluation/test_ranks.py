@@ -1,4 +1,4 @@
-"""What must not change a rank, and what must."""
+"""Tests of the changes that must not change a rank, and of those that must."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,9 @@ from mtsearch.data.split import Split
 from mtsearch.evaluation import Evaluator
 from mtsearch.evaluation.plan import make_plan
 from mtsearch.evaluation.ranks import count_below
+from tests.helpers.evaluation_cases import Tables, make_rows, make_split, one_user, random_cases
 
-from .cases import Tables, make_rows, make_split, one_user, random_cases
+pytestmark = pytest.mark.quick
 
 
 def evaluate(split: Split, tables: Tables, block_bytes: int = 2**26) -> dict[str, float]:

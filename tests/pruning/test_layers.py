@@ -1,4 +1,4 @@
-"""Non-dominated layers and the order within one, against their definitions."""
+"""Non-dominated layers and the covering order within a layer, against their definitions."""
 
 import math
 from typing import Any
@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtsearch.pruning import non_dominated_layers
-from mtsearch.pruning.layers import covering_order, scaled_to_unit
+from mtsearch.pruning.layers import covering_order, scale_to_unit
+from tests.helpers.vectors import BROKEN, SMALL, Vectors, layers_by_peeling, vectors
 
-from .vectors import BROKEN, SMALL, Vectors, layers_by_peeling, vectors
+pytestmark = pytest.mark.quick
 
 
 def layers(rows: Any) -> list[int]:
@@ -33,7 +34,7 @@ def test_by_hand() -> None:
 
 
 @pytest.mark.parametrize("rows", [[1.0, 2.0], [[]], 3.0])
-def test_what_is_no_table_of_vectors(rows: Any) -> None:
+def test_invalid_tables_are_refused(rows: Any) -> None:
     with pytest.raises(ValueError, match="one row per vector, one column per objective"):
         non_dominated_layers(rows)
 
@@ -53,7 +54,7 @@ def test_the_order_of_objectives_does_not_matter(rows: Vectors, order: list[int]
 @settings(max_examples=60, deadline=None)
 @given(vectors(objectives=2), st.tuples(*[st.sampled_from([1.0, -1.0])] * 2))
 def test_a_direction_flipped_with_its_sign(rows: Vectors, signs: tuple[float, float]) -> None:
-    """What is maximised is told as its negative; telling that twice changes nothing."""
+    """A maximised objective enters as its negative, whatever the others' directions."""
     told = [tuple(sign * value for sign, value in zip(signs, row, strict=True)) for row in rows]
     back = np.array(told).reshape(-1, 2) * signs
     assert layers(back) == layers(rows)
@@ -67,21 +68,21 @@ def test_a_monotone_scale_of_one_objective_does_not_matter(rows: Vectors, scale:
 
 @settings(max_examples=60, deadline=None)
 @given(vectors(smallest=1), st.lists(BROKEN, min_size=1, max_size=3))
-def test_what_is_not_finite_comes_last(rows: Vectors, broken: list[float]) -> None:
+def test_nonfinite_vectors_come_last(rows: Vectors, broken: list[float]) -> None:
     m = len(rows[0])
     found = layers([*rows, *((value, *[0.0] * (m - 1)) for value in broken)])
     assert found[: len(rows)] == layers(rows)
     assert set(found[len(rows) :]) == {max(layers(rows)) + 1}
 
 
-class TestOrderWithinALayer:
+class OrderWithinALayerTests:
     def test_by_hand(self) -> None:
         # The middle first, then the two ends, then the gaps; the point beside the middle comes last.
         line = [(0.0, 1.0), (0.2, 0.8), (0.48, 0.49), (0.5, 0.5), (0.74, 0.26), (1.0, 0.0)]
         assert covering_order(line).tolist() == [2, 5, 0, 4, 1, 3]
 
     def test_indices_and_not_places(self) -> None:
-        """Four points whose order is no inverse of itself, so that taking one for the other is seen."""
+        """Four points whose order is not its own inverse, so that indices and places cannot be confused."""
         order = covering_order([(1.0, 0.5), (0.9, 0.9), (0.0, 0.0), (0.5, 0.5)])
         assert order.tolist() == [2, 1, 3, 0]
         assert np.argsort(order).tolist() != order.tolist()
@@ -99,13 +100,13 @@ class TestOrderWithinALayer:
             assert nearest[0] == pytest.approx(nearest.max(), rel=1e-12)
 
     def test_a_range_that_is_no_number(self) -> None:
-        scaled = scaled_to_unit(np.array([[-1.7e308, 5.0], [1.7e308, 5.0], [0.0, 5.0], [np.inf, 9.0]]))
+        scaled = scale_to_unit(np.array([[-1.7e308, 5.0], [1.7e308, 5.0], [0.0, 5.0], [np.inf, 9.0]]))
         np.testing.assert_array_equal(scaled, [[0, 0], [1, 0], [0.5, 0], [np.nan, np.nan]])
 
     @settings(max_examples=60, deadline=None)
     @given(vectors(smallest=1))
     def test_scaled_by_the_extremes(self, rows: Vectors) -> None:
-        scaled = scaled_to_unit(np.array(rows))
+        scaled = scale_to_unit(np.array(rows))
         assert (scaled >= 0).all() and (scaled <= 1).all()
         assert (scaled.min(axis=0) == 0).all()
         same = np.ptp(np.array(rows) / 2, axis=0) == 0

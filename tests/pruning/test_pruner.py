@@ -1,4 +1,4 @@
-"""Pruning in anybody's Optuna study: nothing of this project but the library itself."""
+"""The pruner in a plain Optuna study, without any other part of mtsearch."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def curves(trial: optuna.Trial, epoch: int) -> tuple[float, float]:
-    """An error that falls with the epochs, and a speed that a small model has."""
+    """Return an error that falls with the epochs, and the speed of a model."""
     size, care = trial.suggest_float("size", 0, 1), trial.suggest_float("care", 0, 1)
     return (1 - size) ** 2 + (1 - care) + 1 / epoch, 1 - size - (1 - care) - 1 / epoch
 
@@ -63,39 +63,8 @@ def test_samplers_go_on_beside_pruned_trials(kind: Any, options: dict[str, Any],
     assert {len(trial.user_attrs[ATTRIBUTE]["vectors"]) for trial in ended} == {4}  # epochs 1, 3, 9 and 27
 
 
-EXAMPLE = """
-import optuna
-from mtsearch.pruning import Halving, MultiObjectivePruner
-
-def objective(trial):
-    size = trial.suggest_float("size", 0, 1)
-    for epoch in range(1, 28):
-        error, speed = train_an_epoch(size, epoch)
-        if pruner.should_stop(trial, epoch, [error, speed]):
-            raise optuna.TrialPruned
-    return error, speed
-
-study = optuna.create_study(directions=["minimize", "maximize"])
-pruner = MultiObjectivePruner(study, Halving(1, 3))
-study.optimize(objective, n_trials=60)
-"""
-
-
-def test_ten_lines_in_an_objective() -> None:
-    """README's."""
-
-    def train_an_epoch(size: float, epoch: int) -> tuple[float, float]:
-        return abs(size - 0.3) + 1 / epoch, abs(size - 0.7) * -1
-
-    space: dict[str, Any] = {"train_an_epoch": train_an_epoch}
-    exec(EXAMPLE, space)
-    states = [trial.state for trial in space["study"].trials]
-    assert len(states) == 60
-    assert {*states} == {TrialState.COMPLETE, TrialState.PRUNED}
-
-
-def test_directions_of_the_study_are_minded() -> None:
-    """The same curves told upside down are pruned alike."""
+def test_the_directions_of_the_study_matter() -> None:
+    """The same curves with the opposite sign and direction are pruned alike."""
     states = []
     for signs in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
         directions = [StudyDirection.MINIMIZE if sign > 0 else StudyDirection.MAXIMIZE for sign in signs]
@@ -118,7 +87,7 @@ def test_directions_of_the_study_are_minded() -> None:
 
 @pytest.mark.parametrize("storage", ["sqlite", "journal"])
 def test_storages_keep_what_is_needed(tmp_path: Path, storage: str) -> None:
-    """A study that another process goes on with prunes as one that ran in one go."""
+    """A study that another process resumes prunes the same trials as one that ran in one go."""
     sampler = optuna.samplers.RandomSampler(seed=2)
     kept = (
         RDBStorage(f"sqlite:///{tmp_path / 'a.db'}")
@@ -154,8 +123,8 @@ GOOD, BAD = (0.0, 0.0), (5.0, 5.0)
         ({"constraints": {"size": -1.0}}, True),
     ],
 )
-def test_with_whom_a_trial_is_compared(change: dict[str, Any], stopped: bool) -> None:
-    """Five have come, of whom one, the best, goes on; only where it is left out are there too few."""
+def test_trials_that_a_trial_is_compared_with(change: dict[str, Any], stopped: bool) -> None:
+    """Of five trials at a rung only the best goes on; without it there are too few to prune."""
     study = optuna.create_study(directions=["minimize", "minimize"])
     for number in range(3):
         study.add_trial(stored(TrialState.PRUNED, (9.0, 9.0), number))
@@ -174,7 +143,7 @@ def test_running_trials_are_compared_with_and_some_can_be_ignored() -> None:
     assert not lenient.should_stop(study.ask(), 1, BAD)
 
 
-def test_only_the_front_of_those_that_have_ended_dominates() -> None:
+def test_only_the_front_of_complete_trials_dominates() -> None:
     study = optuna.create_study(directions=["minimize", "minimize"])
     pruner = MultiObjectivePruner(study, Dominated(1, 3))
     trials = [study.ask() for _ in range(5)]

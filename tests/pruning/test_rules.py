@@ -1,4 +1,4 @@
-"""Who is stopped at a rung."""
+"""The rules `Halving` and `Dominated`: which trials they stop at a rung."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtsearch.pruning import ENOUGH, Dominated, Halving, Rule, Rung, Rungs
+from tests.helpers.vectors import ANY, BROKEN, SMALL, Vectors, dominates, layers_by_peeling, vectors
 
-from .vectors import ANY, BROKEN, SMALL, Vectors, dominates, layers_by_peeling, vectors
+pytestmark = pytest.mark.quick
 
 
 def stops(rule: Rule, own: Sequence[float], others: Sequence[Sequence[float]], front: Sequence[int] = ()) -> bool:
@@ -23,7 +24,7 @@ def all_on_the_front(others: Vectors) -> list[int]:
     return [index for index, row in enumerate(others) if layers[index] == 0 and all(map(math.isfinite, row))]
 
 
-class TestRungs:
+class RungsTests:
     @pytest.mark.parametrize(
         ("rungs", "expected"),
         [
@@ -44,19 +45,19 @@ class TestRungs:
         assert (epoch in Rungs(grace, reduction)) == (epoch in [grace * reduction**k for k in range(10)])
 
     @pytest.mark.parametrize(("grace", "reduction"), [(0, 3), (1, 1), (-1, 3)])
-    def test_that_never_come(self, grace: int, reduction: int) -> None:
+    def test_invalid_rungs_are_refused(self, grace: int, reduction: int) -> None:
         for kind in (Rungs, Halving, Dominated):
-            with pytest.raises(ValueError, match="at least 1 and at least 2"):
+            with pytest.raises(ValueError, match="grace of at least 1 and a reduction of at least 2"):
                 kind(grace, reduction)
 
 
-class TestBoth:
+class BothTests:
     @pytest.mark.parametrize(
         "rule", [Halving(1, 3), Halving(1, reduction=2), Dominated(1, 3), Dominated(1, 3, margin=0)]
     )
     @settings(max_examples=100, deadline=None)
     @given(vectors(SMALL | ANY | BROKEN, smallest=1), st.data())
-    def test_who_dominates_all_others_goes_on(self, rule: Rule, others: Vectors, data: st.DataObject) -> None:
+    def test_a_trial_that_dominates_all_others_goes_on(self, rule: Rule, others: Vectors, data: st.DataObject) -> None:
         finite = [row for row in others if all(map(math.isfinite, row))]
         best = [min(column) for column in zip(*finite, strict=True)] if finite else [0.0] * len(others[0])
         index = data.draw(st.integers(0, len(best) - 1))
@@ -68,7 +69,7 @@ class TestBoth:
 
     @settings(max_examples=60, deadline=None)
     @given(vectors(SMALL | BROKEN), st.data())
-    def test_neither_does_anybody_on_the_rungs_first_layer(self, others: Vectors, data: st.DataObject) -> None:
+    def test_trials_on_the_first_layer_go_on(self, others: Vectors, data: st.DataObject) -> None:
         m = len(others[0]) if others else 2
         own = data.draw(st.tuples(*[SMALL] * m))
         if layers_by_peeling([*others, own])[-1] == 0:
@@ -77,14 +78,14 @@ class TestBoth:
 
     @settings(max_examples=60, deadline=None)
     @given(vectors(SMALL, objectives=2), st.tuples(BROKEN, SMALL))
-    def test_before_enough_have_come_everybody_does(self, others: Vectors, own: tuple[float, float]) -> None:
+    def test_all_go_on_before_enough_trials(self, others: Vectors, own: tuple[float, float]) -> None:
         few = others[: ENOUGH - 2]
         for rule in (Halving(1, 3), Dominated(1, 3)):
             assert not stops(rule, (9.0, 9.0), few, range(len(few)))
             assert not stops(rule, own, few, range(len(few)))
 
     @pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf])
-    def test_what_is_not_finite_goes_no_further(self, broken: float) -> None:
+    def test_trials_with_nonfinite_losses_stop(self, broken: float) -> None:
         others = [(0.0, 3.0), (1.0, 2.0), (2.0, 1.0), (3.0, 0.0), (9.0, 9.0)]
         assert stops(Halving(1, 3), (broken, 0.0), others)
         assert stops(Dominated(1, 3), (broken, 0.0), others, [0])
@@ -92,7 +93,7 @@ class TestBoth:
         assert not stops(Dominated(1, 3), (broken, 0.0), others)  # nothing has ended that it could be worse than
 
 
-class TestHalving:
+class HalvingTests:
     def test_by_hand(self) -> None:
         # Nine have come, of whom three go on: the two of the first layer, and one of the second one's four. That is
         # its middle; the next would be its ends, and not the middle's neighbour.
@@ -105,8 +106,8 @@ class TestHalving:
         assert fates == {"end": True, "middle": False, "beside": True, "other end": True}
         assert stops(Halving(1, 3), (8.0, 9.0), [*first, *second.values(), (9.0, 9.0), (9.5, 9.5)])
 
-    def test_equals_take_a_place_each(self) -> None:
-        """Four of the second layer for two places: the two in the middle are equal and go on, nobody else does."""
+    def test_equal_vectors_take_a_place_each(self) -> None:
+        """Four trials of the second layer have two places: the equal two in the middle go on, the others stop."""
         rest = [(9.0, 9.0 + row) for row in range(4)]
         second = [(1.0, 5.0), (3.0, 3.0), (3.0, 3.0), (5.0, 1.0)]
         fates = [
@@ -121,13 +122,13 @@ class TestHalving:
         assert not stops(Halving(1, reduction=2), (2.0, 1.0), others[:-2])
 
     def test_the_newest_of_four_that_is_best(self) -> None:
-        """An implementation that takes an order for places stops it."""
+        """A rule that confuses the order of the trials with their places would stop this trial."""
         assert not stops(Halving(1, 3), (0, 0), [(1, 1), (2, 2), (3, 3), (4, 4)])
 
     @settings(max_examples=300, deadline=None)
     @given(st.lists(SMALL, min_size=ENOUGH - 1, max_size=30), SMALL, st.integers(2, 5))
     def test_with_one_objective_it_is_successive_halving(self, others: list[float], own: float, reduction: int) -> None:
-        """Optuna's SuccessiveHalvingPruner: n // reduction of n are promoted, one at least, and their equals."""
+        """As in Optuna's SuccessiveHalvingPruner, n // reduction of n trials go on, at least one, and equal ones."""
         everybody = sorted([*others, own])
         worst_promoted = everybody[max(len(everybody) // reduction, 1) - 1]
         assert stops(Halving(1, reduction=reduction), (own,), [(other,) for other in others]) == (own > worst_promoted)
@@ -135,7 +136,7 @@ class TestHalving:
     @settings(max_examples=60, deadline=None)
     @given(vectors(SMALL, smallest=ENOUGH, objectives=2), st.integers(2, 4))
     def test_how_many_of_a_rung_go_on(self, rows: Vectors, reduction: int) -> None:
-        """If each came last: what the layers that fit hold, and of the next just enough to fill up, equals aside."""
+        """Those of the layers that fit go on, and just enough of the next layer to fill up, equal vectors aside."""
         rows = list(dict.fromkeys(rows))
         if len(rows) < ENOUGH:
             return
@@ -151,7 +152,7 @@ class TestHalving:
         assert stops(Halving(1, 3), own, shuffled) == stops(Halving(1, 3), own, others)
 
 
-class TestDominated:
+class DominatedTests:
     OTHERS = ((0.0, 0.4), (0.4, 0.0), (1.0, 1.0), (0.6, 0.6), (0.9, 0.8))
 
     @pytest.mark.parametrize(
@@ -181,13 +182,13 @@ class TestDominated:
 
     @settings(max_examples=60, deadline=None)
     @given(vectors(SMALL | BROKEN, smallest=ENOUGH - 1, objectives=2), st.tuples(SMALL, SMALL), st.floats(0, 1))
-    def test_only_who_is_dominated_is_stopped(self, others: Vectors, own: tuple[float, float], margin: float) -> None:
+    def test_only_dominated_trials_stop(self, others: Vectors, own: tuple[float, float], margin: float) -> None:
         front = all_on_the_front(others)
         worse = any(dominates(others[index], own) for index in front)
         assert stops(Dominated(1, 3, margin=0), own, others, front) == worse
         assert worse or not stops(Dominated(1, 3, margin=margin), own, others, front)
 
     @pytest.mark.parametrize("margin", [-0.1, math.nan, math.inf])
-    def test_margins_that_mean_nothing(self, margin: float) -> None:
-        with pytest.raises(ValueError, match="from 0 on"):
+    def test_invalid_margins_are_refused(self, margin: float) -> None:
+        with pytest.raises(ValueError, match="give a number of at least 0"):
             Dominated(1, 3, margin=margin)

@@ -1,18 +1,21 @@
-"""The page in a real browser: it opens offline, draws, answers the pointer, and runs nobody's script."""
+"""Tests of the page in a real browser: it opens offline, draws, answers the pointer, runs no foreign script."""
 
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 from mtsearch.report.page import write_page
-from mtsearch.search.record import StudyRecord
-from tests.report.records import hostile, realistic, record, repeated, with_history
+from mtsearch.search.pareto import FrontRow
+from mtsearch.search.results import StudyResults
+from tests.helpers.results import BASELINES, OBJECTIVES, hostile, realistic, repeated, results, with_history
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -39,8 +42,8 @@ def browser() -> Iterator["Browser"]:
 
 
 @contextmanager
-def opened(browser: "Browser", study: StudyRecord, folder: Path, **options: Any) -> Iterator["Page"]:
-    """The study's page, drawn; afterwards, that it complained of nothing and asked for nothing."""
+def opened(browser: "Browser", study: StudyResults, folder: Path, **options: Any) -> Iterator["Page"]:
+    """Open the study's page, and check at the end that it raised no error and made no request."""
     options = {"viewport": {"width": 1400, "height": 1000}} | options
     page = browser.new_page(**options)
     trouble: list[str] = []
@@ -58,10 +61,10 @@ def opened(browser: "Browser", study: StudyRecord, folder: Path, **options: Any)
     assert {urlsplit(url).scheme for url in asked} <= {"file", "data"}
 
 
-def hover(page: "Page", trace: str, index: int, says: str = "") -> str:
+def hover(page: "Page", trace: str, index: int, says: str = "", panel: int = 0) -> str:
     """Move the pointer onto a point and read the label; again while a busy machine does not show what it `says`."""
     for _ in range(20):
-        label = _hover_once(page, trace, index)
+        label = _hover_once(page, trace, index, panel)
         if label and says in label:
             break
         page.mouse.move(0, 0)
@@ -70,7 +73,7 @@ def hover(page: "Page", trace: str, index: int, says: str = "") -> str:
 
 
 def holds(page: "Page", condition: str) -> bool:
-    """Whether a JavaScript condition becomes true.
+    """Tell whether a JavaScript condition becomes true.
 
     Playwright's own `wait_for_function` evaluates text inside the page when it has to ask again, which the page's
     content security policy forbids.
@@ -82,16 +85,17 @@ def holds(page: "Page", condition: str) -> bool:
     return False
 
 
-def _hover_once(page: "Page", trace: str, index: int) -> str:
+def _hover_once(page: "Page", trace: str, index: int, panel: int) -> str:
     place = page.evaluate(
-        """([name, index]) => {
-            const plot = document.querySelector(".plot"), layout = plot._fullLayout;
+        """([name, index, panel]) => {
+            const plot = document.querySelector(".plot");
             plot.scrollIntoView({block: "center"});
-            const trace = plot.data.find(each => each.name === name), box = plot.getBoundingClientRect();
-            return [box.left + layout.xaxis._offset + layout.xaxis.d2p(trace.x[index]),
-                    box.top + layout.yaxis._offset + layout.yaxis.d2p(trace.y[index])];
+            const trace = plot._fullData.filter(each => each.name === name && each.hoverinfo !== "skip")[panel];
+            const box = plot.getBoundingClientRect();
+            const [x, y] = [trace.xaxis, trace.yaxis].map(id => plot._fullLayout[id[0] + "axis" + id.slice(1)]);
+            return [box.left + x._offset + x.d2p(trace.x[index]), box.top + y._offset + y.d2p(trace.y[index])];
         }""",
-        [trace, index],
+        [trace, index, panel],
     )
     page.mouse.move(place[0] - 3, place[1])
     page.mouse.move(*place, steps=3)
@@ -100,7 +104,7 @@ def _hover_once(page: "Page", trace: str, index: int) -> str:
 
 
 def scroll_through(page: "Page") -> None:
-    """Figures are drawn when they come into view."""
+    """Scroll through the page, since figures are drawn when they come into view."""
     for place in page.locator(".figure").all():
         place.scroll_into_view_if_needed()
         place.locator(".main-svg").first.wait_for()
@@ -252,11 +256,11 @@ def test_hostile_text_is_inert(browser: "Browser", tmp_path: Path) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(
     "study",
-    [with_history(realistic()), with_history(hostile()), record(), repeated()],
+    [with_history(realistic()), with_history(hostile()), results(), repeated()],
     ids=["realistic", "hostile", "empty", "repeated"],
 )
 def test_a_phone_needs_no_sideways_scrolling(
-    browser: "Browser", tmp_path: Path, study: StudyRecord, scheme: str
+    browser: "Browser", tmp_path: Path, study: StudyResults, scheme: str
 ) -> None:
     phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
     with opened(browser, study, tmp_path, color_scheme=scheme, **phone) as page:
@@ -277,3 +281,102 @@ def test_the_scheme_decides_ink_and_paper(browser: "Browser", tmp_path: Path) ->
         "light": ["rgb(255, 255, 255)", "rgb(27, 31, 36)"],
         "dark": ["rgb(17, 20, 24)", "rgb(232, 235, 238)"],
     }
+
+
+def farthest_apart(study: StudyResults) -> FrontRow:
+    """The member of the front whose nearest neighbour in any pair of objectives is farthest away."""
+    points = np.array([each.values for each in study.rows[:-1]] + [study.baseline_values(name) for name in BASELINES])
+    scaled = (points - points.min(axis=0)) / np.ptp(points, axis=0)
+
+    def room(row: FrontRow) -> float:
+        apart = np.delete(scaled, row.trial, axis=0) - scaled[row.trial]
+        return float(min(np.hypot(apart[:, i], apart[:, j]).min() for i, j in combinations(range(len(row.values)), 2)))
+
+    return max(study.front, key=room)
+
+
+@pytest.mark.parametrize(("number", "trace"), [(1, "best so far"), (3, "front"), (4, "front")])
+def test_a_click_in_any_panel_shows_the_trial(browser: "Browser", tmp_path: Path, number: int, trace: str) -> None:
+    study = with_history(realistic(objectives=OBJECTIVES[number]))
+    assert study.knee is not None
+    chosen = farthest_apart(study) if number > 1 else study.rows[0]  # the first trial is an improvement
+    index = study.front.index(chosen) if number > 1 else 0
+    special = "knee" if number > 1 else "best"
+    with opened(browser, study, tmp_path) as page:
+        assert page.inner_text("#trial-name").startswith(f"trial {study.knee.trial}, {special}: ")
+        for panel in range(max(1, number * (number - 1) // 2)):
+            page.evaluate("document.querySelector('#trial').dataset.trial = ''")
+            label = hover(page, trace, index, says=f"trial {chosen.trial}", panel=panel)
+            for metric, value in zip(study.objectives, chosen.values, strict=True):
+                assert f"{metric.label}: {value:.4g}" in label
+            page.mouse.down()
+            page.mouse.up()
+            page.wait_for_selector(f"#trial[data-trial='{chosen.trial}']")
+        named = [f"{metric.label} {value:.4g}" for metric, value in zip(study.objectives, chosen.values, strict=True)]
+        said = ", ".join(named[:-1]) + " and " + named[-1] if number > 1 else named[0]
+        mark = f", {special}" if chosen == study.knee else ""
+        assert page.inner_text("#trial-name") == f"trial {chosen.trial}{mark}: {said}"
+        curves = page.evaluate("[...document.querySelectorAll('#trial-curves .plot')].map(each => each.data[0].y)")
+        stored = [[e["metrics"][key] for e in study.curves[chosen.trial]] for key in OBJECTIVES[number]]
+        assert curves == [pytest.approx(values, rel=1e-4) for values in stored]
+        assert (
+            page.inner_text("#trial-command")
+            == f"mtsearch export --study ml-100k --pick trial:{chosen.trial} -o best.toml"
+        )
+
+
+@pytest.mark.parametrize(("number", "front"), [(1, "best so far"), (3, "front")])
+def test_a_parameter_colours_every_panel_and_has_one_scale(
+    browser: "Browser", tmp_path: Path, number: int, front: str
+) -> None:
+    study = with_history(realistic(objectives=OBJECTIVES[number]))
+    rates = {each.trial: each.params["learning_rate"] for each in study.rows}
+    with opened(browser, study, tmp_path) as page:
+        before = page.evaluate("document.querySelector('.plot').data.map(each => each.marker)")
+        page.select_option("#colour", label="learning_rate")
+        page.wait_for_selector(".plot .infolayer .colorbar")
+        traces = page.evaluate(
+            "document.querySelector('.plot').data.filter(each => each.customdata && each.hoverinfo !== 'skip')"
+            ".map(each => [each.name, each.customdata, each.marker.color, each.marker.showscale])"
+        )
+        assert [each[0] for each in traces] == ["trials", front] * max(1, number * (number - 1) // 2)
+        for _, trials, colours, _ in traces:
+            assert [10**value for value in colours] == pytest.approx([rates[trial] for trial in trials], rel=1e-4)
+        assert [each[3] for each in traces].count(True) == 1
+        assert page.locator(".plot .infolayer .colorbar").count() == 1
+        page.select_option("#colour", value="")
+        assert page.evaluate("document.querySelector('.plot').data.map(each => each.marker)") == before
+
+
+@pytest.mark.parametrize("number", [1, 3, 4])
+def test_every_figure_of_any_number_is_drawn(browser: "Browser", tmp_path: Path, number: int) -> None:
+    """Front; hypervolume where it is another figure; curves; parallel, importance, time; each parameter over each."""
+    with opened(browser, with_history(realistic(objectives=OBJECTIVES[number])), tmp_path) as page:
+        scroll_through(page)
+        drawn = page.locator(".figure .plot.js-plotly-plot").count()
+        assert drawn == page.locator(".figure").count() == 1 + (number > 1) + number + 3 + 3 * number
+
+
+@pytest.mark.parametrize("number", [1, 3, 4])
+def test_a_phone_scrolls_a_matrix_by_itself(browser: "Browser", tmp_path: Path, number: int) -> None:
+    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    with opened(browser, with_history(repeated(objectives=OBJECTIVES[number])), tmp_path, **phone) as page:
+        scroll_through(page)
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+
+
+@pytest.mark.parametrize("number", [1, 3])
+def test_double_click_shows_all_of_any_number(browser: "Browser", tmp_path: Path, number: int) -> None:
+    axis = "yaxis" if number == 1 else "xaxis"  # the RMSE of 500
+    with opened(browser, realistic(objectives=OBJECTIVES[number]), tmp_path) as page:
+        page.locator(".plot .nsewdrag").first.dblclick()
+        assert holds(page, f"document.querySelector('.plot').layout.{axis}.range[1] > 500")
+
+
+def test_ink_follows_the_scheme_on_every_axis_of_a_matrix(browser: "Browser", tmp_path: Path) -> None:
+    with opened(browser, realistic(objectives=OBJECTIVES[4]), tmp_path, color_scheme="dark") as page:
+        inks = page.evaluate(
+            """["xtick", "x2tick", "x3tick", "ytick", "y2tick", "y3tick", "xtitle", "x3title", "y3title"].map(name =>
+                getComputedStyle(document.querySelector(`.plot .${name} text, .plot text.${name}`)).fill)"""
+        )
+    assert inks == ["rgb(232, 235, 238)"] * 9

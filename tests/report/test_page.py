@@ -1,8 +1,9 @@
-"""The page as text: what it says, that it is whole, and that nobody's text becomes markup."""
+"""Tests of the page as text: its content, its completeness, and names that stay text."""
 
 import base64
 import gzip
 import hashlib
+import json
 import os
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -12,18 +13,20 @@ import numpy as np
 import pytest
 
 from mtsearch.errors import MachineError
-from mtsearch.report.drawing import plotly_js
-from mtsearch.report.markup import Html, packed, tag
-from mtsearch.report.page import OPEN_FAILURES, page, write_page
-from mtsearch.report.references import verdict
-from mtsearch.search.record import Failure, StudyRecord
-from tests.report.records import HOSTILE, hostile, realistic, record, row, with_history
+from mtsearch.report.html import Html, packed, tag
+from mtsearch.report.page import OPEN_FAILURES, page, page_data, write_page
+from mtsearch.report.plot_style import plotly_js
+from mtsearch.report.tables import verdict
+from mtsearch.search.results import Failure, StudyResults
+from tests.helpers.results import HOSTILE, OBJECTIVES, hostile, realistic, results, row, with_history
+
+pytestmark = pytest.mark.quick
 
 VOID = {"meta", "link", "br"}
 
 
 class Outline(HTMLParser):
-    """Elements with their attributes, and the text outside scripts."""
+    """Parser that collects the elements with their attributes, and the text outside scripts."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -46,7 +49,7 @@ class Outline(HTMLParser):
             self.text += data + " "
 
 
-def outline(study: StudyRecord) -> Outline:
+def outline(study: StudyResults) -> Outline:
     parsed = Outline(page(study).replace(plotly_js(), ""))
     assert parsed.open == []
     return parsed
@@ -63,7 +66,7 @@ def test_headlines() -> None:
     assert "2025-03-01 09:30 to 2025-03-01 09:42" in text
 
 
-def test_failures_and_passport() -> None:
+def test_failures_and_provenance() -> None:
     parsed = outline(realistic())
     assert "non-finite loss at epoch 2, step 14" in parsed.text
     assert "packages.tensorflow" in parsed.text
@@ -77,28 +80,86 @@ def test_many_failures_are_folded() -> None:
 
 
 def test_verdicts() -> None:
-    assert verdict(record()) == "No trial has completed yet, so there is no front."
-    assert "does not beat popularity in top-100 accuracy (0.295)" in verdict(record([row(0, 0.93, 0.2)]))
-    both = verdict(record([row(0, 0.95, 0.2)]))
+    assert verdict(results()) == "No trial has completed yet, so there is no front."
+    assert "does not beat popularity in top-100 accuracy (0.295)" in verdict(results([row(0, 0.93, 0.2)]))
+    both = verdict(results([row(0, 0.95, 0.2)]))
     assert "does not beat biases in RMSE (0.942) and popularity in top-100 accuracy (0.295)" in both
-    searched = record([row(0, 0.93, 0.2)], definition={"space": {"learning_rate": {"low": 0.1, "high": 1.0}}})
-    assert verdict(searched).endswith("no trial is better. A longer or wider search may be.")
+    searched = results([row(0, 0.93, 0.2)], definition={"space": {"learning_rate": {"low": 0.1, "high": 1.0}}})
+    assert verdict(searched).endswith("no trial is better. A longer or wider search may find a better trial.")
     assert both.endswith("no trial is better.")  # nothing is searched, so nothing can be searched longer
-    assert verdict(record([row(0, 0.93, 0.3)])).endswith(
+    assert verdict(results([row(0, 0.93, 0.3)])).endswith(
         "Its knee is better than chance, popularity and biases in both objectives at once."
     )
-    assert verdict(record([row(0, 0.93, 0.3)], baselines={})).startswith("1 trial on the front; no baselines")
+    assert verdict(results([row(0, 0.93, 0.3)], baselines={})).startswith(
+        "1 trial on the front; the study has no baselines"
+    )
 
 
-@pytest.mark.parametrize(
-    "study", [record(), record(baselines={}), record([row(0, 1.0, 0.1)], begun=None, ended=None, passport={})]
-)
-def test_small_studies_have_a_whole_page(study: StudyRecord) -> None:
-    assert "Pareto front" in outline(study).text
+def test_verdicts_of_one_objective_speak_of_the_best_trial() -> None:
+    def said(*values: float, **changes: object) -> str:
+        return verdict(results([row(number, value) for number, value in enumerate(values)], ("rmse",), **changes))
+
+    assert said() == "No trial has completed yet."
+    assert said(0.95, 0.93) == "The best trial is better than chance, popularity and biases."
+    assert said(0.95) == "No trial is better than biases in RMSE (0.942)."
+    space = {"space": {"learning_rate": {"low": 0.1, "high": 1.0}}}
+    assert said(0.95, definition=space).endswith("(0.942). A longer or wider search may find a better trial.")
+    assert said(0.95, baselines={}) == "The study has no baselines to compare the best trial with."
 
 
-def test_hostile_text_stays_text() -> None:
-    ordinary, attacked = outline(realistic()), outline(hostile())
+def test_verdicts_of_more_objectives_name_their_number() -> None:
+    for number in (3, 4):
+        study = results([row(0, *(0.93, 0.3, 0.4, 0.07)[:number])], OBJECTIVES[number])
+        assert verdict(study).endswith(f"chance, popularity and biases in all {number} objectives at once.")
+    behind = results([row(0, 0.93, 0.3, 0.2)], OBJECTIVES[3])
+    assert verdict(behind) == "The front does not beat biases in coverage@100 (0.33): no trial is better."
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+@pytest.mark.parametrize("baselines", [None, {}])
+@pytest.mark.parametrize("trials", [0, 1])
+def test_small_studies_have_a_whole_page(number: int, baselines: dict[str, object] | None, trials: int) -> None:
+    rows = [row(trial, *(1.0, 0.1, 0.2, 0.3)[:number]) for trial in range(trials)]
+    changes = {} if baselines is None else {"baselines": baselines}
+    study = results(rows, OBJECTIVES[number], begun=None, ended=None, provenance={}, **changes)
+    assert ("Pareto front" if number > 1 else "Best so far") in outline(study).text
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_headlines_of_any_number(number: int) -> None:
+    study = realistic(objectives=OBJECTIVES[number])
+    assert study.knee is not None
+    text = outline(study).text
+    knee = [f"{metric.label} {value:.4g}" for metric, value in zip(study.objectives, study.knee.values, strict=True)]
+    said = ", ".join(knee[:-1]) + " and " + knee[-1] if number > 1 else knee[0]
+    assert f"{'knee' if number > 1 else 'best'}: trial {study.knee.trial}" in text
+    assert said in text
+    for index, metric in enumerate(study.objectives):
+        best = min(study.front, key=lambda each: metric.sign * each.values[index])
+        assert (f"best {metric.label}" in text) == (number > 1)
+        assert (f"trial {best.trial}: " in text) == (number > 1) or best == study.knee
+        assert f"best baseline, {metric.label}" in text
+    assert ("of the way from chance to the ideal" in text) == (number == 1)
+    assert ("The best trial beside the baselines" in text) == (number == 1)
+    assert ("The front beside the baselines" in text) == (number > 1)
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_the_scripts_data_is_of_each_objective(number: int) -> None:
+    study = with_history(realistic(objectives=OBJECTIVES[number]))
+    data = json.loads(page_data(study, None))
+    assert [each["label"] for each in data["objectives"]] == [metric.label for metric in study.objectives]
+    assert data["values"] == [[pytest.approx(each.values[i], rel=1e-4) for each in study.rows] for i in range(number)]
+    epochs, *values = data["curves"]["0"]
+    assert epochs == list(range(1, 11))
+    assert [each[-1] for each in values] == [
+        pytest.approx(study.curves[0][-1]["metrics"][key], rel=1e-4) for key in OBJECTIVES[number]
+    ]
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_hostile_text_stays_text(number: int) -> None:
+    ordinary, attacked = outline(realistic(objectives=OBJECTIVES[number])), outline(hostile(OBJECTIVES[number]))
     assert {name for name, _ in attacked.elements} <= {name for name, _ in ordinary.elements}
     assert not [key for _, attributes in attacked.elements for key in attributes if key.startswith("on")]
     scripts = [
@@ -106,7 +167,7 @@ def test_hostile_text_stays_text() -> None:
     ]
     assert scripts[0] == scripts[1]
     assert scripts[1].count(None) == 2  # plotly.js and ours; the rest is data
-    assert attacked.text.count(HOSTILE) > 20
+    assert attacked.text.count(HOSTILE) > (20 if number > 1 else 10)  # the table of one objective has one trial
 
 
 def test_nothing_is_fetched_and_only_the_pages_scripts_run() -> None:
@@ -128,17 +189,33 @@ def test_plotly_from_its_server_must_be_what_is_installed() -> None:
     assert f"script-src {source['src']} 'sha256-" in policy
 
 
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_each_objective_has_its_figures(number: int) -> None:
+    figures = [
+        each["aria-label"] or ""
+        for _, each in outline(with_history(realistic(objectives=OBJECTIVES[number]))).elements
+        if each.get("role") == "group"
+    ]
+    over = ["the epochs of every trial", "loss_ratio", "embedding_size", "learning_rate"]
+    labels = ["RMSE", "top-100 accuracy", "coverage@100", "nDCG@10"][:number]
+    assert [each for each in figures if " over " in each] == [
+        f"{label} over {what}" for what in over for label in labels
+    ]
+    # Of one objective the first figure is its progress already.
+    assert ("Hypervolume after each trial" in figures) == (number > 1)
+
+
 def test_sections_come_with_their_data() -> None:
-    full, bare = outline(with_history(realistic())).text, outline(record([row(0, 1.0, 0.1)])).text
+    full, bare = outline(with_history(realistic())).text, outline(results([row(0, 1.0, 0.1)])).text
     for title in ("Hypervolume over trials", "Learning curves", "Parallel coordinates", "Importance", "Time per trial"):
         assert title in full
     assert "Learning curves" not in bare
     assert "Parallel coordinates" not in bare
     assert "Time per trial" not in bare
     without = outline(replace(with_history(realistic()), importances={})).text
-    assert "Not computed: no parameter tells the best trials from the others." in without
+    assert "Not computed: no parameter differs between the best trials and the others." in without
     few = replace(with_history(realistic()), importances={}, rows=realistic().rows[:9])
-    assert "Not computed: it takes 20 complete trials, and there are 9." in outline(few).text
+    assert "Not computed: it needs 20 complete trials, and there are 9." in outline(few).text
 
 
 def test_a_thousand_trials_stay_under_seven_megabytes() -> None:
@@ -166,7 +243,7 @@ def test_markup_escapes_whatever_is_not_html() -> None:
 
 def test_write_page_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
     folder = tmp_path / "a" / "b"
-    for study in (record(), replace(realistic(), name="Ärger \ud800")):
+    for study in (results(), replace(realistic(), name="Ärger \ud800")):
         assert write_page(study, folder) == folder / "index.html"
     assert "Ärger" in (folder / "index.html").read_text(encoding="utf-8")
     assert os.listdir(folder) == ["index.html"]  # noqa: PTH208 # hidden files too
@@ -174,20 +251,22 @@ def test_write_page_replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
 
 def test_a_name_that_ends_in_html_is_the_file(tmp_path: Path) -> None:
     for name in ("p.html", "P.HTM"):
-        assert write_page(record(), tmp_path / "new" / name) == tmp_path / "new" / name
+        assert write_page(results(), tmp_path / "new" / name) == tmp_path / "new" / name
     assert sorted(each.name for each in (tmp_path / "new").iterdir() if each.is_file()) == ["P.HTM", "p.html"]
     (tmp_path / "folder.html").mkdir()
-    assert write_page(record(), tmp_path / "folder.html") == tmp_path / "folder.html" / "index.html"
+    assert write_page(results(), tmp_path / "folder.html") == tmp_path / "folder.html" / "index.html"
 
 
 def test_a_failed_write_keeps_the_old_page(tmp_path: Path) -> None:
     (tmp_path / "index.html").mkdir()  # cannot be replaced by a file
-    with pytest.raises(MachineError, match=r"cannot write .*index\.html: .*; name a place that can be written with -o"):
-        write_page(record(), tmp_path)
+    with pytest.raises(
+        MachineError, match=r"cannot write .*index\.html: .*; choose a place that can be written with -o"
+    ):
+        write_page(results(), tmp_path)
     assert os.listdir(tmp_path) == ["index.html"]  # noqa: PTH208
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(MachineError, match="name a place"):
-        write_page(record(), tmp_path / "file" / "folder")
+    with pytest.raises(MachineError, match="choose a place"):
+        write_page(results(), tmp_path / "file" / "folder")

@@ -1,9 +1,10 @@
-"""Rows for JSON and CSV to the letter; tables as a terminal shows them."""
+"""Tests of the rows for JSON and CSV, letter by letter, and of the tables on a terminal."""
 
 import csv
 import io
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from statistics import stdev
 
@@ -11,10 +12,23 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from mtsearch.report.front_html import front_html
-from mtsearch.report.plotted import plotted, plotted_csv
+from mtsearch.report.html import front_html
+from mtsearch.report.plot_data import plot_csv, plot_json
 from mtsearch.report.tables import baseline_table, front_csv, front_rows, front_table, table_rows
-from tests.report.records import BASELINES, HOSTILE, hostile, of_some_users, realistic, record, repeated, row
+from mtsearch.search.results import StudyResults
+from tests.helpers.results import (
+    BASELINES,
+    HOSTILE,
+    OBJECTIVES,
+    hostile,
+    realistic,
+    repeated,
+    results,
+    row,
+    with_drawn_users,
+)
+
+pytestmark = pytest.mark.quick
 
 
 def printed(table: Table, width: int = 400) -> list[str]:
@@ -25,7 +39,7 @@ def printed(table: Table, width: int = 400) -> list[str]:
 
 
 def test_json_contract() -> None:
-    study = record([row(0, 1.0, 0.3, size=64), row(1, 0.9, 0.2, size=32, name="a"), row(2, 1.1, 0.1)])
+    study = results([row(0, 1.0, 0.3, size=64), row(1, 0.9, 0.2, size=32, name="a"), row(2, 1.1, 0.1)])
     rows = front_rows(study)
     assert json.loads(json.dumps(rows)) == rows == [
         {"trial": 1, "rmse": 0.9, "top_100": 0.2, "params": {"size": 32, "name": "a"},
@@ -37,17 +51,17 @@ def test_json_contract() -> None:
 
 
 def test_json_uses_the_objectives_own_keys() -> None:
-    assert list(front_rows(record([row(0, 0.1, 0.9)], ("mrr", "mae"), baselines={}))[0])[1:3] == ["mrr", "mae"]
+    assert list(front_rows(results([row(0, 0.1, 0.9)], ("mrr", "mae"), baselines={}))[0])[1:3] == ["mrr", "mae"]
 
 
 def test_csv_has_a_column_for_each_parameter_and_quotes() -> None:
-    text = front_csv(record([row(0, 1.0, 0.3, size=64), row(1, 0.9, 0.2, size=32, name='a,"b"\nc')]))
+    text = front_csv(results([row(0, 1.0, 0.3, size=64), row(1, 0.9, 0.2, size=32, name='a,"b"\nc')]))
     assert text.startswith('trial,rmse,top_100,size,name,mae\r\n1,0.9,0.2,32,"a,""b""\nc",0.7654321\r\n0,1.0,0.3,64,,')
     assert [line["name"] for line in csv.DictReader(io.StringIO(text, newline=""))] == ['a,"b"\nc', ""]
 
 
 def test_csv_of_an_empty_front_is_its_header() -> None:
-    assert front_csv(record()) == "trial,rmse,top_100\r\n"
+    assert front_csv(results()) == "trial,rmse,top_100\r\n"
 
 
 def test_rows_mark_knee_and_best_baselines() -> None:
@@ -76,7 +90,7 @@ def test_front_table_fits_eighty_columns() -> None:
 
 def test_spread_over_seeds_stands_behind_its_mean() -> None:
     seeds = [{"rmse": rmse, "top_100": 0.2} for rmse in (1.0, 1.1, 1.2)]  # deviations -0.1, 0, 0.1: 0.02 / 2
-    study = record([row(0, 1.1, 0.2, size=64), row(1, 1.2, 0.3, size=32)], repeats={0: seeds})
+    study = results([row(0, 1.1, 0.2, size=64), row(1, 1.2, 0.3, size=32)], repeats={0: seeds})
     lines = printed(front_table(study))
     assert next(line for line in lines if "trial 0" in line).split() == [
         "trial", "0", "◆", "1.1000", "±0.1000", "0.2000", "±0.0000", "64",
@@ -91,9 +105,9 @@ def test_seeds_in_json_and_their_spread_in_csv() -> None:
     study = repeated()
     for shown, plain in zip(front_rows(study), front_rows(realistic()), strict=True):
         assert shown == {**plain, "repeats": study.repeats[plain["trial"]]}
-    assert plotted(study)["trials"][3]["repeats"] == study.repeats[3]
-    assert "repeats" not in plotted(realistic())["trials"][3]
-    for text, trials in ((front_csv(study), study.front), (plotted_csv(study), study.rows)):
+    assert plot_json(study)["trials"][3]["repeats"] == study.repeats[3]
+    assert "repeats" not in plot_json(realistic())["trials"][3]
+    for text, trials in ((front_csv(study), study.front), (plot_csv(study), study.rows)):
         lines = list(csv.DictReader(io.StringIO(text)))
         assert list(lines[0])[-2:] == ["standard_deviation_rmse", "standard_deviation_top_100"]
         for line, each in zip(lines, trials, strict=True):
@@ -103,7 +117,7 @@ def test_seeds_in_json_and_their_spread_in_csv() -> None:
 
 def test_spread_of_some_trials_alone() -> None:
     seeds = [{"rmse": rmse, "top_100": 0.2} for rmse in (1.0, 1.1, 1.2)]
-    study = record([row(0, 1.1, 0.2), row(1, 1.2, 0.3), row(2, 1.3, 0.4)], repeats={0: seeds, 1: seeds[:1]})
+    study = results([row(0, 1.1, 0.2), row(1, 1.2, 0.3), row(2, 1.3, 0.4)], repeats={0: seeds, 1: seeds[:1]})
     assert [each.get("repeats") for each in front_rows(study)] == [seeds, seeds[:1], None]
     lines = list(csv.DictReader(io.StringIO(front_csv(study))))
     assert float(lines[0]["standard_deviation_rmse"]) == pytest.approx(0.1)
@@ -124,27 +138,27 @@ def test_front_table_with_spreads_fits_eighty_columns() -> None:
 
 
 def test_standard_errors_stand_behind_their_values_and_say_of_what() -> None:
-    study = of_some_users()
+    study = with_drawn_users()
     lines = printed(front_table(study))
     knee = next(line for line in lines if "◆" in line and "trial" in line).split()
     assert study.knee is not None
     assert knee[4] == f"±{0.01 + study.knee.trial / 1e4:.4f}"
-    assert "± standard error, 300 of 943 users judged" in " ".join(" ".join(lines).split())
-    assert "± standard error, 300 of 943 users judged" in front_html(study)
+    assert "± standard error, 300 of 943 users evaluated" in " ".join(" ".join(lines).split())
+    assert "± standard error, 300 of 943 users evaluated" in front_html(study)
 
 
 def test_standard_errors_in_json_and_csv() -> None:
-    study = of_some_users()
+    study = with_drawn_users()
     for shown, plain in zip(front_rows(study), front_rows(realistic()), strict=True):
         assert shown == {**plain, "standard_errors": study.standard_errors[plain["trial"]]}
     lines = list(csv.DictReader(io.StringIO(front_csv(study))))
     assert list(lines[0])[-3:] == ["standard_error_rmse", "standard_error_top_100", "standard_error_mae"]
     for line, each in zip(lines, study.front, strict=True):
         assert float(line["standard_error_rmse"]) == study.standard_errors[each.trial]["rmse"]
-    plotted_rows = {each["trial"]: each for each in plotted(study)["trials"]}
+    plotted_rows = {each["trial"]: each for each in plot_json(study)["trials"]}
     assert plotted_rows[3]["standard_errors"] == study.standard_errors[3]
-    assert "standard_errors" not in plotted(realistic())["trials"][3]
-    line = list(csv.DictReader(io.StringIO(plotted_csv(study))))[3]
+    assert "standard_errors" not in plot_json(realistic())["trials"][3]
+    line = list(csv.DictReader(io.StringIO(plot_csv(study))))[3]
     assert float(line["standard_error_rmse"]) == study.standard_errors[3]["rmse"]
 
 
@@ -157,8 +171,8 @@ def test_rich_markup_and_terminal_escapes_are_text() -> None:
 
 @pytest.mark.parametrize("rows", [(), (row(0, 1.0, 0.1),)])
 def test_front_table_of_small_studies(rows: tuple[()]) -> None:
-    assert any("chance" in line for line in printed(front_table(record(rows))))
-    printed(front_table(record(rows, baselines={})))
+    assert any("chance" in line for line in printed(front_table(results(rows))))
+    printed(front_table(results(rows, baselines={})))
 
 
 def test_baseline_table_has_each_metric_with_its_best() -> None:
@@ -175,3 +189,69 @@ def test_baseline_table_leaves_a_missing_metric_empty() -> None:
     lines = printed(baseline_table({**BASELINES, "[b]bare[/b]": {"rmse": 1.0}}, ["rmse", "top_100"]))
     assert any("[b]bare[/b]" in line for line in lines)
     assert next(line for line in lines if "MAE" in line).split()[-4:] == ["0.9440", "0.9440", "0.7440", "biases"]
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_each_objective_has_its_key_in_the_studys_order(number: int) -> None:
+    keys = list(OBJECTIVES[number])
+    study = realistic(objectives=keys)
+    rows = front_rows(study)
+    assert [list(each) for each in rows] == [["trial", *keys, "params", "metrics"]] * len(study.front)
+    assert [tuple(each[key] for key in keys) for each in rows] == [each.values for each in study.front]
+    for text, trials in ((front_csv(study), study.front), (plot_csv(study), study.rows)):
+        lines = list(csv.DictReader(io.StringIO(text)))
+        assert list(lines[0])[: number + 1] == ["trial", *keys]
+        assert [tuple(float(line[key]) for key in keys) for line in lines] == [each.values for each in trials]
+    shown = plot_json(study)
+    assert shown["objectives"] == keys
+    assert [tuple(each[key] for key in keys) for each in shown["trials"]] == [each.values for each in study.rows]
+    assert shown["baselines"]["biases"] == {key: study.baselines["biases"][key] for key in keys}
+    assert sum(each["knee"] for each in shown["trials"]) == 1
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+def test_the_table_has_each_objective_of_the_front_and_of_the_baselines(number: int) -> None:
+    study = realistic(objectives=OBJECTIVES[number], trials=12)
+    lines = printed(front_table(study))
+    for name, values in {
+        **{f"trial {each.trial}": each.values for each in study.front},
+        **{name: study.baseline_values(name) for name in study.baselines},
+    }.items():
+        (cells,) = [line.split() for line in lines if re.match(rf" *{name}( |$)", line)]
+        assert [cell.strip("*") for cell in cells if "." in cell][:number] == [f"{value:.4f}" for value in values]
+    starred = [cell for line in lines for cell in line.split() if re.match(r"\*\d", cell)]
+    best = [
+        min(metric.sign * study.baseline_values(name)[index] for name in study.baselines) * metric.sign
+        for index, metric in enumerate(study.objectives)
+    ]
+    assert sorted(starred) == sorted(f"*{value:.4f}" for value in best)
+    narrow = printed(front_table(study), width=80)
+    whole = [
+        value for each in study.front for value in (f"{each.values[-1]:.4f}", f"{each.params['learning_rate']:.4g}")
+    ]
+    assert all(any(value in line for line in narrow) for value in whole)
+
+
+def test_with_one_objective_it_is_the_best_trial_and_no_knee() -> None:
+    study = realistic(objectives=OBJECTIVES[1])
+    lines = printed(front_table(study))
+    assert lines[0].strip() == "ml-100k: the best trial"
+    assert [line.split()[:2] for line in lines if line.startswith(" trial")] == [["trial", "8"]]
+    assert "◆" not in "".join(lines)
+    assert [shown.note for shown in table_rows(study)] == ["", "", "", "best baseline"]
+    two = replace(study, rows=(*study.rows, replace(study.front[0], trial=50)))
+    lines = printed(front_table(two))
+    assert lines[0].strip() == "ml-100k: the best trials"
+    assert [line.split()[1] for line in lines if line.startswith(" trial")] == ["8", "50"]
+
+
+@pytest.mark.parametrize("number", OBJECTIVES)
+@pytest.mark.parametrize("made", [repeated, with_drawn_users])
+def test_each_objective_has_its_spread(number: int, made: Callable[..., StudyResults]) -> None:
+    study = made(objectives=OBJECTIVES[number])
+    trial = study.front[0]
+    (cells,) = [line.split() for line in printed(front_table(study)) if line.startswith(f" trial {trial.trial} ")]
+    spreads = [f"±{spread:.4f}" for spread in study.spread(trial.trial) or ()]
+    assert len(spreads) == number
+    assert [cell for cell in cells if "±" in cell] == spreads
+    assert all(spread in front_html(study) for spread in spreads)

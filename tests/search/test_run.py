@@ -1,4 +1,4 @@
-"""A study from its first trial to its last: budget, listed trials, failures, interruption, resumption."""
+"""Runs of a study: budget, initial trials, failures, interruption and resumption."""
 
 import multiprocessing
 import os
@@ -16,15 +16,14 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from mtsearch import StudyDefinition, api
-from mtsearch.config import TrialConfig
+from mtsearch import StudyDefinition, api, executors
 from mtsearch.errors import DefinitionError, NonFiniteLoss, StorageError, StudyMismatch
-from mtsearch.machine import identity
-from mtsearch.search import crew
-from mtsearch.search.record import StudyRecord
-from mtsearch.search.storage import open_reader, resolve_url
-
-from .trainers import FormulaTrainer, made_by, metrics_of
+from mtsearch.host import identity
+from mtsearch.search.results import StudyResults
+from mtsearch.search.storage import open_reader
+from mtsearch.search.storage.url import resolve_url
+from mtsearch.study_file.config import TrialConfig
+from tests.helpers.trainers import FormulaTrainer, make_factory, metrics_of
 
 SPACE: dict[str, dict[str, Any]] = {
     "rating_weight": {"low": 0.01, "high": 1.0, "log": True},
@@ -52,8 +51,8 @@ def go(
     trials: int | None,
     trainer: FormulaTrainer | None = None,
     **kwargs: Any,
-) -> StudyRecord:
-    made = made_by(trainer or FormulaTrainer())
+) -> StudyResults:
+    made = make_factory(trainer or FormulaTrainer())
     return api.run(definition, trials, storage=str(path), make_trainer=made, **kwargs)
 
 
@@ -66,9 +65,9 @@ def test_adds_exactly_the_trials_asked_for(data: str, tmp_path: Path) -> None:
     assert [trial.state for trial in trials_of(path)] == [TrialState.COMPLETE] * 15
 
 
-def test_stores_what_the_trainer_said(data: str, tmp_path: Path) -> None:
+def test_stores_the_trainers_results(data: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    record = go(define(data, fixed={"epochs": 4}), path, 3)
+    results = go(define(data, fixed={"epochs": 4}), path, 3)
     for trial in trials_of(path):
         config = TrialConfig(**trial.user_attrs["mtsearch:config"])
         expected = metrics_of(config, 4)
@@ -77,8 +76,8 @@ def test_stores_what_the_trainer_said(data: str, tmp_path: Path) -> None:
         assert trial.user_attrs["mtsearch:metrics"] == expected
         assert [epoch["epoch"] for epoch in trial.user_attrs["mtsearch:curve"]] == [1, 2, 3, 4]
         assert config.seed == 3
-    assert record.passport["split"]["train"] > 0
-    assert set(record.baselines) == {"chance", "popularity", "biases"}
+    assert results.provenance["split"]["train"] > 0
+    assert set(results.baselines) == {"chance", "popularity", "biases"}
 
 
 def test_same_seed_two_databases_identical(data: str, tmp_path: Path) -> None:
@@ -94,7 +93,7 @@ def test_another_seed_proposes_other_parameters(data: str, tmp_path: Path) -> No
     assert trials_of(tmp_path / "a.db")[2].params != trials_of(tmp_path / "b.db")[2].params
 
 
-def test_in_parts_as_in_one_go(data: str, tmp_path: Path) -> None:
+def test_a_study_in_parts_equals_one_in_one_go(data: str, tmp_path: Path) -> None:
     whole, parts = tmp_path / "a.db", tmp_path / "b.db"
     go(define(data), whole, 24)
     for count in (1, 9, 3, 11):
@@ -102,7 +101,7 @@ def test_in_parts_as_in_one_go(data: str, tmp_path: Path) -> None:
     assert [t.params for t in trials_of(whole)] == [t.params for t in trials_of(parts)]
 
 
-def test_listed_trials_run_first_and_count(data: str, tmp_path: Path) -> None:
+def test_initial_trials_run_first_and_count(data: str, tmp_path: Path) -> None:
     listed = [{"learning_rate": 0.1, "embedding_size": 32}, {"rating_weight": 0.5}]
     go(define(data, trials=listed), tmp_path / "a.db", 4)
     trials = trials_of(tmp_path / "a.db")
@@ -124,12 +123,12 @@ def test_definition_without_space_runs_its_list_once(data: str, tmp_path: Path) 
 
 def test_failures_of_the_model_count_and_say_why(data: str, tmp_path: Path) -> None:
     space = {"learning_rate": {"low": 0.5, "high": 1.0}}
-    record = go(define(data, space=space), tmp_path / "a.db", 20)
+    results = go(define(data, space=space), tmp_path / "a.db", 20)
     failed = [t for t in trials_of(tmp_path / "a.db") if t.state == TrialState.FAIL]
-    assert record.counting == 20
+    assert results.counting == 20
     assert failed
     assert all(t.params["learning_rate"] > 0.9 for t in failed)
-    assert {failure.reason for failure in record.failures} == {
+    assert {failure.reason for failure in results.failures} == {
         "non-finite loss at epoch 1, step 3; lower learning_rate"
     }
 
@@ -141,9 +140,9 @@ def test_infinite_objective_never_reaches_the_front(data: str, tmp_path: Path) -
             result.metrics["top_100"] = float("inf")  # type: ignore[index] # a plain dict
             return result
 
-    record = go(define(data), tmp_path / "a.db", 2, Infinite())
-    assert record.rows == ()
-    assert "top_100 is inf at epoch 3" in record.failures[0].reason
+    results = go(define(data), tmp_path / "a.db", 2, Infinite())
+    assert results.rows == ()
+    assert "top_100 is inf at epoch 3" in results.failures[0].reason
 
 
 def test_error_of_the_trainer_ends_the_run_and_leaves_no_trial_running(data: str, tmp_path: Path) -> None:
@@ -170,15 +169,15 @@ def test_error_that_comes_again_and_again_does_not_hold_up_the_study(data: str, 
     for _ in range(3):
         with pytest.raises(RuntimeError, match="this one only"):
             go(definition, tmp_path / "a.db", None, FormulaTrainer(break_down), until=4)
-    record = go(definition, tmp_path / "a.db", None, FormulaTrainer(break_down), until=4)
-    assert record.counting == 4
-    (counted,) = [failure for failure in record.failures if failure.counted]
-    assert counted.reason == "tried 3 times, at last: RuntimeError: this one only"
-    assert len(record.failures) == 3
+    results = go(definition, tmp_path / "a.db", None, FormulaTrainer(break_down), until=4)
+    assert results.counting == 4
+    (counted,) = [failure for failure in results.failures if failure.counted]
+    assert counted.reason == "tried 3 times, last error: RuntimeError: this one only"
+    assert len(results.failures) == 3
 
 
 def send_at(trial: int, epoch: int, count: int = 1) -> Callable[[TrialConfig, int], None]:
-    """A hook that signals this process in that epoch of the so-manieth trial."""
+    """Return a hook that signals this process in a given epoch of a given trial."""
     seen = [0]
 
     def hook(_config: TrialConfig, present: int) -> None:
@@ -194,18 +193,18 @@ def test_interrupted_and_resumed_proposes_what_it_would_have(data: str, tmp_path
     whole, parts = tmp_path / "a.db", tmp_path / "b.db"
     go(define(data), whole, 20)
     for place in (1, 3, 12):
-        record = go(define(data), parts, None, FormulaTrainer(send_at(place, 2)), until=20)
-        assert record.interrupted
-        assert record.states["fail"] >= 1
-        assert "running" not in record.states
-    record = go(define(data), parts, None, until=20)
+        results = go(define(data), parts, None, FormulaTrainer(send_at(place, 2)), until=20)
+        assert results.interrupted
+        assert results.states["fail"] >= 1
+        assert "running" not in results.states
+    results = go(define(data), parts, None, until=20)
     done = [t for t in trials_of(parts) if t.state == TrialState.COMPLETE]
-    assert record.counting == len(done) == 20
+    assert results.counting == len(done) == 20
     assert [t.params for t in done] == [t.params for t in trials_of(whole)]
-    assert "interrupted after epoch 2" in record.failures[0].reason
+    assert "interrupted after epoch 2" in results.failures[0].reason
 
 
-def test_partly_listed_trials_interrupted_draw_the_rest_as_they_would_have(data: str, tmp_path: Path) -> None:
+def test_partial_initial_trials_draw_the_same_rest_after_an_interrupt(data: str, tmp_path: Path) -> None:
     whole, parts = tmp_path / "a.db", tmp_path / "b.db"
     definition = define(data, trials=[{"learning_rate": 0.1}, {"learning_rate": 0.2}])
     go(definition, whole, 14)
@@ -227,7 +226,7 @@ def test_failed_trial_keeps_its_curve(data: str, tmp_path: Path) -> None:
 
 
 def killed_in_epoch_2(data: str, path: Path) -> None:
-    """Run in a process of its own until SIGKILL."""
+    """Run the study until this process kills itself in the second epoch of a trial; the body of a process."""
     go(define(data), path, 5, FormulaTrainer(lambda _config, epoch: os.kill(os.getpid(), 9) if epoch == 2 else None))
 
 
@@ -239,12 +238,12 @@ def test_trial_of_a_killed_process_is_tried_again_and_bounded(data: str, tmp_pat
         process.join()
         assert process.exitcode == -signal.SIGKILL
     assert [t.state.name for t in trials_of(path)] == ["FAIL", "FAIL", "RUNNING"]
-    record = go(define(data), path, 2)
+    results = go(define(data), path, 2)
     trials = trials_of(path)
     assert [t.state.name for t in trials] == ["FAIL", "FAIL", "FAIL", "COMPLETE", "COMPLETE"]
     assert [t.params for t in trials[:3]] == [trials[0].params] * 3
-    assert record.counting == 3  # the configuration that killed three times counts as failed
-    assert [failure.counted for failure in record.failures] == [False, False, True]
+    assert results.counting == 3  # the configuration that killed three times counts as failed
+    assert [failure.counted for failure in results.failures] == [False, False, True]
 
 
 def test_trial_that_runs_elsewhere_is_left_alone(data: str, tmp_path: Path) -> None:
@@ -256,10 +255,10 @@ def test_trial_that_runs_elsewhere_is_left_alone(data: str, tmp_path: Path) -> N
     assert [t.state.name for t in trials_of(tmp_path / "a.db")] == ["COMPLETE", "RUNNING", "RUNNING", "COMPLETE"]
 
 
-def test_somebody_elses_study_is_left_alone(data: str, tmp_path: Path) -> None:
+def test_a_study_of_another_program_is_left_alone(data: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
     optuna.create_study(study_name="s", storage=url, directions=["maximize", "maximize"]).ask()
-    with pytest.raises(StudyMismatch, match="was not made by mtsearch; give the new one another name with --study"):
+    with pytest.raises(StudyMismatch, match="another program made it; give the new study another name with --study"):
         go(define(data), tmp_path / "a.db", 1)
     assert len(trials_of(tmp_path / "a.db")) == 1
 
@@ -275,20 +274,22 @@ def test_bad_budgets_are_refused_before_anything_is_written(data: str, tmp_path:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"trials": "2"}, "trials = '2'; a whole number, one or more"),
-        ({"trials": 2.5}, "trials = 2.5; a whole number"),
-        ({"trials": True}, "trials = true; a whole number"),
-        ({"trials": None, "until": "3"}, "until = '3'; a whole number"),
-        ({"patience": 1.5}, "patience = 1.5; a whole number"),
-        ({"workers": "two"}, "workers = 'two'; a whole number, one or more, or 'auto'"),
-        ({"workers": 1.5}, "workers = 1.5; a whole number"),
-        ({"timeout": "3"}, "timeout = '3'; a number of seconds above 0"),
-        ({"timeout": -1}, "timeout = -1; a number"),
-        ({"timeout": 0}, "timeout = 0; a number"),
-        ({"timeout": float("nan")}, "timeout = nan; a number"),
+        ({"trials": "2"}, "trials = '2'; give a whole number, one or more"),
+        ({"trials": 2.5}, "trials = 2.5; give a whole number"),
+        ({"trials": True}, "trials = true; give a whole number"),
+        ({"trials": None, "until": "3"}, "until = '3'; give a whole number"),
+        ({"patience": 1.5}, "patience = 1.5; give a whole number"),
+        ({"workers": "two"}, "workers = 'two'; give a whole number, one or more, or 'auto'"),
+        ({"workers": 1.5}, "workers = 1.5; give a whole number"),
+        ({"timeout": "3"}, "timeout = '3'; give a number of seconds above 0"),
+        ({"timeout": -1}, "timeout = -1; give a number"),
+        ({"timeout": 0}, "timeout = 0; give a number"),
+        ({"timeout": float("nan")}, "timeout = nan; give a number"),
     ],
 )
-def test_what_is_no_number_is_refused_in_one_line(data: str, tmp_path: Path, given: dict[str, Any], said: str) -> None:
+def test_a_value_out_of_range_is_refused_in_one_line(
+    data: str, tmp_path: Path, given: dict[str, Any], said: str
+) -> None:
     with pytest.raises(DefinitionError) as caught:
         go(define(data), tmp_path / "a.db", **{"trials": 1, **given})
     assert str(caught.value).startswith(said)
@@ -303,8 +304,8 @@ def test_numbers_of_numpy_are_numbers(data: str, tmp_path: Path) -> None:
 
 def test_a_storage_may_be_a_path(data: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    assert api.run(define(data), 1, storage=path, make_trainer=made_by(FormulaTrainer())).counting == 1
-    assert api.front("s", path).counting == 1
+    assert api.run(define(data), 1, storage=path, make_trainer=make_factory(FormulaTrainer())).counting == 1
+    assert api.load_study("s", path).counting == 1
 
 
 def test_runs_outside_the_main_thread(data: str, tmp_path: Path) -> None:
@@ -342,27 +343,27 @@ def test_other_data_under_the_definition_are_refused(data: str, tmp_path: Path) 
 
 
 def test_timeout_begins_no_further_trial_and_says_so(data: str, tmp_path: Path) -> None:
-    record = go(define(data), tmp_path / "a.db", 50, timeout=1e-9)
-    assert (record.counting, record.stopped) == (0, "no trial was run: timeout = 1e-09 s had passed")
+    results = go(define(data), tmp_path / "a.db", 50, timeout=1e-9)
+    assert (results.counting, results.stopped) == (0, "no trial was run: timeout = 1e-09 s had passed")
 
 
 def test_timeout_lets_the_running_trial_end(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def let_hours_pass(_config: TrialConfig, _epoch: int) -> None:
-        monkeypatch.setattr(crew, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 10_000))
+        monkeypatch.setattr(executors, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 10_000))
 
-    record = go(define(data), tmp_path / "a.db", 50, FormulaTrainer(let_hours_pass), timeout=3600)
-    assert record.states == {"complete": 1}
-    assert record.stopped == "timeout = 3600 s had passed, with 49 trials left to run"
+    results = go(define(data), tmp_path / "a.db", 50, FormulaTrainer(let_hours_pass), timeout=3600)
+    assert results.states == {"complete": 1}
+    assert results.stopped == "timeout = 3600 s had passed, with 49 trials left to run"
 
 
 def test_repeats_are_means_over_seeds(data: str, tmp_path: Path) -> None:
     trainer = FormulaTrainer()
-    record = go(define(data, study={"name": "s", "seed": 3, "repeats": 3}), tmp_path / "a.db", 2, trainer)
+    results = go(define(data, study={"name": "s", "seed": 3, "repeats": 3}), tmp_path / "a.db", 2, trainer)
     assert [config.seed for config in trainer.trained] == [3, 4, 5, 3, 4, 5]
-    for row, first in zip(record.rows, (0, 3), strict=True):
+    for row, first in zip(results.rows, (0, 3), strict=True):
         seeds = [metrics_of(config, 3)["rmse"] for config in trainer.trained[first : first + 3]]
         assert row.values[0] == fmean(seeds)  # to the last bit, which `retrain` compares
-        assert [metrics["rmse"] for metrics in record.repeats[row.trial]] == seeds
+        assert [metrics["rmse"] for metrics in results.repeats[row.trial]] == seeds
 
 
 def test_repeats_with_patience_keep_the_longest_curve(data: str, tmp_path: Path) -> None:
@@ -382,10 +383,10 @@ def test_repeats_with_patience_keep_the_longest_curve(data: str, tmp_path: Path)
 def test_repeats_end_with_the_seed_whose_last_epoch_was_interrupted(data: str, tmp_path: Path) -> None:
     definition = define(data, study={"name": "s", "seed": 3, "repeats": 3}, fixed={"epochs": 2})
     trainer = FormulaTrainer(send_at(1, 2))
-    record = go(definition, tmp_path / "a.db", 5, trainer)
-    assert record.interrupted
+    results = go(definition, tmp_path / "a.db", 5, trainer)
+    assert results.interrupted
     assert [config.seed for config in trainer.trained] == [3]
-    assert record.states == {"fail": 1, "waiting": 1}
+    assert results.states == {"fail": 1, "waiting": 1}
 
 
 def test_a_database_removed_under_a_run_ends_it(data: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A model folder for the whole run of the tests, the model in it, and a service of it."""
+"""Fixtures of the serving tests: one model folder, the model in it, and a service of it."""
 
 import shutil
 from collections.abc import Iterator
@@ -6,24 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from mtsearch.recsys import Device
+from mtsearch.models import Device
 from mtsearch.serving import ServedModel
-from tests.recsys.cases import THREADS
-
-from .double import write_model
-from .service import Service, running
+from tests.helpers.model_cases import THREADS
+from tests.helpers.served_double import write_model
+from tests.helpers.service import Service, running
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not to be changed."""
+    """Return the shared model folder, which no test may change."""
     Device.default(THREADS)  # takes the threads before TensorFlow runs, for the tests that train
     return write_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
 def copied(folder: Path, tmp_path: Path) -> Path:
-    """A folder to damage."""
+    """Return a copy of the model folder, to damage."""
     return Path(shutil.copytree(folder, tmp_path / "best"))
 
 

@@ -1,4 +1,4 @@
-"""Questions that arrive together: one call, each its own answer, whoever hangs up or is asked wrongly."""
+"""Tests of questions that arrive together: they share a call, and each gets its own answer or error."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mtsearch.serving.batching import MicroBatcher
+from mtsearch.serving.app import MicroBatcher
 
 Call = tuple[str, list[int]]
 
 
 def run(questions: list[tuple[str, int]], size: int = 4, seconds: float = 0.001) -> tuple[list[int], list[Call]]:
-    """Answers in the order of the questions, and the calls that gave them."""
+    """Return the answers in the order of the questions, and the calls that gave them."""
     calls: list[Call] = []
 
     def ask(key: str, numbers: Sequence[int]) -> list[int]:

@@ -1,4 +1,4 @@
-"""What training writes is what serving reads: a model trained here, asked as `mtsearch serve` asks it."""
+"""Tests that serving reads the models that training writes."""
 
 import json
 from pathlib import Path
@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtsearch.config import TrialConfig
-from mtsearch.recsys import Device, JointTrainer
+from mtsearch.models import Device, JointTrainer
 from mtsearch.serving import ServedModel
-from tests.recsys.cases import THREADS, go_on, make_split
+from mtsearch.study_file.config import TrialConfig
+from tests.helpers.model_cases import THREADS, go_on, make_split
 
 
 @pytest.mark.parametrize("rating_biases", [False, True])
@@ -40,7 +40,7 @@ def test_a_trained_model_is_served(folder: Path, tmp_path: Path, rating_biases: 
 
 
 def test_the_double_has_the_signatures_of_a_trained_model(folder: Path, tmp_path: Path) -> None:
-    """Else the tests beside this one would test a world of their own."""
+    """The other serving tests use a double: it has to be like a real model."""
     import tensorflow as tf
 
     trainer = JointTrainer(make_split(), Device.default(THREADS))

@@ -1,4 +1,4 @@
-"""A real `mtsearch serve` over HTTP: right answers, a clear line for whatever is wrong, and up afterwards."""
+"""Tests of a real `mtsearch serve` over HTTP: right answers, clear errors, and a service that stays up."""
 
 import asyncio
 import json
@@ -14,14 +14,13 @@ import httpx
 import pytest
 
 from tests.benchmarks.serving import measure
-
-from .double import TABLES
-from .service import Service, running
+from tests.helpers.served_double import TABLES
+from tests.helpers.service import Service, running
 
 
 @pytest.fixture
 def http(service: Service) -> Iterator[httpx.Client]:
-    """A client; whatever the test did, the service is up afterwards."""
+    """Return a client, and check after the test that the service is still up."""
     with httpx.Client(base_url=service.url, trust_env=False, timeout=30) as client:
         yield client
     health = httpx.get(f"{service.url}/health", trust_env=False)
@@ -76,7 +75,7 @@ def test_predictions(http: httpx.Client) -> None:
     )
 
 
-def test_facts(http: httpx.Client) -> None:
+def test_health_and_model_card(http: httpx.Client) -> None:
     assert http.get("/health").json()["model"]["catalogue"] == 12
     card = http.get("/card")
     assert card.headers["content-type"].startswith("text/markdown")
@@ -161,7 +160,7 @@ def test_a_huge_body_in_chunks(http: httpx.Client) -> None:
 def test_a_body_that_is_not_said_to_be_json(http: httpx.Client, kind: str | None) -> None:
     headers = {} if kind is None else {"content-type": kind}
     said = problem(http.post("/recommend", content=b'{"users": ["1"]}', headers=headers), 422)
-    assert said.startswith("body: ") and said.endswith("; send Content-Type: application/json with it")
+    assert said.startswith("body: ") and said.endswith("; send the header Content-Type: application/json")
 
 
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/vnd.api+json"])
@@ -208,7 +207,7 @@ def test_clients_that_hang_up(service: Service, http: httpx.Client) -> None:
 
 
 def test_each_gets_their_own_answer_at_once(service: Service, http: httpx.Client) -> None:
-    """64 different requests in flight: users, k and exclude_seen do not get mixed up in the batches."""
+    """64 different requests in flight: users, k and exclude_seen are not mixed up in the batches."""
     asked = [(user, k, flag) for k in (1, 2, 5, 12) for user in [*TABLES.user_ids, "x", "y", "z"] for flag in (0, 1)]
 
     async def ask() -> list[dict[str, Any]]:
@@ -267,7 +266,7 @@ def test_a_port_in_use(service: Service, http: httpx.Client, folder: Path) -> No
 
 
 def raw(service: Service, content: bytes) -> httpx.Response:
-    """What is answered to bytes that no client would send."""
+    """Return the answer to bytes that no client would send."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=30) as connection:
         try:
             connection.sendall(content)

@@ -1,0 +1,210 @@
+"""Train and evaluate the joint model (`JointTrainer`): one configuration after another, on one split and one device."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from mtsearch.data.interactions import Codes, Rows
+from mtsearch.data.split import Split
+from mtsearch.errors import NonFiniteLoss, OutOfMemory
+from mtsearch.evaluation.evaluator import Evaluator
+from mtsearch.models.compiled_model import CompiledModel
+from mtsearch.models.cost import REMEDY, memory_shortage
+from mtsearch.models.device import Device, EpochOrders, InputPipeline, release_dropped
+from mtsearch.models.joint_model import GraphKey
+from mtsearch.models.saved_model import save_joint
+from mtsearch.models.tasks import dynamic_weight_average
+from mtsearch.models.trainer import Clock, EpochMetrics, TrialResult, train_epochs
+from mtsearch.signals import defer_signals
+from mtsearch.study_file.config import TrialConfig
+
+# NOTE: on MovieLens 100K the tables and accumulators of a model at D=128 are 2.7 MB, its graphs come on top.
+MAX_COMPILED_MODELS = 8
+
+
+class JointTrainer:
+    """A trainer of the TFRS joint model; each process makes one.
+
+    Args:
+        split: trained on `split.train`, evaluated on `split.validation`.
+        device: to train on; None for the first GPU, else the CPU.
+        validate: evaluate after every epoch; else no epoch has metrics, and a configuration may have no patience.
+        resident_bytes: device memory for the training rows; see `InputPipeline`. None: half of a GPU's free memory.
+
+    Attributes:
+        pipeline: delivers the training rows.
+    """
+
+    @defer_signals()
+    def __init__(
+        self,
+        split: Split,
+        device: Device | None = None,
+        *,
+        validate: bool = True,
+        resident_bytes: int | None = None,
+    ) -> None:
+        self.split = split
+        self.device = device or Device.default()
+        self._evaluator = Evaluator(split, split.validation, drawn_from=split.drawn_from) if validate else None
+        self._orders = EpochOrders(split.train.items)
+        self._memory = self.device.free_memory()  # before TensorFlow keeps a part of a GPU's for itself
+        self._compiled: OrderedDict[GraphKey, CompiledModel] = OrderedDict()
+        self._last: CompiledModel | None = None
+        with tf.device(self.device.name):
+            self.pipeline = InputPipeline(
+                split.train, self._bytes_for_rows() if resident_bytes is None else resident_bytes
+            )
+
+    def train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool]) -> TrialResult:
+        """Train `config` from scratch and evaluate it after every epoch; see `mtsearch.models.trainer.Trainer`.
+
+        Raises:
+            NonFiniteLoss: with epoch and step.
+            NonFiniteMetric: predictions that are no numbers, with epoch.
+            OutOfMemory: the model does not fit into the device's memory.
+        """
+        if shortage := memory_shortage(config, len(self.split.user_ids), len(self.split.candidates), self._memory):
+            raise OutOfMemory(shortage, REMEDY)
+        clock = Clock()
+        try:
+            with self.device.training(config):
+                return self._train(config, on_epoch, clock)
+        except OutOfMemory:
+            self._compiled.clear()
+            self._last = None
+            release_dropped()
+            raise
+
+    @defer_signals()
+    def evaluate(self, rows: Rows) -> dict[str, float]:
+        """Return the metrics on `rows` of the model that was trained last, after its last epoch.
+
+        Raises:
+            NonFiniteMetric: predictions that are no numbers.
+            MalformedData: there are no rows.
+        """
+        with tf.device(self.device.name):
+            return Evaluator(self.split, rows).evaluate(ModelScorer(self.last_model(), self.split.catalogue))
+
+    @defer_signals()
+    def save(self, folder: Path) -> None:
+        """Write the model that was trained last into `folder`; see `mtsearch.models.saved_model`."""
+        save_joint(self.last_model(), self.split, folder)
+
+    def last_model(self) -> CompiledModel:
+        """Return the model that was trained last.
+
+        Raises:
+            ValueError: no model has been trained yet.
+        """
+        if self._last is None:
+            raise ValueError("no model has been trained yet")
+        return self._last
+
+    def _train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool], clock: Clock) -> TrialResult:
+        with clock.phase("prepare"), defer_signals():
+            compiled = self._last = self.compiled_model(config)
+            compiled.reset(config)
+
+        def run_epoch(curve: Sequence[EpochMetrics]) -> tuple[dict[str, float], dict[str, float]]:
+            weights = self._set_loss_weights(compiled, config, curve)
+            losses = self._run_epoch(compiled, config, len(curve) + 1)
+            return losses, _learnt_weights(compiled, config) if config.balance == "uncertainty" else weights
+
+        def scorer() -> ModelScorer:
+            return ModelScorer(compiled, self.split.catalogue)
+
+        return train_epochs(config, run_epoch, self._evaluator, scorer, on_epoch, clock, compiled.parameters)
+
+    def _set_loss_weights(
+        self, compiled: CompiledModel, config: TrialConfig, curve: Sequence[EpochMetrics]
+    ) -> dict[str, float]:
+        """Set the weights of the losses for the next epoch if they change by themselves, and return them."""
+        if config.balance != "dwa":
+            return {}
+        rating, retrieval = dynamic_weight_average([epoch.losses for epoch in curve])
+        weights = {"rating": config.rating_weight * rating, "retrieval": config.retrieval_weight * retrieval}
+        compiled.set_loss_weights(weights["rating"], weights["retrieval"])
+        return weights
+
+    def _run_epoch(self, compiled: CompiledModel, config: TrialConfig, epoch: int) -> dict[str, float]:
+        """Train one epoch and return its mean losses."""
+        order = self._orders.draw(config.batch_size, config.seed, epoch)
+        steps = math.ceil(len(self.split.train) / config.batch_size)
+        losses = compiled.epoch(order, config.batch_size, first_step=(epoch - 1) * steps)
+        if bad_step := int(losses.bad_step):
+            raise NonFiniteLoss(epoch, bad_step)
+        return {"rating": float(losses.rating), "retrieval": float(losses.retrieval)}
+
+    def _bytes_for_rows(self) -> int | None:
+        """Return the bytes of device memory for the training rows; None (no limit) on a CPU, which uses host memory."""
+        return self._memory // 2 if self.device.is_gpu and self._memory is not None else None
+
+    def compiled_model(self, config: TrialConfig) -> CompiledModel:
+        """Return the compiled model for `config`, made if needed in place of the least recently used one."""
+        graph_key = GraphKey.of(config, len(self.split.user_ids), len(self.split.item_ids))
+        if graph_key not in self._compiled:
+            # The oldest model is dropped first: its memory is free before the new one needs it.
+            while len(self._compiled) >= MAX_COMPILED_MODELS:
+                self._compiled.popitem(last=False)
+                release_dropped()
+            self._compiled[graph_key] = CompiledModel(graph_key, self.pipeline, self.split)
+        self._compiled.move_to_end(graph_key)
+        return self._compiled[graph_key]
+
+
+def _learnt_weights(compiled: CompiledModel, config: TrialConfig) -> dict[str, float]:
+    """Return the weights of the losses that follow from learnt uncertainties."""
+    rating, retrieval = compiled.model.balance_factors().numpy()
+    return {"rating": config.rating_weight * float(rating), "retrieval": config.retrieval_weight * float(retrieval)}
+
+
+ROWS_AT_ONCE = 2**16
+"""Number of rows whose ratings are computed at a time: at 256 hidden values 67 MB for each layer."""
+
+
+class ModelScorer:
+    """Ratings and scores of a joint model with its present weights; see `mtsearch.evaluation.Scorer`."""
+
+    def __init__(self, compiled: CompiledModel, catalogue: Codes) -> None:
+        self._compiled = compiled
+        *self._tables, self._users, items = compiled.tables()
+        self._catalogue = tf.gather(items, catalogue)
+
+    def ratings(self, users: Codes, items: Codes) -> NDArray[np.float32]:
+        """Return the predicted ratings `[B]` in rating units, unclipped."""
+        if len(users) <= ROWS_AT_ONCE:
+            return self._rate(self._tables, users, items)
+        cuts = range(0, len(users), ROWS_AT_ONCE)
+        return np.concatenate([self._rate_subset(*(c[at : at + ROWS_AT_ONCE] for c in (users, items))) for at in cuts])
+
+    def _rate_subset(self, users: Codes, items: Codes) -> NDArray[np.float32]:
+        """Return ratings as `ratings` does, from only the table rows of these users and items.
+
+        The first layer is computed for each row of the tables.
+        """
+        (some_users, user_rows), (some_items, item_rows) = (np.unique(c, return_inverse=True) for c in (users, items))
+        tables = [
+            tf.gather(table, codes) if len(table) else table
+            for table, codes in zip(self._tables, (some_users, some_items) * 2, strict=True)
+        ]
+        return self._rate(tables, user_rows.astype(np.int32), item_rows.astype(np.int32))
+
+    def _rate(self, tables: Sequence[tf.Tensor], users: Codes, items: Codes) -> NDArray[np.float32]:
+        """Return the ratings of pairs of rows of the given tables."""
+        result: NDArray[np.float32] = self._compiled.rate(*tables, tf.constant(users), tf.constant(items)).numpy()
+        return result
+
+    def scores(self, users: Codes) -> NDArray[np.float32]:
+        """Return the scores `[u, C]` of the catalogue for each user."""
+        rows = tf.gather(self._users, users)
+        result: NDArray[np.float32] = tf.matmul(rows, self._catalogue, transpose_b=True).numpy()
+        return result

@@ -1,0 +1,247 @@
+"""Train an exported configuration again with one or more seeds, and evaluate it on the test rows (`retrain`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mtsearch.data import Interactions, Split, load, make_split, undivided
+from mtsearch.errors import DefinitionError, ExportError
+from mtsearch.evaluation import evaluate_baselines
+from mtsearch.evaluation.confidence import Interval, intervals
+from mtsearch.models.trainer import EpochMetrics, Trainer, TrialResult
+from mtsearch.retraining.model_dir import resolve_target, write_folder
+from mtsearch.study_file.config import TrialConfig
+from mtsearch.study_file.export import Export
+from mtsearch.study_file.load import ModelSource, find_model_source
+
+if TYPE_CHECKING:
+    from mtsearch.models import CustomTrainer, JointTrainer
+
+Watcher = Callable[[int, EpochMetrics], None]
+"""Called after every epoch with the seed and the metrics of the epoch."""
+
+
+def retrain(
+    export: Export | str | Path,
+    folder: str | Path,
+    *,
+    seeds: int = 1,
+    on: On = "train+validation",
+    on_epoch: Watcher = lambda _seed, _epoch: None,
+) -> Retrained:
+    """Train an exported configuration again and write a model folder, whole or not at all.
+
+    If the configuration has `patience`, training ends at the best epoch of its trial.
+
+    Args:
+        export: an export of `mtsearch export`, or the path of its file.
+        folder: to write; an earlier model folder is replaced, at the end.
+        seeds: number of seeds, the configuration's own and the next ones; the model of the first is written.
+        on: `train` repeats the trial; `train+validation` trains on the validation rows too; both are evaluated on the
+            test rows, once, at the end. `all` trains on the test rows as well and is not evaluated.
+        on_epoch: called after every epoch; the first seed is trained last.
+
+    Raises:
+        ExportError: the export cannot be read, or its data or split are no longer those of its trial.
+        ModelError: something that is no model folder is at `folder`.
+        MtsearchError: see `mtsearch.errors`.
+    """
+    if seeds < 1:
+        raise DefinitionError(f"seeds = {seeds}: at least one is needed", "give 1 or more")
+    if seeds > 1 and on == "all":
+        raise DefinitionError(
+            f"seeds = {seeds} with on = all: no rows are left to compare the seeds on", "use one seed, or other rows"
+        )
+    export = export if isinstance(export, Export) else Export.load(export)
+    target = resolve_target(Path(folder))
+    interactions, split = load_export_data(export)
+    rows = _training_split(on, interactions, split)
+    trainer = make_export_trainer(export, rows, validate=on == "train")
+    result = _train_seeds(export, trainer, split, seeds, on, on_epoch)
+    result = replace(result, folder=target, feedback=interactions.report.feedback)
+    write_folder(result, trainer.save)
+    return result
+
+
+def retrained_epochs(export: Export) -> int:
+    """Return the number of epochs that `retrain` trains: all, or with `patience` those up to the best of the trial."""
+    epochs = export.config.epochs
+    return min(export.provenance.best_epoch, epochs) if export.config.patience else epochs
+
+
+def train_seed(
+    trainer: Trainer,
+    config: TrialConfig,
+    seed: int,
+    epochs: int,
+    on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
+) -> TrialResult:
+    """Train a configuration with another seed, for exactly the given number of its epochs.
+
+    Raises:
+        TrialFailure: see `mtsearch.models.trainer.Trainer`.
+    """
+
+    def watch(epoch: EpochMetrics) -> bool:
+        """Report an epoch, and return False after the last one to train."""
+        on_epoch(epoch)
+        return epoch.epoch < epochs
+
+    # The schedule of the learning rate keeps its length: `watch` stops the training.
+    return trainer.train(config.model_copy(update={"seed": seed, "patience": 0}), watch)
+
+
+def load_export_data(export: Export) -> tuple[Interactions, Split]:
+    """Load the ratings of an export and split them, and check that both are those of its trial.
+
+    Raises:
+        ExportError: the ratings or the split are not those of its trial.
+    """
+    provenance = export.provenance
+    interactions = load(export.data, export.split)
+    if interactions.fingerprint != provenance.data_fingerprint:
+        raise ExportError(
+            f"the ratings of {export.data.source} are not those of study {provenance.study}: "
+            f"{_fingerprints_text(provenance.data_fingerprint, interactions.fingerprint)}",
+            "give the ratings of the study, or run a new study on these",
+        )
+    split = make_split(interactions, export.split)
+    if split.fingerprint != provenance.split_fingerprint:
+        raise ExportError(
+            f"[split] holds out other rows than in study {provenance.study}, or the catalogue was changed: "
+            f"{_fingerprints_text(provenance.split_fingerprint, split.fingerprint)}",
+            "undo the change, or run a new study with this split",
+        )
+    return interactions, split
+
+
+def _fingerprints_text(stored: str, present: str) -> str:
+    """Return a text with the beginnings of two different fingerprints."""
+    return f"the fingerprint is {present[:12]}, but was {stored[:12]}"
+
+
+def _training_split(on: On, interactions: Interactions, split: Split) -> Split:
+    """Return the split whose training rows are those to train on."""
+    if on == "all":
+        return undivided(interactions)
+    return split if on == "train" else split.final()
+
+
+def make_export_trainer(export: Export, split: Split, *, validate: bool) -> JointTrainer | CustomTrainer:
+    """Make the trainer of an export on the best device; with `validate` it evaluates after every epoch.
+
+    Raises:
+        ExportError: the source of a custom model is not that of the trial.
+        DefinitionError: a custom model cannot be found or imported.
+    """
+    if export.model is not None:
+        _require_same_source(export, find_model_source(export.model))
+    from mtsearch.models import CustomTrainer, Device, JointTrainer, ModelFactory  # TensorFlow takes seconds to import
+
+    device = Device.default(export.provenance.threads)
+    if export.model is not None:
+        return CustomTrainer(ModelFactory(export.model), split, device, validate=validate)
+    return JointTrainer(split, device, validate=validate)
+
+
+def _require_same_source(export: Export, source: ModelSource) -> None:
+    """Refuse a custom model whose source is not that of the trial."""
+    stored = export.provenance.source_fingerprint
+    if stored is not None and stored != source.fingerprint:
+        raise ExportError(
+            f"{source.file} is not the model of study {export.provenance.study}: "
+            f"{_fingerprints_text(stored, source.fingerprint)}",
+            "undo the change, or run a new study with this model",
+        )
+
+
+def _train_seeds(
+    export: Export, trainer: JointTrainer | CustomTrainer, split: Split, seeds: int, on: On, on_epoch: Watcher
+) -> Retrained:
+    """Train and evaluate every seed, the first one last, so that the trainer keeps its model."""
+    rows, numbers, epochs = trainer.split, export.config.seeds(seeds), retrained_epochs(export)
+    test: list[Mapping[str, float]] = []
+    validation: list[Mapping[str, float]] = []
+    for seed in reversed(numbers):
+        result = train_seed(trainer, export.config, seed, epochs, partial(on_epoch, seed))
+        if on != "all":
+            test.insert(0, trainer.evaluate(split.test))
+        if result.metrics:
+            validation.insert(0, result.metrics)
+    return Retrained(
+        folder=Path(),
+        export=export,
+        on=on,
+        seeds=numbers,
+        epochs=epochs,
+        device=trainer.device.description,
+        threads=trainer.device.threads,
+        users=int(rows.known_users.sum()),
+        items=int(rows.known_items.sum()),
+        catalogue=len(rows.catalogue),
+        rating_range=(float(rows.train.ratings.min()), float(rows.train.ratings.max())),
+        rows={"train": len(rows.train), "test": len(split.test) if test else 0},
+        test=intervals(test) if test else {},
+        validation=intervals(validation) if validation else {},
+        baselines=evaluate_baselines(rows, split.test) if test else {},
+        curve=result.curve,
+    )
+
+
+On = Literal["train", "train+validation", "all"]
+
+
+@dataclass(frozen=True, eq=False)
+class Retrained:
+    """A configuration that was trained again.
+
+    Attributes:
+        folder: absolute path of the model folder; the model is that of the first seed.
+        export: the export that was trained.
+        on: the rows that were trained on: those of the trial, its validation rows too, or the test rows as well.
+        seeds: one per training.
+        epochs: number of epochs of each training.
+        device: name of the device that trained, for people.
+        threads: number of threads of the device.
+        users: number of users with a training row.
+        items: number of items with a training row.
+        catalogue: number of items that are ranked.
+        rating_range: lowest and highest training rating, in the unit of `feedback`.
+        rows: numbers of rows by their use: `train`, `test`.
+        test: metrics on the test rows, each seed's model evaluated once; empty if all rows were trained on.
+        validation: metrics on the validation rows; empty if these were trained on.
+        baselines: metrics of the baselines on the test rows, learnt from the same training rows.
+        curve: the epochs of the first seed.
+        feedback: kind of the ratings: explicit, binary or count.
+    """
+
+    folder: Path
+    export: Export
+    on: On
+    seeds: tuple[int, ...]
+    epochs: int
+    device: str
+    threads: int
+    users: int
+    items: int
+    catalogue: int
+    rating_range: tuple[float, float]
+    rows: Mapping[str, int]
+    test: Mapping[str, Interval] = field(default_factory=dict)
+    validation: Mapping[str, Interval] = field(default_factory=dict)
+    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    curve: tuple[EpochMetrics, ...] = ()
+    feedback: str = "explicit"
+
+    @property
+    def repeats_the_trial(self) -> bool:
+        """True if the validation metrics repeat the measurement of the trial, and may be compared with it.
+
+        With patience and several seeds they do not: in the trial each seed ended at its own epoch, here all at one.
+        """
+        alike = len(self.seeds) == 1 or not self.export.config.patience
+        return bool(self.validation) and len(self.seeds) == self.export.provenance.repeats and alike

@@ -1,0 +1,391 @@
+"""The tables [data], [split], [model], sampler and pruner of a study file, and the usual names of table columns."""
+
+import re
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
+
+from mtsearch.errors import DefinitionError
+from mtsearch.study_file.space import Number, Section, VariantSection
+from mtsearch.text import nearest, quote
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Name = Annotated[str, Field(min_length=1)]
+Feedback = Literal["explicit", "binary", "count"]
+
+
+PATHS = ("source", "items")
+"""The keys of [data] whose values may be paths."""
+
+_SOURCE_NAME = re.compile(r"(movielens|synthetic)/\w*")
+
+
+def is_source_name(source: str) -> bool:
+    """Tell whether a source has the form of a name, such as `movielens/1m`, and not of a path."""
+    return _SOURCE_NAME.fullmatch(source) is not None
+
+
+def make_absolute(path: str, folder: Path) -> str:
+    """Return the absolute form of a path that is relative to `folder`; the name of a source is returned unchanged."""
+    if is_source_name(path):
+        return path
+    try:
+        target = folder.absolute() / Path(path).expanduser()
+        return str(target.parent.resolve() / target.name)  # a link itself keeps its name: its target may have no suffix
+    except (OSError, RuntimeError, ValueError):  # unknown home folder, no current folder, or an impossible file name
+        return path
+
+
+class Columns(Section):
+    """The names of the table's columns; columns with a usual name are found without them."""
+
+    user: Name | None = Field(default=None, description="Column of the user's id; text or whole numbers.")
+    item: Name | None = Field(default=None, description="Column of the item's id; text or whole numbers.")
+    rating: Name | None = Field(
+        default=None, description='Column of the rating: stars, or with feedback = "count" a number of times.'
+    )
+    timestamp: Name | None = Field(
+        default=None,
+        description="Column of the time: seconds, milliseconds, microseconds or nanoseconds since 1970, or dates as "
+        "in 2026-01-31.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_weight(cls, raw: object) -> object:
+        if isinstance(raw, Mapping) and "weight" in raw:
+            raise ValueError("weight: every row counts the same in training and in the metrics: leave it out")
+        return raw
+
+
+class ItemColumns(Section):
+    """The names of the columns of the items file."""
+
+    item: Name | None = Field(default=None, description="Column of the item's id, as in the table.")
+    title: Name | None = Field(default=None, description="Column of the title, which `recommend` shows beside the id.")
+
+
+class DataSection(Section):
+    """The table [data]: the source of the ratings and how it is read."""
+
+    source: Name = Field(
+        default="movielens/100k",
+        description="movielens/100k, 1m, 20m or 25m; synthetic/100k, 1m or 25m, made-up data; or a path: an "
+        "ml-100k folder or zip; a table as Parquet, CSV, TSV, JSON Lines or RecBole's .inter, also with .gz; a "
+        "folder of Parquet files. Relative to the study file's folder.",
+    )
+    columns: Columns = Field(default=Columns(), description="Names of the columns of such a table.")
+    items: Name | None = Field(
+        default=None,
+        description="Path of another table: the items that may be recommended, and their titles. Without one it is "
+        "every item of the training side.",
+    )
+    item_columns: ItemColumns = Field(default=ItemColumns(), description="Names of the columns of that table.")
+    feedback: Feedback | None = Field(
+        default=None,
+        description="Meaning of a row: explicit is a rating; binary is 1 for each row, those whose rating column says "
+        "0 left out; count is log(1 + number of times), and 0 times is left out. Without a rating column binary.",
+    )
+    rating_range: tuple[Number, Number] | None = Field(
+        default=None, strict=False, description="Lowest and highest rating, or number of times, that is allowed."
+    )
+    missing: Literal["error", "drop"] = Field(
+        default="error",
+        description="What to do with rows without a user, an item, or a value of another column that is read.",
+    )
+    out_of_range: Literal["error", "drop", "clip"] = Field(
+        default="error", description="What to do with rows whose rating is infinite or outside rating_range."
+    )
+    duplicates: Literal["keep", "error", "drop", "last", "mean"] = Field(
+        default="keep",
+        description="Several rows of one user and one item: keep all of them, drop exact copies, keep the last by "
+        "time (of one time the last in a table), or make one of them with their mean rating and their last time.",
+    )
+
+    @field_validator(*PATHS)
+    @classmethod
+    def _make_paths_absolute(cls, text: str | None) -> str | None:
+        # NOTE: an absolute path lets a study and an export find the file again from any current folder.
+        return text and make_absolute(text, Path.cwd())
+
+    @model_validator(mode="after")
+    def _require_consistency(self) -> Self:
+        if self.rating_range and self.rating_range[0] > self.rating_range[1]:
+            raise ValueError(f"rating_range: {self.rating_range[0]} is above {self.rating_range[1]}")
+        if self.out_of_range == "clip" and self.rating_range is None:
+            raise ValueError('out_of_range = "clip" needs a rating_range to clip to')
+        if self.items is None and self.item_columns != ItemColumns():
+            raise ValueError("item_columns names columns of a file that `items` does not name: add items")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_empty_tables(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = written(self)
+        return {key: value for key, value in fields.items() if not isinstance(value, dict) or any(value.values())}
+
+
+class SplitSection(Section):
+    """The table [split]: the rows that are held out."""
+
+    method: Literal["random", "temporal", "temporal_user", "leave_last", "column"] = Field(
+        default="random",
+        description="random draws the rows that are held out. temporal takes the last by time, temporal_user the last "
+        "of each user, leave_last the last k of each user to test and the k before to validate, a user's first row "
+        "never; of one time the order of the sorted table decides. column reads the part of each row.",
+    )
+    test: Share = Field(
+        default=0.2,
+        description="Share of all rows, or of each user's; the search never sees them. Not for leave_last and column.",
+    )
+    validation: Share | Literal["test"] = Field(
+        default=0.1, description='Share of the rest, on which trials are evaluated; "test" only without a [space].'
+    )
+    validation_users: int | None = Field(
+        default=None,
+        ge=2,
+        lt=2**31,
+        description="Number of users with validation rows on whom trials are evaluated, drawn once, the same for all "
+        "trials; left out, or if there are no more, all of them. Test rows are always those of all users.",
+    )
+    seed: Seed = Field(default=42, description="Seed of the draws.")
+    k: int | None = Field(
+        default=None,
+        ge=1,
+        lt=2**31,
+        description="Rows that leave_last holds out of each user for each part; 1 if it is left out.",
+    )
+    column: Name | None = Field(
+        default=None, description="Column that method column reads: its values are train, validation and test."
+    )
+
+    @model_validator(mode="after")
+    def _require_consistency(self) -> Self:
+        if (self.column is None) == (self.method == "column"):
+            raise ValueError('method = "column" and column = "..." go together: give both or neither')
+        if self.k is not None and self.method != "leave_last":
+            raise ValueError('k belongs to method = "leave_last": remove it')
+        if self.validation_users is not None and self.validation == "test":
+            raise ValueError('validation_users needs validation rows, and validation = "test" has none')
+        return self
+
+
+_THINGS = ("movie", "product", "book", "track", "song", "artist", "article", "game", "video", "business", "anime")
+COLUMN_ALIASES: Mapping[str, Sequence[str]] = {
+    "user": ("userid", "user", "uid", "users", "customerid", "customer", "memberid", "visitorid", "reviewerid"),
+    "item": ("itemid", "item", "iid", "items", *(f"{thing}id" for thing in _THINGS), "asin", "isbn", *_THINGS),
+    "rating": ("rating", "ratings", "stars", "score", "overall", "userrating"),
+    "count": ("count", "counts", "clicks", "plays", "playcount", "views", "listens", "purchases", "quantity"),
+    "timestamp": ("timestamp", "time", "ts", "date", "datetime", "unixreviewtime", "createdat", "eventtime"),
+    "title": ("title", "name", "movietitle", "itemtitle", "itemname", "productname"),
+}
+"""Usual column names in lower case, without spaces and punctuation, the likeliest first."""
+
+
+def find_aliases(names: Sequence[str], key: str) -> list[int]:
+    """Return the positions of the columns whose name is the likeliest usual name of a key in this table.
+
+    Args:
+        names: column names as the file has them.
+        key: what the column is for, such as `user`.
+
+    Returns:
+        No position if no column has a usual name of the key; several if the same name is there more than once.
+    """
+    plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in names]
+    likeliest = next((usual for usual in COLUMN_ALIASES.get(key, ()) if usual in plain), None)
+    return [place for place, name in enumerate(plain) if name == likeliest]
+
+
+_FACTORY = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
+
+
+class ModelSection(Section):
+    """The table [model]: a custom model in place of the joint model."""
+
+    factory: str = Field(
+        json_schema_extra={"pattern": _FACTORY},
+        description="package.module:function; the function gets (TrialConfig, Split) and returns a tfrs.models.Model.",
+    )
+    folder: str | None = Field(
+        default=None, description="Folder in which the module is looked for first; the study file's if it is left out."
+    )
+
+    @field_validator("factory")
+    @classmethod
+    def _require_form(cls, factory: str) -> str:
+        if not re.search(_FACTORY, factory):
+            raise ValueError(f"{quote(factory)} does not have the form package.module:function")
+        return factory
+
+    @property
+    def module(self) -> str:
+        """Dotted name of the factory's module."""
+        return self.factory.partition(":")[0]
+
+    @property
+    def function(self) -> str:
+        """Name of the factory function in its module."""
+        return self.factory.partition(":")[2]
+
+
+_GENETIC: Mapping[str, Any] = {"population_size": None, "mutation_prob": None, "crossover_prob": 0.9}
+SAMPLERS: Mapping[str, Mapping[str, Any]] = {
+    "tpe": {"n_startup_trials": 10, "multivariate": False, "n_ei_candidates": 24},
+    "nsga2": _GENETIC,
+    "nsga3": _GENETIC,
+    "gp": {"n_startup_trials": 10, "deterministic_objective": False},
+    # NOTE: Optuna leaves `scramble` off, as its workers would have to agree on a seed; here the study has one.
+    "qmc": {"qmc_type": "sobol", "scramble": True},
+    "random": {},
+}
+"""Options of each kind with their defaults: those of Optuna, except for `scramble` and `population_size`."""
+
+_UNSUPPORTED = {
+    "cmaes": "supports one objective only: use 'gp' or 'nsga2', which support one to four",
+    "grid": "needs a list of values for every parameter: write [[trials]], or use 'qmc', which covers [space] evenly",
+    "bruteforce": "needs a list of values for every parameter: write [[trials]], or use 'qmc', which covers [space] "
+    "evenly",
+}
+_PACKAGES = {"gp": ("scipy", "torch"), "qmc": ("scipy",)}
+
+
+def _require_known_sampler(kind: object) -> object:
+    if isinstance(kind, str) and kind not in SAMPLERS:
+        reason = _UNSUPPORTED.get(kind.lower().replace("-", "").replace("_", ""))
+        raise ValueError(f"{kind!r} {reason}" if reason else f"{quote(kind)} is not a sampler{nearest(kind, SAMPLERS)}")
+    return kind
+
+
+SamplerKind = Annotated[
+    Literal["tpe", "nsga2", "nsga3", "gp", "qmc", "random"], BeforeValidator(_require_known_sampler)
+]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class Sampler(VariantSection):
+    """The sampler, which proposes the next configuration, with its options."""
+
+    defaults: ClassVar = SAMPLERS
+    kind: SamplerKind = Field(
+        default="tpe",
+        description="`tpe` (Parzen estimators), `nsga2` and `nsga3` (genetic), `gp` (Gaussian processes; for trials "
+        "of minutes, since it takes a second itself), `qmc` (covers the space evenly), `random`.",
+    )
+    n_startup_trials: Count | None = Field(
+        default=None, description="Of `tpe` and `gp`: complete trials before the model is used; 10."
+    )
+    multivariate: bool | None = Field(
+        default=None, description="Of `tpe`: one model of all parameters together; false."
+    )
+    n_ei_candidates: Count | None = Field(
+        default=None, description="Of `tpe`: candidates per proposal, of which the best is taken; 24."
+    )
+    population_size: int | None = Field(
+        default=None,
+        ge=2,
+        le=10_000,
+        description="Of `nsga2` and `nsga3`: complete trials in a generation; a sixth of the trials asked for when "
+        "the study is begun, and 8 at least.",
+    )
+    mutation_prob: Probability | None = Field(
+        default=None,
+        description="Of `nsga2` and `nsga3`: chance that a parameter of a child mutates; 1 / number of parameters.",
+    )
+    crossover_prob: Probability | None = Field(
+        default=None, description="Of `nsga2` and `nsga3`: chance that a child has two parents; 0.9."
+    )
+    deterministic_objective: bool | None = Field(
+        default=None, description="Of `gp`: the objectives have no noise; false."
+    )
+    qmc_type: Literal["sobol", "halton"] | None = Field(default=None, description="Of `qmc`: the sequence; `sobol`.")
+    scramble: bool | None = Field(
+        default=None, description="Of `qmc`: the sequence is randomised by the study's seed; true."
+    )
+
+    def population(self, trials: int) -> int | None:
+        """Return the number of complete trials in a generation; None for a sampler without generations.
+
+        Args:
+            trials: number of trials that are asked for when the study is begun.
+        """
+        options = self.options()
+        return (options["population_size"] or max(8, trials // 6)) if "population_size" in options else None
+
+
+def require_packages(sampler: Sampler) -> None:
+    """Require the packages of a sampler, which are otherwise imported only at its first proposal.
+
+    Raises:
+        DefinitionError: a package of the sampler's extra is not installed.
+    """
+    missing = [name for name in _PACKAGES.get(sampler.kind, ()) if find_spec(name) is None]
+    if missing:
+        problem = f"sampler {sampler.kind!r} needs {' and '.join(missing)}, which is not installed"
+        raise DefinitionError(problem, f"pip install 'mtsearch[{sampler.kind}]'")
+
+
+# NOTE: MO-ASHA's paper has 1 and 3; tests/benchmarks/pruning.py measures the time that 2 and 2 save.
+_RUNGS: Mapping[str, Any] = {"grace": 2, "reduction": 2}
+PRUNERS: Mapping[str, Mapping[str, Any]] = {
+    "none": {},
+    "halving": _RUNGS,
+    "dominated": {**_RUNGS, "margin": 0.05},
+}
+"""Options of each kind with their defaults."""
+
+
+def _require_known_pruner(kind: object) -> object:
+    if isinstance(kind, str) and kind not in PRUNERS:
+        raise ValueError(f"{quote(kind)} is not a pruner{nearest(kind, PRUNERS)}")
+    return kind
+
+
+class Pruner(VariantSection):
+    """The pruner, which stops trials before their last epoch, with its options."""
+
+    defaults: ClassVar = PRUNERS
+    kind: Annotated[Literal["none", "halving", "dominated"], BeforeValidator(_require_known_pruner)] = Field(
+        default="none",
+        description="`none`; `halving`: the best half of the trials that reached an epoch go on (MO-ASHA); "
+        "`dominated`: a trial is stopped only if the front was better in every objective at the same epoch.",
+    )
+    grace: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Of `halving` and `dominated`: the first epoch at which a trial may be stopped; 2.",
+    )
+    reduction: int | None = Field(
+        default=None,
+        ge=2,
+        le=100,
+        description="Of `halving` and `dominated`: factor from each epoch at which it may be stopped to the next, and "
+        "of `halving` one in so many goes on; 2.",
+    )
+    margin: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Of `dominated`: how much better, as a share of each objective's range at that epoch; 0.05.",
+    )
+
+    def conflict_with(self, sampler: str) -> str:
+        """Return why this pruner cannot be used with a kind of sampler; an empty text if it can."""
+        if self.kind == "none" or sampler != "gp":
+            return ""
+        return (
+            f"study.pruner: {self.kind!r} stops trials, and sampler 'gp' treats each stopped trial as worse than all "
+            "others: use sampler 'tpe', or pruner 'none'"
+        )

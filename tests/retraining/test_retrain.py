@@ -1,0 +1,262 @@
+"""Tests of `mtsearch.retrain` as a function: its trainings, their rows, and the files that it writes."""
+
+import io
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mtsearch import Export, TrialConfig, retrain
+from mtsearch.cli.retrain import retrained_table
+from mtsearch.data import load, make_split, undivided
+from mtsearch.errors import DefinitionError, MachineError, ModelError, NonFiniteLoss
+from mtsearch.evaluation import evaluate_baselines
+from mtsearch.models import Device, JointTrainer
+from mtsearch.models.trainer import EpochMetrics
+from mtsearch.retraining.model_dir import model_card, resolve_target, retraining_verdict, write_folder
+from mtsearch.retraining.retrain import Retrained
+from mtsearch.study_file.export import Provenance
+from mtsearch.study_file.sections import DataSection, SplitSection
+from tests.helpers.fixtures import small_data
+from tests.helpers.model_cases import THREADS, go_on
+
+CONFIG = TrialConfig(epochs=4, batch_size=64, embedding_size=8, retrieval_loss="full", learning_rate=0.3)
+
+
+def exported(folder: Path, device: Device, config: TrialConfig = CONFIG, **split: Any) -> Export:
+    """Return the export of a trial of `config` on small data."""
+    data, section = DataSection(source=small_data(folder)), SplitSection(**split)
+    interactions = load(data)
+    divided = make_split(interactions, section)
+    result = JointTrainer(divided, device).train(config, go_on)
+    provenance = Provenance(
+        study="s", trial=5, pick="knee", objectives=("rmse", "top_10"), best_epoch=result.best_epoch, study_seed=1,
+        data_fingerprint=interactions.fingerprint, split_fingerprint=divided.fingerprint, threads=THREADS,
+        exported=datetime.now(UTC), exported_by="0", metrics=dict(result.metrics),
+    )  # fmt: skip
+    return Export(config=config, data=data, split=section, provenance=provenance)
+
+
+@pytest.fixture
+def export(tmp_path: Path, device: Device) -> Export:
+    return exported(tmp_path, device)
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    return tmp_path / "models"
+
+
+def test_train_repeats_the_trial(export: Export, models: Path) -> None:
+    result = retrain(export, models / "m", on="train")
+    assert {key: interval.mean for key, interval in result.validation.items()} == export.provenance.metrics
+    assert list(retraining_verdict(result))[-1].endswith("to the last bit")
+
+
+def test_patience_ends_at_the_best_epoch(tmp_path: Path, device: Device, models: Path) -> None:
+    """RMSE rises from some epoch on; the schedule keeps the length that it had in the trial."""
+    config = CONFIG.model_copy(
+        update={"epochs": 60, "patience": 3, "schedule": "cosine", "hidden_dropout": 0.1, "batch_size": 32}
+    )
+    export = exported(tmp_path, device, config)
+    assert export.provenance.best_epoch < 60
+    result = retrain(export, models / "m", on="train")
+    assert result.epochs == len(result.curve) == export.provenance.best_epoch
+    assert {key: interval.mean for key, interval in result.validation.items()} == export.provenance.metrics
+
+
+def test_a_trial_that_was_evaluated_on_some_users_is_repeated_and_then_evaluated_on_all(
+    tmp_path: Path, device: Device, models: Path
+) -> None:
+    export = exported(tmp_path, device, validation_users=9)
+    again = retrain(export, models / "m", on="train")
+    assert {key: interval.mean for key, interval in again.validation.items()} == export.provenance.metrics
+    whole = make_split(load(export.data), SplitSection())
+    final = retrain(export, models / "m")
+    trainer = JointTrainer(whole.final(), device)
+    assert {key: interval.mean for key, interval in final.test.items()} == trainer.train(CONFIG, go_on).metrics
+    assert final.rows == {"train": len(whole.train) + len(whole.validation), "test": len(whole.test)}
+    assert "the validation rows of 9 users" in model_card(final)
+
+
+def test_train_and_validation_is_what_a_trainer_of_both_reaches(export: Export, models: Path, device: Device) -> None:
+    result = retrain(export, models / "m", seeds=3)
+    final = make_split(load(export.data), export.split).final()
+    trainer = JointTrainer(final, device)  # judges on the test rows after every epoch
+    for number, seed in enumerate((42, 43, 44)):
+        expected = trainer.train(CONFIG.model_copy(update={"seed": seed}), go_on).metrics
+        assert {key: interval.values[number] for key, interval in result.test.items()} == expected
+    assert result.baselines == evaluate_baselines(final, final.test)
+    assert result.validation == {}
+    assert all(epoch.metrics == {} for epoch in result.curve)
+
+
+def test_the_saved_model_is_the_first_seeds(export: Export, models: Path) -> None:
+    import tensorflow as tf
+
+    for seeds in (1, 2):
+        retrain(export, models / str(seeds), seeds=seeds)
+    one, two = (tf.saved_model.load(str(models / str(seeds) / "1")).signatures["predict"] for seeds in (1, 2))
+    pair = {"user_id": tf.constant(["1", "2"]), "item_id": tf.constant(["Film 3 (1990)", "Film 4 (1990)"])}
+    np.testing.assert_array_equal(one(**pair)["ratings"], two(**pair)["ratings"])
+
+
+def test_all_trains_on_every_row(export: Export, models: Path, device: Device) -> None:
+    result = retrain(export, models / "m", on="all")
+    assert result.rows == {"train": len(load(export.data).rows), "test": 0}
+    assert not result.test and not result.validation and not result.baselines
+    expected = JointTrainer(undivided(load(export.data)), device, validate=False).train(CONFIG, go_on)
+    assert [epoch.losses for epoch in result.curve] == [epoch.losses for epoch in expected.curve]
+    assert "No rows were left" in model_card(result)
+
+
+def test_a_study_that_validates_on_test_says_so(tmp_path: Path, device: Device, models: Path) -> None:
+    result = retrain(exported(tmp_path, device, validation="test"), models / "m")
+    assert "chosen on them" in model_card(result)
+
+
+def test_every_epoch_is_told(export: Export, models: Path) -> None:
+    told: list[tuple[int, int]] = []
+    retrain(export, models / "m", seeds=2, on_epoch=lambda seed, epoch: told.append((seed, epoch.epoch)))
+    assert told == [(seed, epoch) for seed in (43, 42) for epoch in (1, 2, 3, 4)]
+
+
+def test_what_ends_it_early_leaves_nothing(export: Export, models: Path) -> None:
+    def interrupt(_seed: int, epoch: EpochMetrics) -> None:
+        if epoch.epoch == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        retrain(export, models / "m", on_epoch=interrupt)
+    diverging = export.model_copy(
+        update={"config": CONFIG.model_copy(update={"learning_rate": 1e3, "optimizer": "sgd", "epochs": 50})}
+    )
+    with pytest.raises(NonFiniteLoss):
+        retrain(diverging, models / "m")
+    assert not models.exists()
+
+
+def test_a_failed_write_keeps_the_earlier_model(export: Export, models: Path) -> None:
+    result = retrain(export, models / "m")
+    before = {path.name: path.read_bytes() for path in result.folder.iterdir() if path.is_file()}
+
+    def full(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "saved_model.pb").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(MachineError, match="No space left on device"):
+        write_folder(result, full)
+    with pytest.raises(MachineError, match="No space left on device"):
+        write_folder(replace(result, folder=models / "deep" / "er" / "new"), full)
+    assert [path.name for path in models.iterdir()] == ["m"]
+    assert {path.name: path.read_bytes() for path in result.folder.iterdir() if path.is_file()} == before
+
+
+def test_what_came_there_meanwhile_is_kept(export: Export, models: Path) -> None:
+    result = retrain(export, models / "m")
+    place = models / "new"
+
+    def save(folder: Path) -> None:
+        folder.mkdir()
+        place.mkdir()
+        (place / "thesis.tex").write_text("dear")
+
+    with pytest.raises(ModelError, match="not a model folder"):
+        write_folder(replace(result, folder=place), save)
+    assert (place / "thesis.tex").read_text() == "dear"
+    assert {path.name for path in models.iterdir()} == {"m", "new"}
+
+
+def test_places(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    assert resolve_target(tmp_path / "link") == tmp_path / "empty"
+    assert resolve_target(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert not (tmp_path / "a").exists()
+
+
+def test_arguments(export: Export, models: Path) -> None:
+    with pytest.raises(DefinitionError, match="seeds = 0: at least one is needed; give 1 or more"):
+        retrain(export, models, seeds=0)
+    with pytest.raises(DefinitionError, match="no rows are left"):
+        retrain(export, models, seeds=2, on="all")
+
+
+def test_what_is_shown(export: Export, models: Path) -> None:
+    result = retrain(export, models / "m", seeds=2)
+    Console(width=100, file=(file := io.StringIO())).print(retrained_table(result))
+    text = file.getvalue()
+    rmse, biases = result.test["rmse"], result.baselines["biases"]["rmse"]
+    (line,) = [line for line in text.splitlines() if line.strip().startswith("RMSE (stars)")]
+    assert f"{rmse.mean:.4f} ±{rmse.high - rmse.mean:.4f}" in line and f"{biases:.4f}" in line
+    assert f"{export.provenance.metrics['rmse']:.4f}" in line
+    first, second, third = map(text.index, ("RMSE (stars)", "top-10 accuracy", "RMSE, clipped"))
+    assert first < second < third  # the objectives lead
+    better = {True: "beats", False: "does not beat"}
+    best = min(result.baselines, key=lambda name: result.baselines[name]["rmse"])
+    beats = rmse.mean < result.baselines[best]["rmse"]
+    assert (
+        next(iter(retraining_verdict(result))).split(" (")[0]
+        == f"test RMSE {rmse.mean:.4g} stars: {better[beats]} {best}"
+    )
+
+
+def test_a_trial_that_is_not_repeated_is_said_to_differ(export: Export, models: Path) -> None:
+    result = retrain(export, models / "m", on="train")
+    other = export.provenance.model_copy(update={"metrics": {**export.provenance.metrics, "rmse": 0.5}})
+    said = list(retraining_verdict(replace(result, export=export.model_copy(update={"provenance": other}))))[-1]
+    assert said.startswith("validation metrics: 1 of 11 differ from the trial's (rmse: 0.5 -> ")
+
+
+def test_names_that_markdown_would_read(export: Export, models: Path) -> None:
+    result = retrain(export, models / "m")
+    named = export.provenance.model_copy(update={"study": "a`b|c\n# d"})
+    card = model_card(replace(result, export=export.model_copy(update={"provenance": named})))
+    assert "study `a'b/c # d`" in card
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ({}, "drawn at random, so that later ratings helped to predict earlier ones"),
+        ({"method": "temporal"}, "the latest of all"),
+        ({"method": "leave_last"}, "the last of each user, so that later ratings of other users helped"),
+    ],
+)
+def test_the_card_says_how_rows_were_held_out(
+    tmp_path: Path, device: Device, models: Path, split: dict[str, Any], said: str
+) -> None:
+    card = model_card(retrain(exported(tmp_path, device, **split), models / "m"))
+    assert "- Claims beyond the protocol: held-out rows " in card and said in card
+
+
+def test_the_card_says_who_trained_and_who_chose(export: Export, models: Path) -> None:
+    result = retrain(export, models / "m")
+    named = export.provenance.model_copy(update={"pick": "trial:5", "exported_by": "0.0.0"})
+    card = model_card(replace(result, export=export.model_copy(update={"provenance": named})))
+    assert f"Trained by mtsearch {version('mtsearch')} on" in card
+    assert "Trial 5 of study `s`, named by its number." in card
+    assert "picked by `knee` from its Pareto front of RMSE and top-10 accuracy." in model_card(result)
+    for keys, said in [
+        (("rmse",), "picked by `knee` as the best in RMSE."),
+        (("rmse", "mae", "mrr"), "picked by `knee` from its Pareto front of RMSE, MAE and MRR."),
+    ]:
+        searched = export.provenance.model_copy(update={"objectives": keys})
+        assert said in model_card(replace(result, export=export.model_copy(update={"provenance": searched})))
+
+
+def test_json_is_plain(export: Export, models: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    result = retrain(export, models / "m", on="train", seeds=2)
+    assert isinstance(result, Retrained)
+    for name in ("metrics.json", "curve.json", "model.json"):
+        json.loads((result.folder / name).read_text(encoding="utf-8"), parse_constant=refuse)
