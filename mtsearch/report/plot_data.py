@@ -52,7 +52,9 @@ def hypervolume_steps(results: StudyResults) -> list[Step]:
             # 174 s, the gains 6 s. Of two objectives the whole is as fast, and has no rounding that adds up.
             several = len(results.signs) > 2
             volume = (
-                volume + _gain(results, before, row) if several else results.volume([each.values for each in front])
+                volume + results.gain(row.values, [each.values for each in before])
+                if several
+                else results.volume([each.values for each in front])
             )
         steps.append(Step(row.trial, volume, busy.get(row.trial)))
     return steps
@@ -102,15 +104,6 @@ def duration(results: StudyResults, trial: int) -> float | None:
     """Return the seconds from a trial's start to its end; None if no times are stored."""
     time = results.times.get(trial)
     return (time.ended - time.begun).total_seconds() if time else None
-
-
-def _gain(results: StudyResults, front: Sequence[FrontRow], row: FrontRow) -> float:
-    """Return what a trial adds to the hypervolume of a front: its own box without what the front dominates of it."""
-    corners = [
-        tuple(sign * max(sign * a, sign * b) for sign, a, b in zip(results.signs, each.values, row.values, strict=True))
-        for each in front
-    ]
-    return results.volume([row.values]) - results.volume(corners)
 
 
 def by_end(results: StudyResults) -> list[FrontRow]:

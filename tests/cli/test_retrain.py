@@ -159,7 +159,7 @@ def test_a_repeated_trial_is_repeated_by_as_many_seeds(tmp_path: Path) -> None:
     [
         ("[config]", "[config", "not TOML"),
         ("format = 1", "format = 2", "newer mtsearch"),
-        ("seed = 42  # of initial", "sede = 42  # of initial", "did you mean 'seed'?"),
+        ("seed = 42  # Seed of initial", "sede = 42  # Seed of initial", "did you mean 'seed'?"),
         ("test = 0.2", "test = 0.3", "[split] holds out other rows"),
         ("data_fingerprint = \"", "data_fingerprint = \"0", "are not those of study small"),
     ],

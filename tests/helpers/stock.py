@@ -22,7 +22,7 @@ class StockModel(tfrs.models.Model):  # type: ignore[misc]
         self.user_model = _tower(split.user_ids, size, ours.user_table.numpy())
         self.movie_model = _tower(split.item_ids, size, ours.item_table.numpy())
         self.rating_model = tf_keras.Sequential(
-            [tf_keras.layers.Dense(width, activation="relu") for width in ours.shape.hidden_widths]
+            [tf_keras.layers.Dense(width, activation="relu") for width in ours.graph_key.hidden_widths]
             + [tf_keras.layers.Dense(1)]
         )
         self.rating_model.build((None, 2 * size))

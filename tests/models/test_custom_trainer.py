@@ -100,13 +100,17 @@ def test_a_model_that_is_compiled_keeps_its_optimiser(split: Split, device: Devi
 @pytest.mark.parametrize(
     ("function", "error", "said"),
     [
-        ("raising", CustomModelFailure, r"raised ZeroDivisionError: no such tower \(own.py, line \d+\)"),
+        ("raising", CustomModelFailure, r"raised ZeroDivisionError: no such tower \(custom_models.py, line \d+\)"),
         ("wide_ratings", CustomModelFailure, r"ratings\(\) of 2 rows returned float32 \[2, 1\]; return float32 \[2\]"),
-        ("few_ratings", CustomModelFailure, r"ratings\(\) of \d+ rows returned float32 \[\d+\]; return as many"),
-        ("eager_ratings", CustomModelFailure, r"raised AttributeError: .*numpy.* \(own.py, line \d+\)"),
+        ("few_ratings", CustomModelFailure, r"ratings\(\) of \d+ rows returned float32 \[\d+\]; return one rating"),
+        ("eager_ratings", CustomModelFailure, r"raised AttributeError: .*numpy.* \(custom_models.py, line \d+\)"),
         ("nothing", DefinitionError, "returned NoneType; return a tfrs.models.Model"),
         ("half", DefinitionError, r"without query_embeddings\(\)"),
-        ("untrainable", CustomModelFailure, r"raised ValueError: this tower cannot learn \(own.py, line \d+\)"),
+        (
+            "untrainable",
+            CustomModelFailure,
+            r"raised ValueError: this tower cannot learn \(custom_models.py, line \d+\)",
+        ),
         ("diverging", NonFiniteLoss, "non-finite loss at epoch 1, step 3"),
     ],
 )
