@@ -18,7 +18,7 @@ from tests.cli.conftest import Command
 def test_every_shipped_definition(mtsearch: Command, tmp_path: Path, name: str) -> None:
     table, description = mtsearch("check", name), mtsearch("check", name, "--format", "json")
     assert (table.status, description.status) == (0, 0), table.err
-    assert name in table.out and ("roughly" in table.out or "of a model of your own" in table.out)
+    assert name in table.out and ("roughly" in table.out or "not known for a custom model" in table.out)
     assert json.loads(description.out)["study"] == name
     assert list(tmp_path.iterdir()) == []
 
