@@ -12,11 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Literal
 
-import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs_version
-
 from mtsearch.files import write_atomically
-from mtsearch.report.plot_style import plotly_js
 from mtsearch.report.tables import (
     TableRow,
     four_decimals,
@@ -30,6 +26,8 @@ from mtsearch.report.tables import (
 from mtsearch.text import plain
 
 if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
     from mtsearch.search.results import StudyResults
 
 
@@ -104,6 +102,10 @@ def document(title: str, body: Html, data: str, plotlyjs: Source = "inline") -> 
         plotlyjs: `inline` puts plotly.js into the page; `cdn` loads it from Plotly's server, and the browser accepts
             only the version that is installed here.
     """
+    from plotly.offline import get_plotlyjs_version
+
+    from mtsearch.report.plot_style import plotly_js
+
     plotly, script = plotly_js(), _resource("page.js")
     if plotlyjs == "cdn":
         url = f"https://cdn.plot.ly/plotly-{get_plotlyjs_version()}.min.js"

@@ -102,9 +102,9 @@ def test_of_any_number_of_objectives(number: int) -> None:
 def test_showing_loads_no_plotly() -> None:
     code = (
         "import sys\n"
-        "from mtsearch.report import shown\n"
+        "from mtsearch.report import as_study\n"
         "from tests.helpers.results import realistic\n"
-        "shown(realistic())._repr_html_()\n"
+        "as_study(realistic())._repr_html_()\n"
         "sys.exit('plotly' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
