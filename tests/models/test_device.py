@@ -74,7 +74,7 @@ def test_the_messages_of_tensorflow_are_shown_on_request() -> None:
 COLLECTOR = """
 import atexit, gc
 atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 100_000))  # after what is registered later
-import mtsearch.models
+from mtsearch.models import Device
 """
 
 
@@ -92,7 +92,7 @@ class Finder:
             print("heard from Python", file=sys.stderr)
             raise ImportError("no TensorFlow here")
 sys.meta_path.insert(0, Finder())
-import mtsearch.models
+from mtsearch.models import Device
 """
 
 
