@@ -72,7 +72,7 @@ def test_goes_on_elsewhere_and_not_with_another_model(shell: Command, mine: Path
     assert "another definition or other data (model: " in changed.err.splitlines()[-1]
     refused = shell("retrain", "best.toml", "-o", "best", cwd=moved)
     assert refused.status == 1
-    assert "my_model.py is not the model of study own-model: fingerprint" in refused.err.splitlines()[-1]
+    assert "my_model.py is not the model of study own-model: the fingerprint is" in refused.err.splitlines()[-1]
 
 
 def test_check_names_it_and_guesses_no_time(mtsearch: Command, mine: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mtsearch import Export, StudyRecord, api
+from mtsearch import Export, Study, api
 from mtsearch.cli.console import TrialProgress
 from mtsearch.search.trial import TrialEnd
 from tests.cli.conftest import Command
@@ -20,11 +20,11 @@ OBJECTIVES = [("mrr",), ("rmse", "top_100"), ("rmse", "top_100", "mae"), ("mae",
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, StudyRecord]]:
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, Study]]:
     """A database with a study of so many objectives each, and a second one of each number."""
     folder = tmp_path_factory.mktemp("studies")
     path, data = folder / STORAGE, small_data(folder)
-    records: dict[int, StudyRecord] = {}
+    records: dict[int, Study] = {}
     for keys in OBJECTIVES:
         for name, seed in ((f"other-{len(keys)}", 2), (f"of-{len(keys)}", 1)):
             definition = define(data, study={"name": name, "seed": seed, "objectives": list(keys)})
@@ -34,7 +34,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, St
 
 @pytest.mark.parametrize("keys", OBJECTIVES, ids=len)
 def test_front_plot_compare_export(
-    mtsearch: Command, stored: tuple[Path, dict[int, StudyRecord]], keys: tuple[str, ...]
+    mtsearch: Command, stored: tuple[Path, dict[int, Study]], keys: tuple[str, ...]
 ) -> None:
     path, record = stored[0], stored[1][len(keys)]
     of_one = ("--storage", str(path), "--study", f"of-{len(keys)}")
@@ -66,7 +66,7 @@ def test_front_plot_compare_export(
     assert Export.load(Path("best.toml")).provenance.objectives == keys
 
 
-def test_studies_names_the_objectives_of_each(mtsearch: Command, stored: tuple[Path, dict[int, StudyRecord]]) -> None:
+def test_studies_names_the_objectives_of_each(mtsearch: Command, stored: tuple[Path, dict[int, Study]]) -> None:
     listed = json.loads(mtsearch("studies", "--storage", str(stored[0]), "--format", "json").out)
     shown = {each["study"]: each["objectives"] for each in listed}
     assert {name: text for name, text in shown.items() if name.startswith("of-")} == {

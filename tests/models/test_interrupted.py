@@ -4,14 +4,14 @@ from pathlib import Path
 
 from tests.helpers.model_cases import run_python
 
-INTERRUPTED = f"""
+INTERRUPTED = """
 import os, signal, sys
 from pathlib import Path
 from mtsearch.models import Device, JointTrainer
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.serving import ServedModel
 from tensorflow.python.eager import context
-from {__package__}.cases import THREADS, go_on, make_split
+from tests.helpers.model_cases import THREADS, go_on, make_split
 from tests.helpers.served_double import write_model
 
 armed = []
