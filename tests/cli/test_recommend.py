@@ -357,7 +357,7 @@ def test_serve_without_its_extra(mtsearch: Command, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, package, None)
     result = mtsearch("serve", folder)
     assert result.status == 1
-    assert one_line(result.err) == f"error: mtsearch serve needs {package}; pip install 'mtsearch[serve]'"
+    assert one_line(result.err) == f"error: mtsearch serve needs {package}; run: pip install 'mtsearch[serve]'"
 
 
 @pytest.mark.parametrize("address", [["--host", "no.such.host.invalid"], ["--host", "192.0.2.1"], ["--host", "é" * 80]])
