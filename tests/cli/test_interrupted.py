@@ -138,8 +138,8 @@ def test_a_stderr_that_nobody_reads_does_not_end_the_run(definition: Path, tmp_p
 
 
 def test_an_interrupt_inside_an_exec_exits_with_130_too(tmp_path: Path) -> None:
-    lines = ["from mtsearch.cli import main", "def interrupted(**_): exec('raise KeyboardInterrupt')"]
-    (tmp_path / "interrupted.py").write_text("\n".join([*lines, "main.cli.main = interrupted", "main.main()"]))
+    lines = ["from mtsearch import cli", "def interrupted(**_): exec('raise KeyboardInterrupt')"]
+    (tmp_path / "interrupted.py").write_text("\n".join([*lines, "cli.cli.main = interrupted", "cli.main()"]))
     done = subprocess.run([sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 130
 
@@ -147,12 +147,12 @@ def test_an_interrupt_inside_an_exec_exits_with_130_too(tmp_path: Path) -> None:
 def test_an_interrupt_inside_a_class_statement_exits_with_130_too(tmp_path: Path) -> None:
     """Exit with 130, although the interrupt becomes a RuntimeError before Python 3.12."""
     lines = [
-        "from mtsearch.cli import main",
+        "from mtsearch import cli",
         "class Name:",
         "    def __set_name__(self, owner, name): raise KeyboardInterrupt",
         "def interrupted(**_): type('Owner', (), {'name': Name()})",
     ]
-    (tmp_path / "interrupted.py").write_text("\n".join([*lines, "main.cli.main = interrupted", "main.main()"]))
+    (tmp_path / "interrupted.py").write_text("\n".join([*lines, "cli.cli.main = interrupted", "cli.main()"]))
     done = subprocess.run(
         [sys.executable, "-m", "interrupted"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
@@ -164,10 +164,10 @@ def test_a_signal_while_python_ends_is_no_traceback(tmp_path: Path, number: sign
     """All is done and said by then."""
     lines = [
         "import atexit, os",
-        "from mtsearch.cli import main",
+        "from mtsearch import cli",
         f"atexit.register(lambda: os.kill(os.getpid(), {int(number)}))",
-        "main.cli.main = lambda **_: None",
-        "main.main()",
+        "cli.cli.main = lambda **_: None",
+        "cli.main()",
     ]
     (tmp_path / "ended.py").write_text("\n".join(lines))
     done = subprocess.run([sys.executable, "-m", "ended"], cwd=tmp_path, capture_output=True, text=True, check=False)

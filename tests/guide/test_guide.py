@@ -216,10 +216,10 @@ def test_its_model_of_ones_own_is_one(tmp_path: Path) -> None:
     (tmp_path / "model_of_the_guide.py").write_text(example, encoding="utf-8")
     code = (
         "from mtsearch import StudyDefinition, TrialConfig, prepare\n"
-        "from mtsearch.models import Factory\n"
-        "from mtsearch.study_file.load import ModelSection\n"
+        "from mtsearch.models.custom_model import ModelFactory\n"
+        "from mtsearch.study_file.sections import ModelSection\n"
         "_, split = prepare(StudyDefinition.load('ml-100k-quick'))\n"
-        "model = Factory(ModelSection(factory='model_of_the_guide:make')).make(TrialConfig(), split)\n"
+        "model = ModelFactory(ModelSection(factory='model_of_the_guide:make')).make(TrialConfig(), split)\n"
         "assert len(model.trainable_weights) == 2\n"
     )
     done = subprocess.run(
