@@ -10,7 +10,7 @@ from importlib.metadata import version
 import pytest
 from hypothesis import settings
 
-from tests.helpers.fixtures import data, new_postgres, postgres_server, together  # noqa: F401 # fixtures of all tests
+from tests.helpers.fixtures import browser, data, new_postgres, postgres_server, together  # noqa: F401 # fixtures of all tests
 
 TEST_ALL = bool(os.environ.get("MTSEARCH_TEST_ALL"))
 

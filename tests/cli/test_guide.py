@@ -52,10 +52,11 @@ def test_on_a_terminal_it_is_formatted_and_paged_where_it_is_long(tmp_path: Path
 def on_a_terminal(arguments: list[str], lines: int, environment: dict[str, str]) -> str:
     """Run mtsearch on a terminal of `lines` lines and 80 columns, and return its output."""
     here, there = pty.openpty()
+    inherited = {name: value for name, value in os.environ.items() if name not in ("LINES", "COLUMNS")}
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", lines, 80, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-m", "mtsearch", *arguments],
-        stdin=there, stdout=there, stderr=subprocess.PIPE, env={**os.environ, **environment},
+        stdin=there, stdout=there, stderr=subprocess.PIPE, env={**inherited, **environment},
     )  # fmt: skip
     os.close(there)
     shown = b""

@@ -1,17 +1,39 @@
-"""Fixtures: a real PostgreSQL from a wheel with empty databases, processes that wait for each other, small data."""
+"""Fixtures of all tests: a browser, an empty PostgreSQL, processes that wait for each other, small data."""
 
 import itertools
+import os
 import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import pytest
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """Give a headless Chromium: of one module, since its event loop would hinder tests that start their own."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if os.environ.get("MTSEARCH_TEST_ALL") != "1":
+        pytest.importorskip("playwright", reason="needs the package playwright")
+        if path is None:
+            pytest.skip("needs chromium or google-chrome")
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["no-sandbox", "disable-gpu", "disable-background-networking", "disable-component-update"]
+    arguments += ["disable-sync", "no-first-run"]
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=path, args=[f"--{name}" for name in arguments])
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(scope="session")
