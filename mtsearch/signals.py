@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -115,10 +114,10 @@ def exit_on_second_signal(status: int, words: str) -> Iterator[None]:
         status: exit status of the process.
         words: text for stderr.
     """
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)  # as `set_wakeup_fd` asks
     _interrupted_twice.clear()
-    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     thread = threading.Thread(target=_exit_at_second, args=(reader, status, words), name="mtsearch end", daemon=True)
     thread.start()
     try:
@@ -126,16 +125,16 @@ def exit_on_second_signal(status: int, words: str) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(before)
         _interrupted_twice.set()  # Python has come this far: there is nobody to end
-        writer.close()
+        os.close(writer)
         thread.join()  # else Python, at its end, would end the thread in the midst of its C code
 
 
-def _exit_at_second(reader: socket.socket, status: int, words: str) -> None:
-    # Count the termination signals among the bytes that arrive; the socket is closed when the block ends.
-    with reader:
+def _exit_at_second(reader: int, status: int, words: str) -> None:
+    # Count the termination signals among the bytes that arrive; the writer is closed when the block ends.
+    with os.fdopen(reader, "rb", buffering=0) as signals:
         left = 2
         while left:
-            sent = reader.recv(1)
+            sent = signals.read(1)
             if not sent:
                 return
             left -= sent[0] in SIGNALS

@@ -7,7 +7,6 @@ from importlib import import_module
 import click
 
 from mtsearch import __version__
-from mtsearch.cli.console import say
 from mtsearch.errors import MtsearchError
 from mtsearch.signals import end_by_system, exit_on_second_signal, raise_on_termination
 
@@ -90,7 +89,7 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         for line in str(error).splitlines():  # a study file may have several mistakes
-            say(f"error: {line}")
+            _say(f"error: {line}")
         sys.exit(error.exit_status)
     finally:
         end_by_system()  # nothing is left to do: from here on an interrupt would only show a traceback of Python's end
@@ -103,5 +102,11 @@ def _interrupted() -> int:
     """Say that the run was interrupted and return the exit status for it."""
     # A second Ctrl-C while the interpreter ends would kill it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    say(_KEPT)
+    _say(_KEPT)
     return _INTERRUPTED
+
+
+def _say(line: str) -> None:
+    from mtsearch.cli.console import say  # imported here: `--help`, which has nothing to say, takes a tenth less
+
+    say(line)
