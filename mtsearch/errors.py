@@ -2,7 +2,7 @@
 
 MtsearchError                   exit status 1
 ├── DefinitionError             a study file, a --set or a shipped name that cannot be used
-├── PickError                   a rule for selecting a trial that is invalid or selects none
+├── PickError                   an invalid rule for selecting a trial, or one that selects none
 ├── ExportError                 a file of an exported configuration that cannot be read or written
 ├── DataError                   ratings that cannot be used
 │   ├── SourceUnavailable       the source does not exist or cannot be reached
@@ -66,7 +66,7 @@ class DefinitionError(MtsearchError):
 
 
 class PickError(MtsearchError):
-    """A rule for selecting a trial that is invalid, or that no trial meets."""
+    """An invalid rule for selecting a trial, or a rule that no trial meets."""
 
 
 class ExportError(MtsearchError):

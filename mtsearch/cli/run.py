@@ -106,12 +106,12 @@ def command(
 
 
 def print_summary(results: StudyResults, definition: StudyDefinition, place: str, storage: str | None) -> None:
-    """Print the front with the baselines, the place of the storage, and the next commands on stderr.
+    """Print the front with the baselines, the location of the storage, and the next commands on stderr.
 
     Args:
         results: the study's results.
         definition: the study's definition.
-        place: the storage's place, for people to read.
+        place: the storage's location, for people to read.
         storage: the storage as the user named it; None if the user named none.
     """
     from rich.console import Console

@@ -57,7 +57,7 @@ class RawRows:
         )
 
     def refuse(self, row: int, problem: str, remedy: str) -> NoReturn:
-        """Raise MalformedData with the place of a row."""
+        """Raise MalformedData with the file and the line of a row."""
         raise MalformedData(f"{self.place(row)}: {problem}", remedy)
 
 

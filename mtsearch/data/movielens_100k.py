@@ -27,7 +27,7 @@ _FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 @dataclass(frozen=True)
 class _File:
-    """A text file with its place and its lines, each split into fields."""
+    """A text file: where it lies, as a message names it, and its lines, each split into fields."""
 
     place: str
     rows: Sequence[Sequence[str]]
@@ -53,7 +53,7 @@ class _File:
         return values
 
     def refuse(self, line: int, problem: str) -> NoReturn:
-        """Raise MalformedData with the place of a line, 1-based."""
+        """Raise MalformedData with the file and the number of a line, 1-based."""
         raise MalformedData(f"{self.place}, line {line}, {problem}", _REMEDY) from None
 
 
@@ -81,7 +81,7 @@ def read_original_files(path: Path) -> Interactions:
 
 
 def _read_member(path: Path, name: str) -> tuple[str, bytes]:
-    """Return the place and the content of the file `name` in a folder or zip."""
+    """Return the location, as a message names it, and the content of the file `name` in a folder or zip."""
     if path.is_dir():
         try:
             return str(path / name), (path / name).read_bytes()

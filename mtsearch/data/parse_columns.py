@@ -62,7 +62,7 @@ class _Distinct:
     Attributes:
         column: the column.
         values: distinct texts.
-        index: `[N]` place of each row's text in `values`; `MISSING` for none.
+        index: `[N]` index of each row's text in `values`; `MISSING` for none.
     """
 
     column: Column
@@ -90,7 +90,7 @@ class _Distinct:
 
     def spread(self, values: NDArray[np.generic], missing: object) -> NDArray[np.generic]:
         """Return `[N]` the result for each row, given one result for each distinct value."""
-        # MISSING is -1, the place of the value that is appended here.
+        # MISSING is -1, the index of the value that is appended here.
         return np.append(values, np.array([missing], values.dtype))[self.index]
 
 

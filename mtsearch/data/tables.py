@@ -90,7 +90,7 @@ def _strip_type(file: TableFile, name: str) -> str:
 logger = logging.getLogger("mtsearch")
 
 PARTS = ("train", "validation", "test")
-"""Values of a column of parts; `Interactions.part` has their places in this list."""
+"""Values of a column of parts; `Interactions.part` has their indices in this list."""
 
 
 def read_tables(path: Path, section: DataSection, split: SplitSection | None = None) -> Interactions:
@@ -297,7 +297,7 @@ def _drop_missing(
 
 
 def _parse_parts(column: Column) -> NDArray[np.int8]:
-    """Return `[N]`, the place of each row's part in `PARTS`, or `MISSING`."""
+    """Return `[N]`, the index of each row's part in `PARTS`, or `MISSING`."""
     names, codes = parse_columns.parse_ids(column)
     unknown = [code for code, name in enumerate(names) if name not in PARTS]
     if unknown:

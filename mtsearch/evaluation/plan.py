@@ -32,7 +32,7 @@ class Tile:
         users: range of rows of the block's scores.
         rows: `[R]` index into the evaluated rows.
         user: `[R]` number of the user within the tile, from 0.
-        column: `[R]` the item's place in the catalogue.
+        column: `[R]` the item's index in the catalogue.
         is_seen: `[R]` True where the user's training rows have the item too.
         seen: `[n, W]` columns of the items of each user's training rows, each once, padded with 0; W >= 1.
         padding: `[n, W]` True where `seen` is padding.
@@ -59,11 +59,11 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The users to score together, and the places to read in their scores.
+    """The users to score together, and the entries of their scores to look up.
 
     Attributes:
         user_index: `[B]` the user of each evaluated row, numbered from 0 without gaps.
-        column: `[B]` the item's place in the catalogue, or `OUTSIDE`.
+        column: `[B]` the item's index in the catalogue, or `OUTSIDE`.
         blocks: together they have every evaluated user once.
     """
 
@@ -90,7 +90,7 @@ def make_plan(split: Split, rows: Rows, block_bytes: int) -> Plan:
 
 
 def catalogue_columns(split: Split) -> Index:
-    """Return the place of each item in the catalogue, or `OUTSIDE`, `[I]`."""
+    """Return the index of each item in the catalogue, or `OUTSIDE`, `[I]`."""
     place = np.full(len(split.item_ids), OUTSIDE, np.intp)
     place[split.catalogue] = np.arange(len(split.catalogue))
     return place
@@ -120,7 +120,7 @@ class _Pairs:
     Attributes:
         rows: indices of the evaluated rows within the catalogue.
         user, column, is_seen: as in `Tile`, for each of these rows.
-        row_ends: `[n + 1]` place of the first row of each user, and the end of the last user's.
+        row_ends: `[n + 1]` index of the first row of each user, and the end of the last user's.
         seen: columns of the training pairs.
         seen_ends: `[n + 1]` the same for the training pairs.
     """
@@ -137,7 +137,7 @@ class _Pairs:
     def of(
         cls, user_index: Index, column: Index, order: Index, seen_keys: Index, histories: Index, catalogue_size: int
     ) -> Self:
-        """Group evaluated rows and seen items by user; `order[number]` is the place of a user in `seen_keys`."""
+        """Group evaluated rows and seen items by user; `order[number]` is the index of a user in `seen_keys`."""
         inside = np.flatnonzero(column != OUTSIDE)
         rows = inside[np.argsort(user_index[inside] * catalogue_size + column[inside], kind="stable")]
         user, column = user_index[rows], column[rows]

@@ -192,7 +192,7 @@ class ProcessExecutor:
         return ends
 
     def _replace(self, worker: "_Worker", study: optuna.Study | None) -> list[TrialEnd]:
-        """Replace a worker that died; fail and queue again its trial, and return the ends that it did not report.
+        """Replace a worker that died, fail and requeue its trial, and return the ended trials it had not yet reported.
 
         Raises:
             MachineError: workers die again and again without a trial to run.
@@ -229,7 +229,7 @@ class _Worker:
     Args:
         spec: of its work.
         resources: of the worker.
-        idle_deaths: number of workers that died in this place without a trial, since one of them ended a trial.
+        idle_deaths: number of workers that died at this index without a trial, since one of them ended a trial.
 
     Attributes:
         identity: of the process, as trials store it.

@@ -140,7 +140,7 @@ class CustomTrainer:
         return float(losses.mean(dtype=np.float64))
 
     def _make_step(self, model: tfrs.models.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-        """Return the graph of one training step, from the places `[B]` of training rows to the loss."""
+        """Return the graph of one training step, from the indices `[B]` of training rows to the loss."""
 
         def step(places: tf.Tensor) -> tf.Tensor:
             logs: dict[str, Any] = model.train_step(

@@ -140,7 +140,7 @@ class EpochOrder(NamedTuple):
 
     Attributes:
         rows: `[N]` a permutation of 0..N-1, ascending inside each batch.
-        by_item: `[N]` places within the batch, 0..B-1, in the order of their items.
+        by_item: `[N]` indices within the batch, 0..B-1, in the order of their items.
     """
 
     rows: Index
@@ -171,7 +171,7 @@ class EpochOrders:
             epoch: 1-based.
         """
         size = len(self._items)
-        # A shuffled place over the batch size is the batch of a row; a stable sort by batch keeps users ascending.
+        # A shuffled index over the batch size is the batch of a row; a stable sort by batch keeps users ascending.
         batch_of_row = np.arange(size, dtype=np.int32)
         np.random.Generator(np.random.Philox(key=[seed, epoch])).shuffle(batch_of_row)
         batch_of_row //= batch_size
@@ -181,7 +181,7 @@ class EpochOrders:
 
 
 def _sort_within_batches(values: NDArray[np.integer], batch_size: int) -> Index:
-    """Sort the values of each batch; return their places in the batch, `[N]`, ties in old order.
+    """Sort the values of each batch; return their indices in the batch, `[N]`, ties in old order.
 
     NOTE: for 24.5 million rows in batches of 8,192 on one busy core 0.8 s; to sort all rows by item once, which takes
     2.9 s, and then by batch in each epoch 2.8 s. A whole draw takes 4 s, of an epoch of minutes.

@@ -93,7 +93,7 @@ class Batch(NamedTuple):
     Attributes:
         users, items: int32.
         ratings: float32, in rating units.
-        by_item: int32, places in the batch in the order of their items.
+        by_item: int32, indices into the batch, in the order of their items.
         seed: `[2]` int32, seed of the dropout masks.
     """
 
@@ -297,7 +297,7 @@ class _Catalogue:
 
     Attributes:
         items: `[C]` int32, ascending.
-        places: `[I]` int32, place of each item in `items`; 0 for an item that is not among them.
+        places: `[I]` int32, index of each item in `items`; 0 for an item that is not among them.
         probability: `[I]` float32, share of each item in the training rows.
     """
 

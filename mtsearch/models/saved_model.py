@@ -91,7 +91,7 @@ class Servable(tf.Module):  # type: ignore[misc]
         scores, columns = tf.math.top_k(
             self._mask_seen(scores, users, exclude_seen), k
         )  # of equal scores, the first in the catalogue
-        # An item that was left out has no id and no title: `size` is the place of the empty ones.
+        # An item that was left out has no id and no title: `size` is the index of the empty ones.
         columns = tf.where(tf.math.is_inf(scores), size, columns)
         known = tf.gather(self._tables.known_users, users)
         names, titles = tf.gather(self._names, columns), tf.gather(self._titles, columns)
@@ -165,7 +165,7 @@ class _Constants(tf.Module):  # type: ignore[misc]
 
 
 def _seen_columns(split: Split) -> dict[str, NDArray[np.generic]]:
-    """Return the catalogue places of each user's training items as a ragged table: `columns` and `row_splits`.
+    """Return the catalogue indices of each user's training items as a ragged table: `columns` and `row_splits`.
 
     User u has the entries of `columns` from `row_splits[u]` up to, not including, `row_splits[u + 1]`. `row_splits` is
     `[U + 2]`: the last user is the unknown one, who has no entries.
@@ -180,7 +180,7 @@ def _seen_columns(split: Split) -> dict[str, NDArray[np.generic]]:
 
 
 def _make_code_table(ids: NDArray[np.object_]) -> tf.lookup.StaticHashTable:
-    """Make a look-up table from an id to its place in `ids`, and from any other id to the place after the last."""
+    """Make a look-up table from an id to its index in `ids`, and from any other id to the index after the last."""
     initializer = tf.lookup.KeyValueTensorInitializer(tf.constant(_encode_ids(ids)), tf.range(len(ids)))
     return tf.lookup.StaticHashTable(initializer, default_value=len(ids))
 

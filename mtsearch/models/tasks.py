@@ -31,7 +31,7 @@ class Unique(NamedTuple):
     Attributes:
         ids: `[u]` int32, ascending.
         counts: `[u]` float32, number of rows of each id.
-        rows: the place in `ids` of each row.
+        rows: the index in `ids` of each row.
     """
 
     ids: tf.Tensor
@@ -214,8 +214,8 @@ class ExactRetrieval(tfrs.tasks.Retrieval):  # type: ignore[misc]
         Args:
             query_embeddings: `[Q, D]`, every user of the batch, once each.
             candidate_embeddings: `[C, D]`, every item of the batch, once each and no other; or the whole catalogue.
-            query_index: each row's place in `query_embeddings`.
-            candidate_index: each row's place in `candidate_embeddings`.
+            query_index: each row's index in `query_embeddings`.
+            candidate_index: each row's index in `candidate_embeddings`.
             sample_weight: `[B]` float32; 1 where None.
             candidate_sampling_probability: `[C]` float32 in 0..1; corrected where given.
             candidate_counts: `[C]` float32, rows of each item; None for the softmax over the whole catalogue.

@@ -179,7 +179,7 @@ def _count_before_last(layer: Floats) -> int:
     """
     rows, places = distinct_rows(layer)
     order = covering_order(rows)
-    # The number of copies of each row in this order, summed up to the place of the last row.
+    # The number of copies of each row in this order, summed up to the index of the last row.
     copies = np.bincount(places)[order]
     place = int(np.flatnonzero(order == places[-1])[0])
     return int(copies[:place].sum())

@@ -112,7 +112,7 @@ def by_end(results: StudyResults) -> list[FrontRow]:
 
 
 def improvements(rows: Sequence[FrontRow], sign: float) -> list[tuple[int, FrontRow]]:
-    """Return the rows that are better in the first objective than all before them, each with its 1-based place.
+    """Return the rows that are better in the first objective than all before them, each with its 1-based position.
 
     Args:
         rows: trials in the order of their ends.

@@ -54,7 +54,8 @@ def retrain(
         raise DefinitionError(f"seeds = {seeds}: at least one is needed", "give 1 or more")
     if seeds > 1 and on == "all":
         raise DefinitionError(
-            f"seeds = {seeds} with on = all: no rows are left to compare the seeds on", "use one seed, or other rows"
+            f"seeds = {seeds} with on = all: no rows are left to compare the seeds on",
+            "use one seed, or on = train or train+validation",
         )
     export = export if isinstance(export, Export) else Export.load(export)
     target = resolve_target(Path(folder))

@@ -286,7 +286,7 @@ def retry_history(trials: Sequence[FrozenTrial], trial: FrozenTrial) -> list[Fro
 
 
 def slot_of(study: optuna.Study, trial: FrozenTrial) -> int:
-    """Return the 0-based slot of a trial in its study: its place among the trials that are not retries.
+    """Return the 0-based slot of a trial in its study: its index among the trials that are not retries.
 
     A retry has the slot of its first attempt. So the slots of an interrupted study are those of an uninterrupted one.
     """

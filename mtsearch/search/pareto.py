@@ -211,7 +211,7 @@ def _dominated_volume(losses: NDArray[np.float64], worst: NDArray[np.float64]) -
     """
     losses = losses[_front_by_elimination(losses.T)]
     losses = losses[np.argsort(losses[:, -1], kind="stable")]
-    # The grid has an edge at each value of a point; `cells` holds the place of each point in it.
+    # The grid has an edge at each value of a point; `cells` holds the index of each point in it.
     edges = [np.unique(column) for column in losses[:, :-2].T]
     cells = [np.searchsorted(edge, column) for edge, column in zip(edges, losses.T, strict=False)]
     widths = [np.diff(edge, append=end) for edge, end in zip(edges, worst, strict=False)]
