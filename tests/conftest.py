@@ -6,6 +6,7 @@ import platform
 import sqlite3
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -26,6 +27,14 @@ def pytest_report_header() -> list[str]:
         f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores; {packages}",
         "everything runs, nothing may be skipped" if TEST_ALL else "slow tests: MTSEARCH_TEST_ALL=1 runs them too",
     ]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Under `-m quick` import no module without a quick test: TensorFlow alone would take half of the time."""
+    if config.option.markexpr != "quick":
+        return None
+    modules = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]
+    return None if any("pytest.mark.quick" in path.read_text(encoding="utf-8") for path in modules) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -125,6 +125,7 @@ def test_a_signal_that_waited_is_heard_once() -> None:
         assert reader.recv(10) == bytes([signal.SIGINT])
 
 
+@pytest.mark.slow
 def test_the_second_signal_ends_a_process_that_python_cannot_reach(data: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     command = [sys.executable, "-c", BLOCKED, data, str(path)]

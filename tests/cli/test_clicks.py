@@ -45,6 +45,7 @@ def finite(text: str) -> bool:
     return "NaN" not in text and "Infinity" not in text and "nan" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "more"), [("rmse", ""), ("coverage", ""), ("rmse", 'feedback = "count"')])
 def test_run_front_plot(mtsearch: Command, tmp_path: Path, first: str, more: str) -> None:
     write(tmp_path, first, more)
@@ -62,6 +63,7 @@ def test_run_front_plot(mtsearch: Command, tmp_path: Path, first: str, more: str
     assert mtsearch("front").status == 0 and mtsearch("studies").status == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("more", "unit"), [("", ""), ('feedback = "count"', " (log count)")])
 def test_nothing_is_counted_in_stars(mtsearch: Command, tmp_path: Path, more: str, unit: str) -> None:
     write(tmp_path, "rmse", more)
@@ -87,6 +89,7 @@ def test_nothing_is_counted_in_stars(mtsearch: Command, tmp_path: Path, more: st
     assert all(f"RMSE{unit} ↓" in " ".join(shown[name].split()) for name in ("front", "baselines", "retrain"))
 
 
+@pytest.mark.slow
 def test_export_retrain_recommend(mtsearch: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, "top_100")
     away = tmp_path / "away"

@@ -27,9 +27,8 @@ def mine(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_from_run_to_recommend(shell: Command, tmp_path: Path, workers: str) -> None:
-    ran = shell("run", "own-model", "--trials", "3", "--workers", workers, *QUICK)
+def test_from_run_to_recommend(shell: Command, tmp_path: Path) -> None:
+    ran = shell("run", "own-model", "--trials", "3", "--workers", "2", *QUICK)
     assert ran.status == 0, ran.err
     front = json.loads(shell("front", "--format", "json").out)
     assert front
@@ -52,6 +51,7 @@ def test_from_run_to_recommend(shell: Command, tmp_path: Path, workers: str) -> 
     assert 1 <= float(shell("predict", "best", "--user", "42", "--item", "Star Wars (1977)").out) <= 5
 
 
+@pytest.mark.slow
 def test_goes_on_elsewhere_and_not_with_another_model(shell: Command, mine: Path, tmp_path: Path) -> None:
     begun = shell("run", str(mine), "--trials", "1")
     assert begun.status == 0, begun.err

@@ -85,6 +85,7 @@ def stored(tmp_path: Path) -> str:
     return path
 
 
+@pytest.mark.slow
 def test_note_graphs_and_names_over_http_and_nothing_can_be_changed(stored: str) -> None:
     with served(stored, "--study", "first", "--port", "0") as dashboard:
         assert dashboard.address.endswith("/dashboard/studies/1")
@@ -102,6 +103,7 @@ def test_note_graphs_and_names_over_http_and_nothing_can_be_changed(stored: str)
     assert not list(Path(stored).parent.glob("*-wal"))  # the file alone is the whole study again
 
 
+@pytest.mark.slow
 def test_a_taken_port_moves_on_and_says_so(stored: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -110,6 +112,7 @@ def test_a_taken_port_moves_on_and_says_so(stored: str) -> None:
             assert f":{port}/" not in dashboard.address
 
 
+@pytest.mark.slow
 def test_what_is_not_there_is_one_line_and_no_file(shell: Command, tmp_path: Path, stored: str) -> None:
     missing = shell("dashboard", "--storage", "none.db", "--port", "0")
     assert missing.status == 1

@@ -54,6 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyResul
 
 
 class FileTests:
+    @pytest.mark.slow
     @pytest.mark.parametrize("pick", ["knee", "rmse", "top_100"])
     def test_is_the_trials_stored_configuration(
         self, mtsearch: Command, finished: tuple[Path, StudyResults], tmp_path: Path, pick: str

@@ -9,6 +9,7 @@ from mtsearch.study_file.definition import DEFAULT, StudyDefinition
 from tests.cli.conftest import Command
 
 
+@pytest.mark.slow
 def test_what_it_writes_checks_and_runs(shell: Command, tmp_path: Path) -> None:
     written = shell("init")
     assert (written.status, written.out) == (0, "")

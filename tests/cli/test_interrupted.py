@@ -25,7 +25,7 @@ from tests.cli.conftest import Command
 from tests.helpers.fixtures import small_data
 from tests.helpers.results import realistic
 
-TRIALS = 40
+TRIALS = 24
 DEFINITION = """
 [study]
 name = "s"
@@ -112,10 +112,11 @@ def test_ten_interruptions_at_random_moments(definition: Path, tmp_path: Path, w
         assert params_by_slot(done) == params_by_slot(trials_of(whole))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_closed_terminal_interrupts(definition: Path, tmp_path: Path, workers: str) -> None:
     """Treat a closed terminal as an interruption and not as a worker's death, of which three fail a trial."""
-    for _ in range(3):
+    for _ in range(2):
         args = command(definition, tmp_path / "a.db", "--workers", workers)
         moment = 0.5 if workers == "1" else 2.0
         status, said = interrupt(["env", "--default-signal=HUP", *args], moment, signal.SIGHUP)
@@ -127,6 +128,7 @@ def test_a_closed_terminal_interrupts(definition: Path, tmp_path: Path, workers:
     assert not [trial for trial in done if "died" in str(trial.user_attrs.get("mtsearch:reason"))]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's /dev/full")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_stderr_that_nobody_reads_does_not_end_the_run(definition: Path, tmp_path: Path, workers: str) -> None:

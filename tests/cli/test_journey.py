@@ -53,6 +53,7 @@ def test_run_front_plot_studies(shell: Command, tmp_path: Path) -> None:
     assert "ml-100k-quick" in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_finished(shell: Command, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mtsearch", "run", "ml-100k-quick", "--trials", "500"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -90,6 +91,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_never_waits_for_a_writer(shell: Command, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mtsearch", "run", "ml-100k-quick", "--trials", "500"]
     environment = {**os.environ, "MTSEARCH_STORAGE": "mine.db"}

@@ -32,6 +32,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[int, St
     return path, records
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", OBJECTIVES, ids=len)
 def test_front_plot_compare_export(
     mtsearch: Command, stored: tuple[Path, dict[int, Study]], keys: tuple[str, ...]
@@ -66,6 +67,7 @@ def test_front_plot_compare_export(
     assert Export.load(Path("best.toml")).provenance.objectives == keys
 
 
+@pytest.mark.slow
 def test_studies_names_the_objectives_of_each(mtsearch: Command, stored: tuple[Path, dict[int, Study]]) -> None:
     listed = json.loads(mtsearch("studies", "--storage", str(stored[0]), "--format", "json").out)
     shown = {each["study"]: each["objectives"] for each in listed}

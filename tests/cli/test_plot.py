@@ -26,6 +26,7 @@ def stored(tmp_path: Path) -> str:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output", "written"),
     [
@@ -88,6 +89,7 @@ def test_commands_on_the_page_name_the_storage(mtsearch: Command, stored: str) -
     assert f"{command} {rest}" == f"mtsearch export --study s --storage {stored} -o best.toml"
 
 
+@pytest.mark.slow
 def test_pictures(mtsearch: Command, stored: str, monkeypatch: pytest.MonkeyPatch) -> None:
     chrome = shutil.which("chromium") or shutil.which("google-chrome")
     if chrome is None:

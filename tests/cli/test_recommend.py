@@ -33,6 +33,7 @@ def partial_files(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if path.name.startswith(".")]
 
 
+@pytest.mark.slow
 def test_one_user(mtsearch: Command, folder: str) -> None:
     asked = ("recommend", folder, "--user", "1", "-k", "4")
     table, rows = mtsearch(*asked), json.loads(mtsearch(*asked, "--format", "json").out)
@@ -208,6 +209,7 @@ def test_a_file_of_pairs(mtsearch: Command, tmp_path: Path, folder: str) -> None
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("args", "said"),
     [
@@ -233,6 +235,7 @@ def test_named_errors(mtsearch: Command, tmp_path: Path, folder: str, args: list
     assert (tmp_path / "users.csv").read_text() == "user\n1\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -334,6 +337,7 @@ def test_usage_errors(mtsearch: Command, folder: str, args: list[str]) -> None:
     assert "Error: " in result.err and "Traceback" not in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [["recommend", "--user", "1"], ["predict", "--user", "1", "--item", "i"], ["serve"]]
 )
@@ -367,6 +371,7 @@ def test_serve_where_it_cannot(mtsearch: Command, folder: str, address: list[str
     assert "cannot listen on" in one_line(result.err)
 
 
+@pytest.mark.slow
 def test_without_the_extra_files_and_one_user_work(folder: str) -> None:
     """Recommend without importing FastAPI, TFRS or Optuna; TensorFlow itself imports Keras."""
     code = (

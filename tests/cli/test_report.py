@@ -33,6 +33,7 @@ def studied(made: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_is_what_retrain_measures(studied: Path) -> None:
     """Give every bit of the metrics of `retrain`, also for a model that was trained after others."""
     result = call(studied, "report", "--seeds", "2", "--format", "json")
@@ -63,6 +64,7 @@ def test_is_what_retrain_measures(studied: Path) -> None:
     assert "The front on test" in (studied / "p.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_tested_trainings(studied: Path) -> None:
     command = [sys.executable, "-m", "mtsearch", "report", "--seeds", "300"]
     with subprocess.Popen(command, cwd=studied, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -83,6 +85,7 @@ def test_ctrl_c_keeps_the_tested_trainings(studied: Path) -> None:
     assert not list((studied / "studies").glob("*-wal"))
 
 
+@pytest.mark.slow
 def test_usage(mtsearch: Command, studied: Path) -> None:
     for args in (["--seeds", "0"], ["--format", "csv"], ["small"]):
         assert mtsearch("report", *args).status == 2
@@ -91,6 +94,7 @@ def test_usage(mtsearch: Command, studied: Path) -> None:
     assert {path.name for path in studied.iterdir()} == {"studies"}
 
 
+@pytest.mark.slow
 def test_data_that_are_gone(mtsearch: Command, made: Path, studied: Path) -> None:
     data = made / "data"
     data.rename(made / "elsewhere")

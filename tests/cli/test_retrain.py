@@ -78,6 +78,7 @@ def loaded(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_trains_evaluates_and_writes(export: Path, tmp_path: Path) -> None:
     result = call(tmp_path, "retrain", "best.toml", "-o", "models/best", "--seeds", "2")
     assert result.status == 0, result.err
@@ -112,6 +113,7 @@ def test_trains_evaluates_and_writes(export: Path, tmp_path: Path) -> None:
     assert "Film" in answer.out
 
 
+@pytest.mark.slow
 def test_on_train_repeats_the_trial(export: Path, tmp_path: Path) -> None:
     result = call(tmp_path, "retrain", "best.toml", "--on", "train")
     assert result.status == 0, result.err
@@ -124,6 +126,7 @@ def test_on_train_repeats_the_trial(export: Path, tmp_path: Path) -> None:
     assert curve[-1]["metrics"] == validation
 
 
+@pytest.mark.slow
 def test_on_all_has_no_metrics_of_its_own(export: Path, tmp_path: Path) -> None:
     result = call(tmp_path, "retrain", "best.toml", "-o", "m", "--on", "all")
     assert result.status == 0, result.err
@@ -212,7 +215,8 @@ def test_foreign_folders_are_refused(mtsearch: Command, export: Path, tmp_path: 
     assert {path.name for path in tmp_path.iterdir()} == {"best.toml", "thesis", "mine", "file"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_it_leaves_nothing(export: Path, tmp_path: Path, number: signal.Signals) -> None:
     edited(export, "epochs = 4", "epochs = 5000")
     command = [sys.executable, "-m", "mtsearch", "retrain", "best.toml", "-o", "models/m"]

@@ -42,12 +42,14 @@ def run(tmp_path: Path) -> Run:
     return invoke
 
 
+@pytest.mark.slow
 def test_a_timeout_too_short_for_any_trial(run: Run) -> None:
     lines = run("--timeout", "0.001")
     assert "stopped early: no trial was run: timeout = 0.001 s had passed" in lines
     assert any(line.startswith("0 trials, hypervolume 0 (") for line in lines)
 
 
+@pytest.mark.slow
 def test_a_name_alone_that_no_study_has_is_said(tmp_path: Path) -> None:
     source = small_data(tmp_path)
     formula = [sys.executable, "-m", "tests.helpers.formula", "run", "--study", "typo", "--trials", "1"]
@@ -62,6 +64,7 @@ def test_a_name_alone_that_no_study_has_is_said(tmp_path: Path) -> None:
     assert told not in said()
 
 
+@pytest.mark.slow
 def test_an_objective_that_all_models_reach_is_said(run: Run) -> None:
     told = (
         "top_100 is the same for every model, because the catalogue has only 30 items; "
@@ -71,6 +74,7 @@ def test_an_objective_that_all_models_reach_is_said(run: Run) -> None:
     assert told not in " ".join(run("--trials", "1", "--set", 'study.objectives=["rmse", "mrr"]', "--study", "t"))
 
 
+@pytest.mark.slow
 def test_patience_that_ran_out(run: Run) -> None:
     # Every item of this small catalogue is in the first 100, so that nothing can be gained on chance.
     lines = run("--patience", "3")
@@ -78,6 +82,7 @@ def test_patience_that_ran_out(run: Run) -> None:
     assert any(line.startswith("3 trials, hypervolume") for line in lines)
 
 
+@pytest.mark.slow
 def test_seed_need_not_be_said_again(run: Run, tmp_path: Path) -> None:
     run("--trials", "2", "--seed", "7", "--sampler", "random")
     assert "study s goes on as it was begun: seed: 42 -> 7, sampler.kind: tpe -> random" in run("--trials", "1")
@@ -87,6 +92,7 @@ def test_seed_need_not_be_said_again(run: Run, tmp_path: Path) -> None:
     assert api.load_study("s", str(tmp_path / "a.db")).counting == 3
 
 
+@pytest.mark.slow
 def test_warm_start_from_a_study_of_the_storage(run: Run, tmp_path: Path) -> None:
     missing = run("--warm-start", "t", status=1)
     assert missing[-1] == (

@@ -35,6 +35,7 @@ def test_json_has_definition_provenance_runs_and_initial_trials(mtsearch: Comman
     assert first["listed"] == [{"trial": 0, "from": "starting point"}]
 
 
+@pytest.mark.slow
 def test_rename_and_delete(mtsearch: Command, database: str) -> None:
     renamed = mtsearch("studies", "rename", "a", "c")
     assert (renamed.status, renamed.out, renamed.err) == (0, "", "study a is now c\n")
@@ -53,6 +54,7 @@ def test_rename_and_delete(mtsearch: Command, database: str) -> None:
     assert (gone.status, gone.err) == (1, "error: the storage holds no study; `mtsearch run` makes one\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subcommand", [["delete", "a", "--yes"], ["rename", "a", "c"], ["upgrade"]])
 def test_a_storage_before_the_subcommand_is_refused(mtsearch: Command, database: str, subcommand: list[str]) -> None:
     """Refuse it, because the listing alone would take it, and a study of another storage would be deleted."""
@@ -63,6 +65,7 @@ def test_a_storage_before_the_subcommand_is_refused(mtsearch: Command, database:
     assert [results.name for results in api.studies(database)] == ["a", "b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "left"), [(b"y\n", ["b"]), (b"n\n", ["a", "b"]), (b"\n", ["a", "b"])])
 def test_delete_asks_on_a_terminal(database: str, answer: bytes, left: list[str]) -> None:
     ours, theirs = pty.openpty()
@@ -76,6 +79,7 @@ def test_delete_asks_on_a_terminal(database: str, answer: bytes, left: list[str]
     assert [results.name for results in api.studies(database)] == left
 
 
+@pytest.mark.slow
 def test_upgrade_says_one_line(shell: Command, database: str) -> None:
     result = shell("studies", "upgrade", "--storage", database)
     assert (result.status, result.out, result.err) == (0, "", f"{database} is up to date\n")

@@ -36,6 +36,7 @@ def test_the_original_archive(original: Path, messages: pytest.LogCaptureFixture
     assert messages.messages == [f"data: ml-100k files from {original}"]
 
 
+@pytest.mark.slow
 def test_the_wheel_then_the_cache(
     messages: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, empty_cache: Path, silent_host: str
 ) -> None:
@@ -58,6 +59,7 @@ def test_the_wheel_through_uv_where_pip_fails(monkeypatch: pytest.MonkeyPatch) -
     assert_is_movielens_100k(movielens_100k.read_wheel())
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_made_again(
     original: Path, empty_cache: Path, messages: pytest.LogCaptureFixture, silent_host: str
 ) -> None:

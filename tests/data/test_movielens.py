@@ -50,6 +50,7 @@ def test_what_tensorflow_datasets_prepared_is_the_same_table(
     assert table.catalogue.tolist() == ml_100k.catalogue.tolist()
 
 
+@pytest.mark.slow
 def test_a_reader_that_fails_says_why_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for table in ("ratings", "movies"):
         folder = tmp_path / "movielens" / f"100k-{table}" / "0.1.1"

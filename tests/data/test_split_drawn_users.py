@@ -10,8 +10,6 @@ from mtsearch.data.split import describe
 from mtsearch.study_file.sections import SplitSection
 from tests.data.test_split import in_order, numbered
 
-pytestmark = pytest.mark.quick
-
 
 def users_of(split: Split) -> set[int]:
     return set(split.validation.users.tolist())

@@ -412,6 +412,7 @@ def test_many_rows_outside_the_items_file_are_told(
     assert not warned or f"data: {unlisted} of 10 rows have items that {items} does not list" in told[0]
 
 
+@pytest.mark.slow
 def test_movielens_takes_what_is_not_of_columns(original: Path, ml_100k: Interactions) -> None:
     last = load(section(original, duplicates="last"))
     assert len(last.rows) == 100_000 - 307

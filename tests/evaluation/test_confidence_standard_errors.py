@@ -73,6 +73,7 @@ def test_every_mean_has_one_and_nothing_else_changes(case: tuple[Split, Tables])
     assert set(whole.values()) == {0.0}
 
 
+@pytest.mark.slow
 def test_the_value_of_all_users_is_within_1_96_errors_in_19_of_20_samples() -> None:
     """The ratings are real and the scorer is fixed; a sample is 150 of the users with validation rows."""
     split = make_split(load(DataSection()), SplitSection())

@@ -75,6 +75,7 @@ def test_only_gpus_that_cuda_may_show_are_used(
     assert host.visible_gpus() == seen
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("gpus")
 def test_each_worker_is_begun_with_its_own_gpu(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: Callable[[int], None]

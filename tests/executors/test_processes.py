@@ -55,6 +55,7 @@ def test_exactly_the_trials_asked_for_by_several_processes(
     assert results.provenance["trainer"]["workers"] == 3
 
 
+@pytest.mark.slow
 def test_killed_worker_is_replaced_and_its_trial_tried_again(
     data: str, tmp_path: Path, together: Callable[[int], None]
 ) -> None:
@@ -77,6 +78,7 @@ def test_killed_worker_is_replaced_and_its_trial_tried_again(
     assert {**again.params, **dead.params} == again.params
 
 
+@pytest.mark.slow
 def test_a_trial_stored_by_a_worker_that_died_before_saying_so_counts(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +90,7 @@ def test_a_trial_stored_by_a_worker_that_died_before_saying_so_counts(
     assert sorted(end.trial for end in ends) == list(range(8))
 
 
+@pytest.mark.slow
 def test_a_worker_that_never_begins_its_trial_is_replaced(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -98,11 +101,13 @@ def test_a_worker_that_never_begins_its_trial_is_replaced(
     assert caplog.text.count("has not begun its trial for a long time and is replaced") == 1
 
 
+@pytest.mark.slow
 def test_workers_that_die_at_once_end_the_run(data: str, tmp_path: Path) -> None:
     with pytest.raises(MachineError, match="5 workers in a row died without a trial to run"):
         go(data, tmp_path / "a.db", 4, make_trainer=dying_formula)
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_gets_a_remedy(data: str, tmp_path: Path) -> None:
     """The workers import the script, and would run it again."""
     (tmp_path / "script.py").write_text(
@@ -120,6 +125,7 @@ def test_a_script_without_a_main_guard_gets_a_remedy(data: str, tmp_path: Path) 
     assert 'under `if __name__ == "__main__":`' in last
 
 
+@pytest.mark.slow
 def test_deaths_between_trials_that_end_do_not_add_up(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +153,7 @@ def signalled_at(trial: int, signals: list[int]) -> Callable[[TrialEnd], None]:
     return observe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_to_the_whole_group_ends_every_workers_trial(data: str, tmp_path: Path, number: int) -> None:
     results = go(data, tmp_path / "a.db", 10_000, on_trial=signalled_at(4, [number]))
@@ -155,6 +162,7 @@ def test_signal_to_the_whole_group_ends_every_workers_trial(data: str, tmp_path:
     assert 0 < results.counting < 10_000
 
 
+@pytest.mark.slow
 def test_second_interrupt_leaves_no_trial_running(data: str, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         go(data, tmp_path / "a.db", 10_000, on_trial=signalled_at(4, [signal.SIGINT, signal.SIGINT]))
@@ -163,12 +171,14 @@ def test_second_interrupt_leaves_no_trial_running(data: str, tmp_path: Path) -> 
     assert go(data, tmp_path / "a.db", 2).counting >= 6
 
 
+@pytest.mark.slow
 def test_bug_in_a_trainer_ends_the_run_with_its_traceback(data: str, tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"(?s)a worker failed:.*ZeroDivisionError: a bug"):
         go(data, tmp_path / "a.db", 5, make_trainer=raising_formula)
     assert TrialState.RUNNING not in {trial.state for trial in trials_of(tmp_path / "a.db")}
 
 
+@pytest.mark.slow
 def test_configuration_that_kills_its_worker_fails_and_the_study_goes_on(data: str, tmp_path: Path) -> None:
     definition = define(data, trials=[{"embedding_size": 7}], space={**SPACE, "embedding_size": {"choices": [7, 8]}})
     results = api.run(definition, 6, workers=2, storage=str(tmp_path / "a.db"), make_trainer=killing_formula)
@@ -180,6 +190,7 @@ def test_configuration_that_kills_its_worker_fails_and_the_study_goes_on(data: s
     assert "waiting" not in results.states
 
 
+@pytest.mark.slow
 def test_worker_that_finds_other_data_ends_the_run(data: str, tmp_path: Path) -> None:
     def edit_and_kill(_end: TrialEnd) -> None:
         ratings = Path(data) / "u.data"

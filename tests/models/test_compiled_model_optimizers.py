@@ -22,6 +22,7 @@ def with_(**changes: Any) -> TrialConfig:
     return TrialConfig.model_validate({**CONFIG.model_dump(), **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 @pytest.mark.parametrize("optimizer", ["adagrad", "adam", "adamw", "sgd"])
 def test_every_epoch_and_weight_equals_stock(
@@ -40,6 +41,7 @@ def test_every_epoch_and_weight_equals_stock(
         assert np.linalg.norm(weights - expected) <= 2e-3 * np.linalg.norm(expected)
 
 
+@pytest.mark.slow
 def test_decay_is_of_adamw_alone(trainer: JointTrainer) -> None:
     for optimizer in ("adagrad", "adam", "sgd"):
         with_decay, without = (
@@ -49,6 +51,7 @@ def test_decay_is_of_adamw_alone(trainer: JointTrainer) -> None:
         assert with_decay == without
 
 
+@pytest.mark.slow
 def test_trials_of_one_graph_equal_fresh_ones(split: Split, device: Device) -> None:
     """Settings that are inputs of the graph may change from trial to trial."""
     rates = {"embedding_dropout": 0.1, "hidden_dropout": 0.2, "l2": 0.01}

@@ -35,6 +35,7 @@ def trainer(split: Split, device: Device) -> CustomTrainer:
     return custom("small", split, device)
 
 
+@pytest.mark.slow
 def test_it_learns_and_has_every_metric_and_loss(trainer: CustomTrainer, split: Split) -> None:
     result = trainer.train(CONFIG.model_copy(update={"epochs": 12}), go_on)
     first, last = result.curve[0], result.curve[-1]
@@ -64,6 +65,7 @@ def test_metrics_are_those_of_its_towers(trainer: CustomTrainer, split: Split) -
     assert metrics["rmse"] == pytest.approx(expected["rmse"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_bits_after_other_trials_and_in_a_fresh_process(trainer: CustomTrainer) -> None:
     first = numbers_of(trainer, CONFIG)
     trainer.train(CONFIG.model_copy(update={"embedding_size": 4, "seed": 5}), go_on)
@@ -97,6 +99,7 @@ def test_a_model_that_is_compiled_keeps_its_optimiser(split: Split, device: Devi
     assert len({epoch.metrics["rmse"] for epoch in result.curve}) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "error", "said"),
     [
@@ -122,7 +125,8 @@ def test_a_wrong_model_is_refused(
     assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("function", ["small", "by_name"])
+@pytest.mark.slow
+@pytest.mark.parametrize("function", ["small", pytest.param("by_name", marks=pytest.mark.slow)])
 def test_saved_it_answers_in_plain_tensorflow(split: Split, device: Device, tmp_path: Path, function: str) -> None:
     trainer = custom(function, split, device)
     trainer.train(CONFIG, go_on)

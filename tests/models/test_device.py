@@ -23,6 +23,7 @@ def test_other_threads_are_refused_once_tensorflow_runs() -> None:
     assert tf.config.threading.get_intra_op_parallelism_threads() == THREADS
 
 
+@pytest.mark.slow
 def test_a_second_logical_device_computes_the_same() -> None:
     code = f"""
 import json
@@ -60,11 +61,13 @@ recsys.JointTrainer(make_split(), device).train(TrialConfig(embedding_size=32, b
 """
 
 
+@pytest.mark.slow
 def test_tensorflow_is_silent_without_problems() -> None:
     process = run_python(START + TRAIN)
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_the_messages_of_tensorflow_are_shown_on_request() -> None:
     process = run_python(START, TF_CPP_MIN_LOG_LEVEL="0")
     assert process.returncode == 0
@@ -78,6 +81,7 @@ from mtsearch.models import Device
 """
 
 
+@pytest.mark.slow
 def test_garbage_is_collected_after_the_import_and_not_searched_for_at_the_end() -> None:
     assert run_python(COLLECTOR).stdout == "True True\n"
 
@@ -105,6 +109,7 @@ def test_a_failed_import_shows_its_error() -> None:
     assert "said be" not in process.stderr
 
 
+@pytest.mark.slow
 def test_a_closed_stderr_is_no_obstacle() -> None:
     process = run_python("import os; os.close(2)\n" + START + "print('fine')")
     assert (process.returncode, process.stdout) == (0, "fine\n")

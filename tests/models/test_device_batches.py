@@ -24,6 +24,7 @@ def test_a_partition_into_ascending_batches(items: list[int], batch_size: int, s
     assert_sound(np.array(items, np.int32), batch_size, seed, epoch)
 
 
+@pytest.mark.slow
 def test_more_batches_than_sixteen_bits_count() -> None:
     items = np.random.default_rng(0).integers(1000, size=140_000).astype(np.int32)
     assert_sound(items[:70_000], 1, seed=3, epoch=1)

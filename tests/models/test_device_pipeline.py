@@ -18,6 +18,7 @@ CONFIG = TrialConfig(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=20)
 @given(batch_size=st.integers(1, 500), block_rows=st.integers(1, 2000))
 def test_blocks_are_whole_batches_in_the_order_drawn(split: Split, batch_size: int, block_rows: int) -> None:
@@ -43,6 +44,7 @@ def streaming(split: Split, device: Device, block_rows: int) -> JointTrainer:
     return trainer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block_rows", [90, 300, 10_000])
 def test_a_trial_has_the_same_bits(split: Split, device: Device, trainer: JointTrainer, block_rows: int) -> None:
     expected = numbers(trainer.train(CONFIG, go_on))
@@ -53,6 +55,7 @@ def test_a_trial_has_the_same_bits(split: Split, device: Device, trainer: JointT
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_has_the_same_step(split: Split, device: Device, trainer: JointTrainer) -> None:
     config = CONFIG.model_copy(update={"learning_rate": 300.0, "optimizer": "sgd", "schedule": "constant"})
     steps = []

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.helpers.model_cases import run_python
 
 INTERRUPTED = """
@@ -54,6 +56,7 @@ interrupted("predicted", lambda: model.predict(["1"], ["1"]))
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_does_not_come_inside_tensorflow(tmp_path: Path) -> None:
     process = run_python(f"import sys; sys.argv[1:] = [{str(tmp_path)!r}]\n{INTERRUPTED}")
     assert (process.returncode, process.stderr) == (0, "")

@@ -48,8 +48,10 @@ def everything_large(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("rich", [{}, EVERYTHING], ids=["plain", "rich"])
-@pytest.mark.parametrize("retrieval_loss", ["in_batch", "full"])
-@pytest.mark.parametrize("optimizer", ["adagrad", "adam", "sgd"])
+@pytest.mark.parametrize("retrieval_loss", [pytest.param("in_batch", marks=pytest.mark.slow), "full"])
+@pytest.mark.parametrize(
+    "optimizer", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("adagrad", "sgd")), "adam"]
+)
 def test_a_trial_comes_to_the_same(
     optimizer: str, retrieval_loss: str, rich: dict[str, Any], trainer: JointTrainer, request: pytest.FixtureRequest
 ) -> None:
@@ -112,6 +114,7 @@ def large_shape(optimizer: str) -> GraphKey:
     return shape
 
 
+@pytest.mark.slow
 def test_ratings_in_pieces_are_those_at_once(
     split: Split, device: Device, trainer: JointTrainer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,6 +142,7 @@ def test_a_softmax_that_does_not_fit_fails_its_trial_alone(
     assert trainer.train(config, go_on).curve
 
 
+@pytest.mark.slow
 def test_ratings_take_bounded_memory() -> None:
     """A million rows of 256 hidden values would take 1 GiB for each layer."""
     code = """

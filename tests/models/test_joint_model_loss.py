@@ -59,6 +59,7 @@ def batch_of(rows: Rows) -> Batch:
     return Batch(*columns, by_item=tf.constant(by_item), seed=tf.constant([0, 0]))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(configs(), st.integers(1, 12), st.integers(0, 2**32 - 1))
 def test_the_loss_and_its_gradient_by_arithmetic(small: Split, config: TrialConfig, size: int, seed: int) -> None:

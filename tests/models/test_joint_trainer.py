@@ -55,6 +55,7 @@ def test_false_after_the_last_epoch_stopped_nothing(trainer: JointTrainer) -> No
     assert not trainer.train(CONFIG, lambda epoch: epoch.epoch < 3).stopped
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 7, 2**24])
 def test_any_batch_size(split: Split, device: Device, batch_size: int) -> None:
     small = dataclasses.replace(split, train=split.train.take(np.arange(0, len(split.train), 30)))
@@ -62,6 +63,7 @@ def test_any_batch_size(split: Split, device: Device, batch_size: int) -> None:
     assert result.curve[0].losses["retrieval"] <= np.log(min(batch_size, len(small.train))) + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("learns", "idle"), [("rating", "retrieval"), ("retrieval", "rating")])
 def test_a_loss_of_weight_zero_trains_nothing_of_its_own(split: Split, device: Device, learns: str, idle: str) -> None:
     trainer = JointTrainer(split, device)
@@ -81,6 +83,7 @@ def _head(model: JointModel) -> list[np.ndarray[Any, Any]]:
 # --- failures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "place"), [(100, (1, 2)), (5000, (2, 1))])
 def test_an_absurd_learning_rate_fails_where_stock_does(
     split: Split, trainer: JointTrainer, batch_size: int, place: tuple[int, int]
@@ -101,6 +104,7 @@ def _first_bad_step(split: Split, config: TrialConfig) -> tuple[int, int] | None
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [0, 700, 1500])
 def test_a_bad_row_fails_the_step_that_meets_it(split: Split, device: Device, row: int) -> None:
     """One rating, somewhere in an epoch, has a square beyond float32."""
@@ -158,6 +162,7 @@ except OutOfMemory as error:
     assert kept == 0
 
 
+@pytest.mark.slow
 def test_out_of_memory_frees_the_compiled_models(split: Split, device: Device) -> None:
     """The error of TensorFlow is raised by hand."""
     trainer = JointTrainer(split, device)

@@ -42,6 +42,7 @@ def alone(request: pytest.FixtureRequest, split: Split, device: Device) -> tuple
     return request.param, numbers(JointTrainer(split, device).train(request.param, go_on))
 
 
+@pytest.mark.slow
 def test_the_same_after_other_trials(alone: tuple[TrialConfig, Numbers], trainer: JointTrainer) -> None:
     config, expected = alone
     others: list[dict[str, Any]] = [
@@ -54,6 +55,7 @@ def test_the_same_after_other_trials(alone: tuple[TrialConfig, Numbers], trainer
         assert numbers(trainer.train(config, go_on)) == expected
 
 
+@pytest.mark.slow
 def test_the_same_after_a_failed_trial(alone: tuple[TrialConfig, Numbers], trainer: JointTrainer) -> None:
     config, expected = alone
 
@@ -65,6 +67,7 @@ def test_the_same_after_a_failed_trial(alone: tuple[TrialConfig, Numbers], train
     assert numbers(trainer.train(config, go_on)) == expected
 
 
+@pytest.mark.slow
 def test_the_same_once_its_model_made_room_for_others(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer_module, "MAX_COMPILED_MODELS", 2)
     trainer = JointTrainer(make_split(users=6, items=7, rows=60), device)
@@ -76,6 +79,7 @@ def test_the_same_once_its_model_made_room_for_others(device: Device, monkeypatc
     assert numbers(trainer.train(config, go_on)) == expected
 
 
+@pytest.mark.slow
 def test_the_same_in_a_fresh_process(split: Split, device: Device) -> None:
     here = [numbers(JointTrainer(split, device).train(config, go_on)) for config in (CONFIG, RICH)]
     code = f"""
@@ -106,6 +110,7 @@ def global_seeds() -> Iterator[None]:
     np.random.set_state(before[1])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("global_seeds")
 def test_global_seeds_are_neither_read_nor_moved(
     alone: tuple[TrialConfig, Numbers], split: Split, device: Device

@@ -94,7 +94,10 @@ def trained(split: Split, device: Device, config: TrialConfig, folder: Path) -> 
     return Saved(split, scorer, folder, tf.saved_model.load(str(folder)).signatures)
 
 
-@pytest.fixture(scope="module", params=list(CONFIGS))
+@pytest.fixture(
+    scope="module",
+    params=[name if name == "everything" else pytest.param(name, marks=pytest.mark.slow) for name in CONFIGS],
+)
 def saved(request: pytest.FixtureRequest, device: Device, tmp_path_factory: pytest.TempPathFactory) -> Saved:
     split = make_split(unknown=UNKNOWN)
     return trained(split, device, CONFIGS[request.param], tmp_path_factory.mktemp("model") / "1")
@@ -250,6 +253,7 @@ def in_a_clean_process(folder: Path, questions: list[tuple[str, dict[str, Any]]]
     return answers
 
 
+@pytest.mark.slow
 def test_answers_in_plain_tensorflow(saved: Saved) -> None:
     users, items = ids(saved.split.test, saved.split)
     pairs = {"user_id": users, "item_id": items}

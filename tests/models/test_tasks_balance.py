@@ -66,6 +66,7 @@ def test_dwa_weighs_every_epoch_by_the_ones_before(trainer: JointTrainer) -> Non
     assert numbers(trainer.train(CONFIG, go_on)) == numbers(fixed)
 
 
+@pytest.mark.slow
 def test_uncertainty_learns_and_returns_its_weights(trainer: JointTrainer) -> None:
     config = with_(balance="uncertainty")
     result = trainer.train(config, go_on)

@@ -63,6 +63,7 @@ def test_every_place_of_the_model_has_a_mask_of_its_own(split: Split, monkeypatc
     assert_unrelated(masks)
 
 
+@pytest.mark.slow
 def test_every_step_and_every_epoch_has_another_mask(trainer: JointTrainer) -> None:
     """With one batch per epoch and a tiny learning rate, only the mask can change the loss."""
     still = {"learning_rate": 1e-20}
@@ -74,6 +75,7 @@ def test_every_step_and_every_epoch_has_another_mask(trainer: JointTrainer) -> N
     assert len(set(kept)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rates", [{"embedding_dropout": 0.2}, {"hidden_dropout": 0.3}])
 def test_no_rate_no_mask_in_the_graph(trainer: JointTrainer, rates: dict[str, float]) -> None:
     assert "StatelessRandom" in graph_of(trainer, CONFIG.model_copy(update=rates))

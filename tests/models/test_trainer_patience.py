@@ -41,6 +41,7 @@ def best_and_last(whole: TrialResult, monitor: str, patience: int) -> tuple[int,
     return best, len(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patience", [1, 2, 14, 15])
 @pytest.mark.parametrize("monitor", ["rmse", "top_100", "ndcg_10"])
 def test_patience_ends_and_the_best_epoch_counts(

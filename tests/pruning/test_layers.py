@@ -12,8 +12,6 @@ from mtsearch.pruning import non_dominated_layers
 from mtsearch.pruning.layers import covering_order, scale_to_unit
 from tests.helpers.vectors import BROKEN, SMALL, Vectors, layers_by_peeling, vectors
 
-pytestmark = pytest.mark.quick
-
 
 def layers(rows: Any) -> list[int]:
     found: list[int] = non_dominated_layers(np.array(rows, dtype=float).reshape(len(rows), -1) if len(rows) else

@@ -102,6 +102,7 @@ def scroll_through(page: "Page") -> None:
         place.locator(".main-svg").first.wait_for()
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_when_it_comes_into_view(browser: "Browser", tmp_path: Path) -> None:
     with opened(browser, with_history(realistic()), tmp_path) as page:
         figures = page.locator(".figure").count()
@@ -116,6 +117,7 @@ def test_every_figure_is_drawn_when_it_comes_into_view(browser: "Browser", tmp_p
         assert "wall clock (seconds)" in page.inner_text("#time")
 
 
+@pytest.mark.slow
 def test_choosing_a_parameter_colours_the_front(browser: "Browser", tmp_path: Path) -> None:
     study = with_history(realistic())
     front = "document.querySelector('.plot').data.find(each => each.name === 'front')"
@@ -154,6 +156,7 @@ def test_a_click_shows_curve_and_command_which_can_be_copied(browser: "Browser",
         assert page.evaluate("navigator.clipboard.readText()") == command
 
 
+@pytest.mark.slow
 def test_a_finger_chooses_a_trial_too(browser: "Browser", tmp_path: Path) -> None:
     study = with_history(realistic())
     phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
@@ -167,6 +170,7 @@ def test_a_finger_chooses_a_trial_too(browser: "Browser", tmp_path: Path) -> Non
         assert chosen.is_visible()
 
 
+@pytest.mark.slow
 def test_a_thousand_trials_open_and_answer(browser: "Browser", tmp_path: Path) -> None:
     study = with_history(realistic(trials=1000))
     with opened(browser, study, tmp_path) as page:
@@ -185,6 +189,7 @@ def test_without_plotly_the_page_says_so(browser: "Browser", tmp_path: Path) -> 
     page.close()
 
 
+@pytest.mark.slow
 def test_the_plot_is_drawn_without_a_complaint(browser: "Browser", tmp_path: Path) -> None:
     study = realistic()
     with opened(browser, study, tmp_path) as page:
@@ -197,6 +202,7 @@ def test_the_plot_is_drawn_without_a_complaint(browser: "Browser", tmp_path: Pat
         )
 
 
+@pytest.mark.slow
 def test_hovering_names_the_trial_and_its_parameters(browser: "Browser", tmp_path: Path) -> None:
     study = realistic()
     with opened(browser, study, tmp_path) as page:
@@ -207,6 +213,7 @@ def test_hovering_names_the_trial_and_its_parameters(browser: "Browser", tmp_pat
         assert "biases, baseline" in hover(page, "biases", 0, says="biases, baseline")
 
 
+@pytest.mark.slow
 def test_bars_over_seeds_are_drawn_inside_the_plot(browser: "Browser", tmp_path: Path) -> None:
     study = repeated()
     with opened(browser, study, tmp_path) as page:
@@ -226,12 +233,6 @@ def test_bars_over_seeds_are_drawn_inside_the_plot(browser: "Browser", tmp_path:
         assert "± " in hover(page, "front", 0, says="± ")
 
 
-def test_double_click_shows_all(browser: "Browser", tmp_path: Path) -> None:
-    with opened(browser, realistic(), tmp_path) as page:
-        page.locator(".plot .nsewdrag").dblclick()
-        assert holds(page, "document.querySelector('.plot').layout.xaxis.range[1] > 500")
-
-
 def test_hostile_text_is_inert(browser: "Browser", tmp_path: Path) -> None:
     with opened(browser, hostile(), tmp_path) as page:
         label = hover(page, "front", 0)
@@ -242,11 +243,18 @@ def test_hostile_text_is_inert(browser: "Browser", tmp_path: Path) -> None:
         assert page.locator("image").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "study",
-    [with_history(realistic()), with_history(hostile()), results(), repeated()],
-    ids=["realistic", "hostile", "empty", "repeated"],
+    ("study", "scheme"),
+    [
+        (with_history(realistic()), "light"),
+        (with_history(hostile()), "dark"),
+        (results(), "light"),
+        (repeated(), "dark"),
+        (with_history(repeated(objectives=OBJECTIVES[1])), "light"),
+        (with_history(repeated(objectives=OBJECTIVES[4])), "dark"),
+    ],
+    ids=["realistic", "hostile", "empty", "repeated", "one", "four"],
 )
 def test_a_phone_needs_no_sideways_scrolling(
     browser: "Browser", tmp_path: Path, study: StudyResults, scheme: str
@@ -258,6 +266,7 @@ def test_a_phone_needs_no_sideways_scrolling(
         assert page.locator(".plot .main-svg").first.bounding_box()["width"] <= 390  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_the_scheme_decides_ink_and_paper(browser: "Browser", tmp_path: Path) -> None:
     seen = {}
     for scheme in ("light", "dark"):
@@ -284,7 +293,8 @@ def farthest_apart(study: StudyResults) -> FrontRow:
     return max(study.front, key=room)
 
 
-@pytest.mark.parametrize(("number", "trace"), [(1, "best so far"), (3, "front"), (4, "front")])
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "trace"), [(1, "best so far"), pytest.param(3, "front", marks=pytest.mark.slow)])
 def test_a_click_in_any_panel_shows_the_trial(browser: "Browser", tmp_path: Path, number: int, trace: str) -> None:
     study = with_history(realistic(objectives=OBJECTIVES[number]))
     assert study.knee is not None
@@ -311,6 +321,7 @@ def test_a_click_in_any_panel_shows_the_trial(browser: "Browser", tmp_path: Path
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "front"), [(1, "best so far"), (3, "front")])
 def test_a_parameter_colours_every_panel_and_has_one_scale(
     browser: "Browser", tmp_path: Path, number: int, front: str
@@ -334,7 +345,8 @@ def test_a_parameter_colours_every_panel_and_has_one_scale(
         assert page.evaluate("document.querySelector('.plot').data.map(each => each.marker)") == before
 
 
-@pytest.mark.parametrize("number", [1, 3, 4])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 4])
 def test_every_figure_of_any_number_is_drawn(browser: "Browser", tmp_path: Path, number: int) -> None:
     """Front; hypervolume where it is another figure; curves; parallel, importance, time; each parameter over each."""
     with opened(browser, with_history(realistic(objectives=OBJECTIVES[number])), tmp_path) as page:
@@ -343,22 +355,16 @@ def test_every_figure_of_any_number_is_drawn(browser: "Browser", tmp_path: Path,
         assert drawn == page.locator(".figure").count() == 1 + (number > 1) + number + 3 + 3 * number
 
 
-@pytest.mark.parametrize("number", [1, 3, 4])
-def test_a_phone_scrolls_a_matrix_by_itself(browser: "Browser", tmp_path: Path, number: int) -> None:
-    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-    with opened(browser, with_history(repeated(objectives=OBJECTIVES[number])), tmp_path, **phone) as page:
-        scroll_through(page)
-        assert page.evaluate("document.documentElement.scrollWidth") == 390
-
-
-@pytest.mark.parametrize("number", [1, 3])
-def test_double_click_shows_all_of_any_number(browser: "Browser", tmp_path: Path, number: int) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_double_click_shows_all(browser: "Browser", tmp_path: Path, number: int) -> None:
     axis = "yaxis" if number == 1 else "xaxis"  # the RMSE of 500
     with opened(browser, realistic(objectives=OBJECTIVES[number]), tmp_path) as page:
         page.locator(".plot .nsewdrag").first.dblclick()
         assert holds(page, f"document.querySelector('.plot').layout.{axis}.range[1] > 500")
 
 
+@pytest.mark.slow
 def test_ink_follows_the_scheme_on_every_axis_of_a_matrix(browser: "Browser", tmp_path: Path) -> None:
     with opened(browser, realistic(objectives=OBJECTIVES[4]), tmp_path, color_scheme="dark") as page:
         inks = page.evaluate(

@@ -51,6 +51,7 @@ def test_the_note_has_the_best_of_each_objective(number: int) -> None:
     assert f"--pick {'knee' if number > 1 else 'rmse'} -o" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", OBJECTIVES)
 def test_figures_of_a_thousand_trials_are_small(number: int) -> None:
     study = with_history(realistic(trials=1000, objectives=OBJECTIVES[number]), epochs=50)

@@ -20,8 +20,6 @@ from mtsearch.report.tables import verdict
 from mtsearch.search.results import Failure, StudyResults
 from tests.helpers.results import HOSTILE, OBJECTIVES, hostile, realistic, results, row, with_history
 
-pytestmark = pytest.mark.quick
-
 VOID = {"meta", "link", "br"}
 
 
@@ -218,6 +216,7 @@ def test_sections_come_with_their_data() -> None:
     assert "Not computed: it needs 20 complete trials, and there are 9." in outline(few).text
 
 
+@pytest.mark.slow
 def test_a_thousand_trials_stay_under_seven_megabytes() -> None:
     study, random = with_history(realistic(trials=1000), epochs=100), np.random.default_rng(0)
     more = [f"parameter_{number}" for number in range(12)]

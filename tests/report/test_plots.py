@@ -149,6 +149,7 @@ def test_each_parameter_is_shown_against_each_objective(number: int) -> None:
         assert points == pytest.approx({each.trial: each.values[index] for each in study.rows}, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", OBJECTIVES)
 def test_curves_of_each_objective_end_at_the_trials(number: int) -> None:
     study = with_history(realistic(objectives=OBJECTIVES[number]), epochs=1000)

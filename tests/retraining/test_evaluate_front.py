@@ -109,6 +109,7 @@ def test_a_member_dominated_on_test_leaves_the_front(path: Path) -> None:
     assert fallen[0].optimism["rmse"] > 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_an_interrupted_report_goes_on(kind: str, data: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     url = request.getfixturevalue("new_postgres")() if kind == "postgresql" else str(tmp_path / "a.db")
@@ -147,6 +148,7 @@ def test_what_is_there_is_not_trained_again(path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_new_members_are_judged_when_the_study_has_gone_on(data: str, path: Path) -> None:
     report(path, FormulaTestingTrainer())
     go(define(data, fixed={"epochs": EPOCHS}), path, 30)
@@ -205,6 +207,7 @@ def test_other_data_are_refused_and_nothing_is_kept(path: Path) -> None:
     assert not api.load_study("s", str(path)).test_baselines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["data", "split"])
 def test_what_was_judged_on_other_rows_is_left_out(path: Path, part: str) -> None:
     report(path, FormulaTestingTrainer(), seeds=1)

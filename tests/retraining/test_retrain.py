@@ -53,12 +53,14 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
+@pytest.mark.slow
 def test_train_repeats_the_trial(export: Export, models: Path) -> None:
     result = retrain(export, models / "m", on="train")
     assert {key: interval.mean for key, interval in result.validation.items()} == export.provenance.metrics
     assert list(retraining_verdict(result))[-1].endswith("to the last bit")
 
 
+@pytest.mark.slow
 def test_patience_ends_at_the_best_epoch(tmp_path: Path, device: Device, models: Path) -> None:
     """RMSE rises from some epoch on; the schedule keeps the length that it had in the trial."""
     config = CONFIG.model_copy(
@@ -71,6 +73,7 @@ def test_patience_ends_at_the_best_epoch(tmp_path: Path, device: Device, models:
     assert {key: interval.mean for key, interval in result.validation.items()} == export.provenance.metrics
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_evaluated_on_some_users_is_repeated_and_then_evaluated_on_all(
     tmp_path: Path, device: Device, models: Path
 ) -> None:
@@ -85,6 +88,7 @@ def test_a_trial_that_was_evaluated_on_some_users_is_repeated_and_then_evaluated
     assert "the validation rows of 9 users" in model_card(final)
 
 
+@pytest.mark.slow
 def test_train_and_validation_is_what_a_trainer_of_both_reaches(export: Export, models: Path, device: Device) -> None:
     result = retrain(export, models / "m", seeds=3)
     final = make_split(load(export.data), export.split).final()
@@ -97,6 +101,7 @@ def test_train_and_validation_is_what_a_trainer_of_both_reaches(export: Export, 
     assert all(epoch.metrics == {} for epoch in result.curve)
 
 
+@pytest.mark.slow
 def test_the_saved_model_is_the_first_seeds(export: Export, models: Path) -> None:
     import tensorflow as tf
 
@@ -107,6 +112,7 @@ def test_the_saved_model_is_the_first_seeds(export: Export, models: Path) -> Non
     np.testing.assert_array_equal(one(**pair)["ratings"], two(**pair)["ratings"])
 
 
+@pytest.mark.slow
 def test_all_trains_on_every_row(export: Export, models: Path, device: Device) -> None:
     result = retrain(export, models / "m", on="all")
     assert result.rows == {"train": len(load(export.data).rows), "test": 0}
@@ -116,17 +122,20 @@ def test_all_trains_on_every_row(export: Export, models: Path, device: Device) -
     assert "No rows were left" in model_card(result)
 
 
+@pytest.mark.slow
 def test_a_study_that_validates_on_test_says_so(tmp_path: Path, device: Device, models: Path) -> None:
     result = retrain(exported(tmp_path, device, validation="test"), models / "m")
     assert "chosen on them" in model_card(result)
 
 
+@pytest.mark.slow
 def test_every_epoch_is_told(export: Export, models: Path) -> None:
     told: list[tuple[int, int]] = []
     retrain(export, models / "m", seeds=2, on_epoch=lambda seed, epoch: told.append((seed, epoch.epoch)))
     assert told == [(seed, epoch) for seed in (43, 42) for epoch in (1, 2, 3, 4)]
 
 
+@pytest.mark.slow
 def test_what_ends_it_early_leaves_nothing(export: Export, models: Path) -> None:
     def interrupt(_seed: int, epoch: EpochMetrics) -> None:
         if epoch.epoch == 3:
@@ -142,6 +151,7 @@ def test_what_ends_it_early_leaves_nothing(export: Export, models: Path) -> None
     assert not models.exists()
 
 
+@pytest.mark.slow
 def test_a_failed_write_keeps_the_earlier_model(export: Export, models: Path) -> None:
     result = retrain(export, models / "m")
     before = {path.name: path.read_bytes() for path in result.folder.iterdir() if path.is_file()}
@@ -159,6 +169,7 @@ def test_a_failed_write_keeps_the_earlier_model(export: Export, models: Path) ->
     assert {path.name: path.read_bytes() for path in result.folder.iterdir() if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_what_came_there_meanwhile_is_kept(export: Export, models: Path) -> None:
     result = retrain(export, models / "m")
     place = models / "new"
@@ -189,6 +200,7 @@ def test_arguments(export: Export, models: Path) -> None:
         retrain(export, models, seeds=2, on="all")
 
 
+@pytest.mark.slow
 def test_what_is_shown(export: Export, models: Path) -> None:
     result = retrain(export, models / "m", seeds=2)
     Console(width=100, file=(file := io.StringIO())).print(retrained_table(result))
@@ -208,6 +220,7 @@ def test_what_is_shown(export: Export, models: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_not_repeated_is_said_to_differ(export: Export, models: Path) -> None:
     result = retrain(export, models / "m", on="train")
     other = export.provenance.model_copy(update={"metrics": {**export.provenance.metrics, "rmse": 0.5}})
@@ -222,6 +235,7 @@ def test_names_that_markdown_would_read(export: Export, models: Path) -> None:
     assert "study `a'b/c # d`" in card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("split", "said"),
     [
@@ -237,6 +251,7 @@ def test_the_card_says_how_rows_were_held_out(
     assert "- Claims beyond the protocol: held-out rows " in card and said in card
 
 
+@pytest.mark.slow
 def test_the_card_says_who_trained_and_who_chose(export: Export, models: Path) -> None:
     result = retrain(export, models / "m")
     named = export.provenance.model_copy(update={"pick": "trial:5", "exported_by": "0.0.0"})
@@ -252,6 +267,7 @@ def test_the_card_says_who_trained_and_who_chose(export: Export, models: Path) -
         assert said in model_card(replace(result, export=export.model_copy(update={"provenance": searched})))
 
 
+@pytest.mark.slow
 def test_json_is_plain(export: Export, models: Path) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(constant)

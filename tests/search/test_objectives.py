@@ -21,7 +21,7 @@ from tests.search.test_run import SPACE, define, go, send_at, trials_of
 
 KEYS = ("rmse", "ndcg_10", "mae", "mrr")
 RATE = {"learning_rate": SPACE["learning_rate"]}  # the lowest is the best in every objective, or as good as any
-each_number = pytest.mark.parametrize("number", [1, 3, 4])
+each_number = pytest.mark.parametrize("number", [1, pytest.param(3, marks=pytest.mark.slow), 4])
 one_and_four = pytest.mark.parametrize("number", [1, 4])
 
 
@@ -40,6 +40,7 @@ def best_numbers(path: Path) -> list[int]:
     return [trial.number for trial in study.best_trials]
 
 
+@pytest.mark.slow
 @each_number
 def test_a_study_runs_and_its_results_are_stored(data: str, tmp_path: Path, number: int) -> None:
     path, keys = tmp_path / "a.db", KEYS[:number]
@@ -68,6 +69,7 @@ def test_with_one_objective_the_front_is_the_best_trial(data: str, tmp_path: Pat
     assert results.beaten_by(best) == [name for name, had in results.baselines.items() if best.values[0] < had["rmse"]]
 
 
+@pytest.mark.slow
 @each_number
 def test_a_study_in_parts_equals_one_in_one_go(data: str, tmp_path: Path, number: int) -> None:
     whole, parts = tmp_path / "a.db", tmp_path / "b.db"
@@ -81,6 +83,7 @@ def test_a_study_in_parts_equals_one_in_one_go(data: str, tmp_path: Path, number
     assert len(complete[0]) == 10
 
 
+@pytest.mark.slow
 @one_and_four
 def test_several_workers(data: str, tmp_path: Path, number: int) -> None:
     definition = define_of(data, number, study={"sampler": {"kind": "tpe", "n_startup_trials": 2}})
@@ -89,6 +92,7 @@ def test_several_workers(data: str, tmp_path: Path, number: int) -> None:
     assert sorted(row.trial for row in results.front) == best_numbers(tmp_path / "a.db")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "kind"), [(1, "halving"), (3, "dominated"), (4, "halving")])
 def test_pruned(data: str, tmp_path: Path, number: int, kind: str) -> None:
     """TPE goes on after pruned trials, and the front holds complete trials only."""
@@ -128,6 +132,7 @@ def test_repeats_have_a_spread_in_each_objective(data: str, tmp_path: Path, numb
     assert spread[0] == pytest.approx(1e-3)  # the formula adds 0.001 to the RMSE from seed to seed
 
 
+@pytest.mark.slow
 @one_and_four
 def test_importances_of_each_objective(data: str, tmp_path: Path, number: int) -> None:
     space = {name: SPACE[name] for name in ("learning_rate", "embedding_size")}
@@ -138,6 +143,7 @@ def test_importances_of_each_objective(data: str, tmp_path: Path, number: int) -
     assert first == {key: expected[key] for key in KEYS[:number]}
 
 
+@pytest.mark.slow
 @each_number
 def test_a_trial_is_selected_and_exported(data: str, tmp_path: Path, number: int) -> None:
     path, key = tmp_path / "a.db", KEYS[number - 1]
@@ -158,6 +164,7 @@ def test_a_trial_is_selected_and_exported(data: str, tmp_path: Path, number: int
     assert loss[found[rule]] <= middle
 
 
+@pytest.mark.slow
 @one_and_four
 def test_a_front_starts_another_study(data: str, tmp_path: Path, number: int) -> None:
     path = tmp_path / "a.db"

@@ -96,6 +96,7 @@ def test_a_trial_without_a_heartbeat_fails_and_one_with_it_does_not(study: optun
     assert [t.user_attrs[RETRY_OF] for t in trials if t.state == TrialState.WAITING] == [silent.number]
 
 
+@pytest.mark.slow
 def test_the_watchers_own_sleep_does_not_fail_trials(study: optuna.Study) -> None:
     begun_elsewhere(study)
     watch = OwnershipWatch(study, grace=2.0)
@@ -198,6 +199,7 @@ def test_a_trial_that_another_process_failed_is_dropped_and_another_is_run(data:
     assert trials[1].params == trials[0].params
 
 
+@pytest.mark.slow
 def test_until_waits_for_trials_of_other_runs_and_replaces_failed_ones(
     data: str, study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +280,7 @@ def owned_trials(path: Path, number: int = 0) -> list[FrozenTrial]:
     return [t for t in trials if t.state == TrialState.RUNNING and t.params and WORKER in t.user_attrs][number:]
 
 
+@pytest.mark.slow
 def test_a_worker_stopped_for_too_long_finds_its_trial_failed_and_goes_on(data: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     with running(data, path, until=100) as process:
@@ -322,6 +325,7 @@ def stop_a_worker(path: Path) -> FrozenTrial | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_stuck_worker_of_the_same_run_is_replaced(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: Callable[[int], None]
 ) -> None:
@@ -347,6 +351,7 @@ def test_a_stuck_worker_of_the_same_run_is_replaced(
     assert is_gone(stopped[0])
 
 
+@pytest.mark.slow
 def test_workers_of_a_killed_parent_end_with_their_epoch_and_the_next_run_goes_on(data: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     with running(data, path, until=10_000, workers=3) as process:

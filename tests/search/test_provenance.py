@@ -4,16 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from mtsearch import api
 from mtsearch.data import Split
 from mtsearch.search.provenance import collect_provenance
 from tests.helpers.evaluation_cases import make_rows, make_split
 from tests.helpers.trainers import FormulaTrainer
 from tests.search.test_run import define
-
-pytestmark = pytest.mark.quick
 
 
 def test_validation_rows_of_unknown_users_and_items_are_counted(data: str) -> None:

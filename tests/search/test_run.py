@@ -93,6 +93,7 @@ def test_another_seed_proposes_other_parameters(data: str, tmp_path: Path) -> No
     assert trials_of(tmp_path / "a.db")[2].params != trials_of(tmp_path / "b.db")[2].params
 
 
+@pytest.mark.slow
 def test_a_study_in_parts_equals_one_in_one_go(data: str, tmp_path: Path) -> None:
     whole, parts = tmp_path / "a.db", tmp_path / "b.db"
     go(define(data), whole, 24)
@@ -189,6 +190,7 @@ def send_at(trial: int, epoch: int, count: int = 1) -> Callable[[TrialConfig, in
     return hook
 
 
+@pytest.mark.slow
 def test_interrupted_and_resumed_proposes_what_it_would_have(data: str, tmp_path: Path) -> None:
     whole, parts = tmp_path / "a.db", tmp_path / "b.db"
     go(define(data), whole, 20)
@@ -204,6 +206,7 @@ def test_interrupted_and_resumed_proposes_what_it_would_have(data: str, tmp_path
     assert "interrupted after epoch 2" in results.failures[0].reason
 
 
+@pytest.mark.slow
 def test_partial_initial_trials_draw_the_same_rest_after_an_interrupt(data: str, tmp_path: Path) -> None:
     whole, parts = tmp_path / "a.db", tmp_path / "b.db"
     definition = define(data, trials=[{"learning_rate": 0.1}, {"learning_rate": 0.2}])
@@ -230,6 +233,7 @@ def killed_in_epoch_2(data: str, path: Path) -> None:
     go(define(data), path, 5, FormulaTrainer(lambda _config, epoch: os.kill(os.getpid(), 9) if epoch == 2 else None))
 
 
+@pytest.mark.slow
 def test_trial_of_a_killed_process_is_tried_again_and_bounded(data: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     for _ in range(3):

@@ -67,6 +67,7 @@ def test_baselines_are_evaluated_on_the_same_users(data: str, tmp_path: Path) ->
     assert results.baselines != run(data, tmp_path / "b.db", users=None).baselines
 
 
+@pytest.mark.slow
 def test_studies_of_other_samples_are_not_compared(data: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     for name, users in {"ten": 10, "ten again": 10, "eleven": 11, "all": None, "too many": 4_000}.items():

@@ -26,6 +26,7 @@ def go(
     return api.run(define(data, **tables), 5, storage=str(path), on_trial=on_trial, **executor)
 
 
+@pytest.mark.slow
 @everywhere
 def test_an_observer_gets_params_metrics_curve_and_state(data: str, tmp_path: Path, executor: dict[str, Any]) -> None:
     ends: list[TrialEnd] = []
@@ -72,6 +73,7 @@ def test_changes_by_an_observer_do_not_reach_the_study(data: str, tmp_path: Path
     )
 
 
+@pytest.mark.slow
 @everywhere
 def test_an_observers_exception_is_logged_and_the_study_goes_on(
     data: str, tmp_path: Path, executor: dict[str, Any], caplog: pytest.LogCaptureFixture

@@ -67,6 +67,7 @@ def test_interrupted_and_resumed_it_ends_where_it_would_have(data: str, tmp_path
     assert go(definition, tmp_path / "b.db", 200, patience=6).counting == whole.counting
 
 
+@pytest.mark.slow
 def test_several_workers_end_too(data: str, tmp_path: Path) -> None:
     path = str(tmp_path / "a.db")
     results = api.run(define(data), 100, workers=2, patience=4, storage=path, make_trainer=constant_formula)

@@ -41,6 +41,12 @@ def name_of(sampler: dict[str, Any]) -> str:
 
 
 each_sampler = pytest.mark.parametrize("sampler", EACH, ids=name_of)
+each_sampler_in_time = pytest.mark.parametrize(
+    "sampler",
+    [each if each in (EACH[0], EACH[2]) else pytest.param(each, marks=pytest.mark.slow) for each in EACH],
+    ids=name_of,
+)
+"""As `each_sampler`; only two of them in the default selection."""
 
 
 def define_with(data: str, sampler: dict[str, Any], **tables: Any) -> StudyDefinition:
@@ -148,7 +154,7 @@ class OptionsTests:
         assert go(definition, tmp_path / "a.db", None).counting == 14
 
 
-@each_sampler
+@each_sampler_in_time
 def test_a_study_in_parts_equals_one_in_one_go(data: str, tmp_path: Path, sampler: dict[str, Any]) -> None:
     """Trials are interrupted at the first sampled trial, within a generation and at its end."""
     whole, parts = tmp_path / "a.db", tmp_path / "b.db"
@@ -196,7 +202,7 @@ def distinct(params: list[dict[str, Any]]) -> int:
     return len({tuple(sorted(each.items())) for each in params})
 
 
-@each_sampler
+@each_sampler_in_time
 def test_another_seed_proposes_something_else(data: str, tmp_path: Path, sampler: dict[str, Any]) -> None:
     for seed in (3, 4):
         go(define(data, study={"name": "s", "seed": seed, "sampler": sampler}), tmp_path / f"{seed}.db", 6)
@@ -220,7 +226,8 @@ def turns(path: Path, definition: StudyDefinition, workers: int, rounds: int) ->
                 study.tell(trial, [metrics["rmse"], metrics["top_100"]])
 
 
-@each_sampler
+@pytest.mark.slow
+@each_sampler_in_time
 def test_workers_that_ask_at_once_never_propose_the_same(data: str, tmp_path: Path, sampler: dict[str, Any]) -> None:
     definition = define_with(data, sampler)
     go(definition, tmp_path / "a.db", 2)
@@ -228,6 +235,7 @@ def test_workers_that_ask_at_once_never_propose_the_same(data: str, tmp_path: Pa
     assert distinct(points) == 18
 
 
+@pytest.mark.slow
 def test_processes_that_sample_a_sequence_share_it_out(data: str, tmp_path: Path) -> None:
     definition = define_with(data, {"kind": "qmc"})
     alone, together = tmp_path / "a.db", tmp_path / "b.db"
@@ -298,6 +306,7 @@ class GenerationsTests:
         definition = define_with(data, {"kind": "nsga2", "population_size": 2}, trials=listed)
         assert go(definition, tmp_path / "a.db", 14).counting == 14
 
+    @pytest.mark.slow
     def test_learn(self, data: str, tmp_path: Path) -> None:
         """The lowest learning rate is the best; random proposals would lie at the mean of the logarithms."""
         definition = define_with(data, {"kind": "nsga2", "population_size": 10})

@@ -50,6 +50,7 @@ def test_definition_without_space_has_its_list_alone(data: str, tmp_path: Path) 
     assert results.initial == {0: "[[trials]] 1", 1: "[[trials]] 2"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 2])
 def test_initial_trials_are_never_run_twice_and_keep_their_slot(data: str, tmp_path: Path, cut: int) -> None:
     definition = define(data, **with_defaults())
@@ -62,6 +63,7 @@ def test_initial_trials_are_never_run_twice_and_keep_their_slot(data: str, tmp_p
     assert [trial.user_attrs.get("mtsearch:listed") for trial in done[:3]] == ["starting point", "weights 1/1", None]
 
 
+@pytest.mark.slow
 def test_several_workers_run_each_initial_trial_once(data: str, tmp_path: Path) -> None:
     definition = define(data, **with_defaults(trials=[{"learning_rate": rate / 10} for rate in range(1, 6)]))
     api.run(definition, 9, workers=3, storage=str(tmp_path / "a.db"), make_trainer=slow_formula)
@@ -71,6 +73,7 @@ def test_several_workers_run_each_initial_trial_once(data: str, tmp_path: Path) 
     assert [trial.params for trial in trials[5:7]] == [START, UNIT]
 
 
+@pytest.mark.slow
 def test_warm_start_runs_the_other_front_once(data: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     front = go(define(data), path, 12).front

@@ -66,6 +66,7 @@ def test_seed_and_sampler_that_are_not_named_are_those_it_was_begun_with(
     assert "study s goes on as it was begun: seed: 42 -> 7, sampler.kind: tpe -> random" in caplog.messages
 
 
+@pytest.mark.slow
 def test_several_workers_take_the_seed_it_was_begun_with(data: str, tmp_path: Path) -> None:
     go(define(data, study={"name": "s", "seed": 7}), tmp_path / "a.db", 1)
     unnamed = define(data, study={"name": "s"})

@@ -39,6 +39,7 @@ def running(storage: str, name: str, pid: int) -> None:
         study.ask().set_user_attr("mtsearch:worker", identity(pid))
 
 
+@pytest.mark.slow
 def test_renamed_study_goes_on_under_its_new_name(data: str, storage: str, tmp_path: Path) -> None:
     go(named(data, "old"), storage, 12)
     before = api.load_study("old", storage)
@@ -55,6 +56,7 @@ def test_renamed_study_goes_on_under_its_new_name(data: str, storage: str, tmp_p
         api.load_study("old", storage)
 
 
+@pytest.mark.slow
 def test_a_refused_new_name_changes_nothing(data: str, storage: str) -> None:
     for name in ("a", "b"):
         go(named(data, name), storage, 1)
@@ -75,6 +77,7 @@ def test_a_refused_new_name_changes_nothing(data: str, storage: str) -> None:
     assert names(storage) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_deleted_study_is_gone_and_the_others_are_whole(data: str, storage: str) -> None:
     for name in ("a", "b"):
         go(named(data, name), storage, 3)
@@ -99,6 +102,7 @@ def test_study_with_a_running_trial_is_not_changed(data: str, tmp_path: Path, ch
     assert len(trials_of(path)) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lives", [True, False])
 def test_a_trial_of_another_machine_shows_whether_it_lives(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: bool

@@ -31,6 +31,7 @@ class Sized(FormulaTrainer):
         return TrialResult(result.metrics, result.curve, result.best_epoch, size, times)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "limit", [{"max_parameters": 20_000}, {"max_seconds": 20.0}, {"max_parameters": 20_000, "max_seconds": 16.0}]
 )
@@ -78,6 +79,7 @@ def test_optuna_dashboard_shows_infeasible_trials(data: str, tmp_path: Path) -> 
     assert told == {number: [size / 16 - 1, size / 32 - 1] for number, size in sizes.items()}
 
 
+@pytest.mark.slow
 def test_sampler_learns_from_them(data: str, tmp_path: Path) -> None:
     """TPE proposes few of its 30 trials in a region that was infeasible before."""
     space = {**SPACE, "embedding_size": {"low": 8, "high": 64}}

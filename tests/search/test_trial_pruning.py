@@ -48,6 +48,7 @@ def curve_of(trial: FrozenTrial) -> list[dict[str, Any]]:
 
 
 class PrunedStudyTests:
+    @pytest.mark.slow
     @pytest.mark.parametrize("pruner", PRUNERS, ids=lambda pruner: pruner["kind"])
     def test_pruned_trials_count_and_are_kept(self, data: str, tmp_path: Path, pruner: dict[str, Any]) -> None:
         ends: list[TrialEnd] = []
@@ -72,6 +73,7 @@ class PrunedStudyTests:
             assert (end.state, end.values, end.counted, end.metrics) == ("pruned", None, True, {})
             assert end.reason == trial.user_attrs[attributes.REASON]["text"]
 
+    @pytest.mark.slow
     def test_one_worker_prunes_the_same_trials_again_and_in_parts(self, data: str, tmp_path: Path) -> None:
         definition = pruned_study(data, HALVING, study={"sampler": {"kind": "tpe"}})
         go(definition, tmp_path / "a.db", 24)
@@ -81,6 +83,7 @@ class PrunedStudyTests:
         assert one == other
         assert {state for state, _ in one} == {TrialState.COMPLETE, TrialState.PRUNED}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "qmc", "random"])
     def test_samplers_go_on(self, data: str, tmp_path: Path, sampler: str) -> None:
         definition = pruned_study(data, HALVING, study={"sampler": {"kind": sampler}})
@@ -88,6 +91,7 @@ class PrunedStudyTests:
         assert results.counting == 25
         assert results.states["pruned"] > 3
 
+    @pytest.mark.slow
     def test_every_decision_follows_from_the_stored_trials(self, data: str, tmp_path: Path) -> None:
         """With one worker, each trial was compared at its rung with the trials before it."""
         go(pruned_study(data, HALVING), tmp_path / "a.db", 40)
@@ -137,6 +141,7 @@ class PrunedStudyTests:
             first = metrics_of(TrialConfig(**trial.user_attrs[attributes.CONFIG]), 9)
             assert trial.user_attrs[attributes.RUNGS]["vectors"]["9"] == [first["rmse"], first["top_100"]]
 
+    @pytest.mark.slow
     def test_an_interrupted_trial_is_not_pruned(self, data: str, tmp_path: Path) -> None:
         definition = pruned_study(data, HALVING)
         results = go(definition, tmp_path / "a.db", 30, FormulaTrainer(send_at(16, 2)))
@@ -178,6 +183,7 @@ class StoredPrunerTests:
             go(pruned_study(data, HALVING), tmp_path / "a.db", 2)
 
 
+@pytest.mark.slow
 def test_several_workers_of_whom_two_are_killed(data: str, tmp_path: Path, together: Callable[[int], None]) -> None:
     """The study has exactly the requested trials, none is left running, and retries do not inherit vectors."""
     together(3)

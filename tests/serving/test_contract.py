@@ -12,6 +12,7 @@ from mtsearch.study_file.config import TrialConfig
 from tests.helpers.model_cases import THREADS, go_on, make_split
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rating_biases", [False, True])
 def test_a_trained_model_is_served(folder: Path, tmp_path: Path, rating_biases: bool) -> None:
     split = make_split(unknown=5)
@@ -39,6 +40,7 @@ def test_a_trained_model_is_served(folder: Path, tmp_path: Path, rating_biases: 
     assert model.predict([users[0]], [first.item]).ratings[0] == pytest.approx(first.rating, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_double_has_the_signatures_of_a_trained_model(folder: Path, tmp_path: Path) -> None:
     """The other serving tests use a double: it has to be like a real model."""
     import tensorflow as tf

@@ -229,6 +229,7 @@ def test_a_bad_request_does_not_spoil_those_it_came_with(service: Service, http:
     assert asyncio.run(ask()) == [200, 422, 200, 200, 422, 200] * 5
 
 
+@pytest.mark.slow
 def test_the_load_test(folder: Path) -> None:
     one, many = measure(folder, TABLES.user_ids, requests=500, connections=32)
     assert (len(one.latencies), len(many.latencies)) == (500, 500)
@@ -236,6 +237,7 @@ def test_the_load_test(folder: Path) -> None:
     assert "p50" in one.line() and "0 errors" in many.line()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_in_order(folder: Path, number: signal.Signals) -> None:
     with running(folder) as service:
@@ -245,6 +247,7 @@ def test_it_ends_in_order(folder: Path, number: signal.Signals) -> None:
     assert service.log == []
 
 
+@pytest.mark.slow
 def test_a_client_that_never_ends_its_request_leaves_a_line(folder: Path) -> None:
     half = b"POST /recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
     with running(folder) as service, socket.create_connection(("127.0.0.1", service.port)) as connection:

@@ -88,6 +88,7 @@ def test_every_field_has_values_here() -> None:
     assert booleans | {*WORDS} | {*NUMBERS} | {*WHOLE} == {*PARAMETERS}
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(definitions(), st.integers(0, 100))
 def test_what_a_study_samples_is_inside_and_comes_back_from_toml(definition: StudyDefinition, seed: int) -> None:

@@ -56,7 +56,7 @@ def proxy(tmp_path: Path) -> Iterator[str]:
         process.join()
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "grpc"])
+@pytest.fixture(params=["sqlite", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("postgresql", "grpc"))])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return str(tmp_path / "a.db")
@@ -71,7 +71,7 @@ def trials_in(url: str) -> list[FrozenTrial]:
 
 
 class ContractTests:
-    @pytest.mark.parametrize("workers", [1, 2])
+    @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
     def test_deleted_under_a_run_it_ends_the_run_in_one_line(self, data: str, url: str, workers: int) -> None:
         def delete(end: TrialEnd) -> None:
             if end.counting >= 3:  # another tool does not ask
@@ -104,6 +104,7 @@ class ContractTests:
         with pytest.raises(StudyNotFound, match="it holds: s"):
             api.load_study("t", url)
 
+    @pytest.mark.slow
     def test_several_workers_one_of_them_killed(self, data: str, url: str, together: Callable[[int], None]) -> None:
         together(2)
         killed: list[int] = []
@@ -143,6 +144,7 @@ class ContractTests:
         assert trials[0].user_attrs[REASON]["text"] == "no sign of life for 0.4 s"
         assert trials[1].params == trials[0].params
 
+    @pytest.mark.slow
     def test_another_machine_joins_by_name(self, data: str, url: str) -> None:
         go(define(data), url, 2)
         assert join_by_name(url, "--trials", "3").wait(600) == 0
@@ -161,6 +163,7 @@ def join_by_name(url: str, *options: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(command, cwd=Path(__file__).parents[3], stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_two_machines_end_together_with_exactly_what_was_asked(
     data: str, new_postgres: Callable[[], str], together: Callable[[int], None]
 ) -> None:
@@ -191,6 +194,7 @@ class ProxyTests:
         with pytest.raises(StorageError, match=r"grpc://127\.0\.0\.1:1 does not answer; check that the server runs"):
             go(define(data), "grpc://127.0.0.1:1", 1)
 
+    @pytest.mark.slow
     def test_operations_that_need_the_database_are_refused(self, data: str, proxy: str) -> None:
         go(define(data), proxy, 1)
         with pytest.raises(StorageError, match="studies cannot be renamed through a proxy"):
@@ -198,6 +202,7 @@ class ProxyTests:
         with pytest.raises(StorageError, match="is a proxy; name the database behind it with --storage"):
             api.upgrade(proxy)
 
+    @pytest.mark.slow
     def test_views_are_those_of_the_database(self, data: str, proxy: str, tmp_path: Path) -> None:
         go(define(data), proxy, 4)
         storage = open_writer(resolve_url(str(tmp_path / "behind.db")))
@@ -211,6 +216,7 @@ def inspect_views(storage: RDBStorage) -> Any:
         return connection.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'view'").scalars().all()
 
 
+@pytest.mark.slow
 def test_no_password_in_what_others_can_see_of_a_worker(data: str, new_postgres: Callable[[], str]) -> None:
     url = resolve_url(new_postgres())
     url += ("&" if "?" in url else "?") + "password=s3cr3t"

@@ -328,6 +328,7 @@ class ReaderTests:
         assert trials_in(reader) == 2
         writer.engine.dispose()
 
+    @pytest.mark.slow
     def test_sees_what_another_process_writes(self, url: str) -> None:
         make(url)
         code = (
@@ -583,6 +584,7 @@ class ErrorsTests:
 
 
 class SQLiteRaceTests:
+    @pytest.mark.slow
     def test_four_processes_create(self, url: str) -> None:
         race(url)
 
@@ -592,6 +594,7 @@ class PostgreSQLTests:
     def url(self, new_postgres: Callable[[], str]) -> str:
         return resolve_url(new_postgres())
 
+    @pytest.mark.slow
     def test_writes_and_reads(self, url: str) -> None:
         with pytest.raises(StorageError, match="holds no studies"):
             open_reader(url)
@@ -601,6 +604,7 @@ class PostgreSQLTests:
         with pytest.raises(StorageError, match="cannot be written"), storage_errors(url):
             optuna.load_study(storage=reader, study_name="s").set_user_attr("a", 1)
 
+    @pytest.mark.slow
     def test_four_processes_create(self, url: str) -> None:
         race(url)
 

@@ -109,6 +109,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mtsearch.search.storage.BUSY_SECONDS", 0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_an_operation_is_retried_while_the_database_is_locked(data: str, tmp_path: Path) -> None:
     threads: list[threading.Thread] = []
@@ -121,6 +122,7 @@ def test_an_operation_is_retried_while_the_database_is_locked(data: str, tmp_pat
     threads[0].join()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_a_lock_that_stays_ends_the_run_with_its_remedy(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -155,6 +157,7 @@ def smaller_disk(pages: int) -> Iterator[None]:
         event.remove(Engine, "connect", bound)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_spoils_nothing(data: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     go(define(data), path, 2)
@@ -172,6 +175,7 @@ def test_a_full_disk_ends_the_run_and_spoils_nothing(data: str, tmp_path: Path) 
     assert len({str(t.params) for t in trials_of(path) if t.values}) == results.states["complete"]
 
 
+@pytest.mark.slow
 def test_a_connection_lost_while_trials_are_read(
     data: str, postgres_server: Any, new_postgres: Callable[[], str]
 ) -> None:

@@ -19,8 +19,6 @@ from mtsearch.signals import catch_termination
 from tests.helpers.trainers import FormulaTrainer
 from tests.search.test_run import define
 
-pytestmark = pytest.mark.quick
-
 
 @pytest.fixture
 def url(tmp_path: Path) -> str:

@@ -113,6 +113,7 @@ class Contract:
 
     EXAMPLES = 4  # of each number of objectives
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("objectives", [1, 2, 3, 4])
     @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
     def test_rows_are_best_trials(self, storage: RDBStorage, objectives: int) -> None:
