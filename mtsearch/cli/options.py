@@ -20,7 +20,7 @@ class OfOneStudy(click.Command):
     allow_extra_args = True
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """See Click."""
+        """Parse the arguments; refuse one too many with a hint to name a study by `--study`."""
         rest = super().parse_args(ctx, args)
         if ctx.args:
             ctx.fail(f"unexpected argument {ctx.args[0]!r}; to name a study, use --study {shlex.quote(ctx.args[0])}")
@@ -36,7 +36,7 @@ class CountOrAuto(click.IntRange):
         super().__init__(min=1)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """See Click."""
+        """Return `auto` as it is, and any other value as a whole number from 1."""
         return value if value == "auto" else super().convert(value, param, ctx)
 
 
@@ -47,7 +47,7 @@ class Seconds(click.FloatRange):
         super().__init__(min=0, min_open=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """See Click."""
+        """Return the value as a number of seconds; NaN is refused."""
         seconds = super().convert(value, param, ctx)
         if math.isnan(seconds):
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)

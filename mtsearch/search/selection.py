@@ -194,6 +194,7 @@ def _select_from_front(results: StudyResults, pick: Pick, asked: str) -> FrontRo
     if len(signs) == 2:
         other = 1 - pick.index
         return min(meeting, key=lambda row: signs[other] * row.values[other])
+    # There is a knee, since a trial meets the rule; only the type of `knee` allows for none.
     return knee(meeting, signs) or meeting[0]
 
 
