@@ -28,12 +28,12 @@ def mine(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_from_run_to_recommend(shell: Command, tmp_path: Path) -> None:
-    ran = shell("run", "own-model", "--trials", "3", "--workers", "2", *QUICK)
+    ran = shell("run", "own-model", "--trials", "2", "--workers", "2", *QUICK)
     assert ran.status == 0, ran.err
     front = json.loads(shell("front", "--format", "json").out)
     assert front
     (study,) = json.loads(shell("studies", "--format", "json").out)
-    assert study["states"] == {"complete": 3}
+    assert study["states"] == {"complete": 2}
     for command in (("plot",), ("report", "--seeds", "1"), ("export", "-o", "best.toml")):
         done = shell(*command)
         assert done.status == 0, done.err
@@ -52,22 +52,24 @@ def test_from_run_to_recommend(shell: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_goes_on_elsewhere_and_not_with_another_model(shell: Command, mine: Path, tmp_path: Path) -> None:
+def test_goes_on_elsewhere_and_not_with_another_model(
+    shell: Command, mtsearch: Command, mine: Path, tmp_path: Path
+) -> None:
     begun = shell("run", str(mine), "--trials", "1")
     assert begun.status == 0, begun.err
     moved = mine.parent.rename(tmp_path / "moved")
-    lost = shell("run", "--study", "own-model", "--trials", "1")
+    lost = mtsearch("run", "--study", "own-model", "--trials", "1")
     assert (lost.status, len(lost.err.strip().splitlines())) == (1, 2), lost.err
     assert "error: model.factory: no module 'my_model' in" in lost.err
 
     storage = ("--storage", str(tmp_path / "studies" / "mtsearch.db"))
     found = shell("run", "--study", "own-model", "--trials", "1", *storage, cwd=moved)  # a second machine
     assert found.status == 0, found.err
-    assert shell("export", "-o", "moved/best.toml").status == 0
+    assert mtsearch("export", "-o", "moved/best.toml").status == 0
 
     with (moved / "my_model.py").open("a", encoding="utf-8") as text:
         text.write("\n# changed\n")
-    changed = shell("run", "moved/mine.toml", "--trials", "1")
+    changed = mtsearch("run", "moved/mine.toml", "--trials", "1")
     assert changed.status == 1
     assert "another definition or other data (model: " in changed.err.splitlines()[-1]
     refused = shell("retrain", "best.toml", "-o", "best", cwd=moved)

@@ -34,21 +34,18 @@ def studied(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_is_what_retrain_measures(studied: Path) -> None:
+def test_is_what_retrain_measures(mtsearch: Command, studied: Path) -> None:
     """Give every bit of the metrics of `retrain`, also for a model that was trained after others."""
     result = call(studied, "report", "--seeds", "2", "--format", "json")
     assert result.status == 0, result.err
     document = json.loads(result.out)
-    front = json.loads(call(studied, "front", "--format", "json").out)
+    front = json.loads(mtsearch("front", "--format", "json").out)
     assert [member["trial"] for member in document["front"]] == [each["trial"] for each in front]
     assert [member["validation"] for member in document["front"]] == [each["metrics"] for each in front]
     last = document["front"][-1]
-    for args in (
-        ["export", "--pick", f"trial:{last['trial']}", "-o", "x.toml"],
-        ["retrain", "x.toml", "-o", "m", "--seeds", "2"],
-    ):
-        done = call(studied, *args)
-        assert done.status == 0, done.err
+    assert mtsearch("export", "--pick", f"trial:{last['trial']}", "-o", "x.toml").status == 0
+    done = call(studied, "retrain", "x.toml", "-o", "m", "--seeds", "2")
+    assert done.status == 0, done.err
     metrics = json.loads((studied / "m" / "metrics.json").read_text(encoding="utf-8"))
     assert last["test"] == metrics["test"]
     assert last["seeds"] == metrics["seeds"]
@@ -56,16 +53,16 @@ def test_is_what_retrain_measures(studied: Path) -> None:
     lines = [line for line in result.err.splitlines() if line.startswith("trial ")]
     assert len(lines) == 2 * len(front)
     assert lines[-1].endswith(f"[{2 * len(front)}/{2 * len(front)}]")
-    shown = call(studied, "report", "--seeds", "2")
+    shown = mtsearch("report", "--seeds", "2")
     assert "RMSE (stars)" in shown.out and "biases" in shown.out and "±" in shown.out
     assert "Optimism of RMSE" in shown.err
     assert f"{2 * len(front)} of {2 * len(front)} trainings done" in shown.err
-    assert call(studied, "plot", "-o", "p.html").status == 0
+    assert mtsearch("plot", "-o", "p.html").status == 0
     assert "The front on test" in (studied / "p.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_the_tested_trainings(studied: Path) -> None:
+def test_ctrl_c_keeps_the_tested_trainings(mtsearch: Command, studied: Path) -> None:
     command = [sys.executable, "-m", "mtsearch", "report", "--seeds", "300"]
     with subprocess.Popen(command, cwd=studied, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -78,7 +75,7 @@ def test_ctrl_c_keeps_the_tested_trainings(studied: Path) -> None:
     assert "Traceback" not in rest
     kept = int(rest.split("interrupted; ")[1].split(" of ")[0])
     assert kept >= 3
-    size = len(json.loads(call(studied, "front", "--format", "json").out))
+    size = len(json.loads(mtsearch("front", "--format", "json").out))
     again = call(studied, "report", "--seeds", str(-(-kept // size)))
     assert again.status == 0, again.err
     assert f"{kept} of {-(-kept // size) * size} trainings done" in again.err

@@ -263,7 +263,8 @@ def test_a_phone_needs_no_sideways_scrolling(
     with opened(browser, study, tmp_path, color_scheme=scheme, **phone) as page:
         scroll_through(page)
         assert page.evaluate("document.documentElement.scrollWidth") == 390
-        assert page.locator(".plot .main-svg").first.bounding_box()["width"] <= 390  # type: ignore[index]
+        front = page.locator(".plot .main-svg").first  # of three and more objectives it scrolls by itself
+        assert front.evaluate("each => !!each.closest('.wide') || each.getBoundingClientRect().width <= 390")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from mtsearch import StudyDefinition, api
 from mtsearch.errors import DefinitionError, StorageError, StudyMismatch, StudyNotFound
 from mtsearch.host import identity
 from mtsearch.search import ownership
+from mtsearch.search import study as study_module
 from mtsearch.search.storage import open_writer, writing_storage
 from mtsearch.search.storage.url import resolve_url
 from tests.search.test_run import define, go, trials_of
@@ -107,7 +108,8 @@ def test_study_with_a_running_trial_is_not_changed(data: str, tmp_path: Path, ch
 def test_a_trial_of_another_machine_shows_whether_it_lives(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: bool
 ) -> None:
-    monkeypatch.setattr(ownership, "BEAT_SECONDS", 1.0)
+    for module in (ownership, study_module):
+        monkeypatch.setattr(module, "BEAT_SECONDS", 1.0)
     storage = str(tmp_path / "a.db")
     go(define(data), storage, 1)
     with writing_storage(resolve_url(storage)) as writer:
