@@ -30,7 +30,7 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Under `-m quick` import no module without a quick test: TensorFlow alone would take half of the time."""
+    """Under `-m quick` import no module without a quick test: TensorFlow alone takes 6 s."""
     if config.option.markexpr != "quick":
         return None
     modules = collection_path.rglob("test_*.py") if collection_path.is_dir() else [collection_path]

@@ -27,13 +27,14 @@ def mine(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_from_run_to_recommend(shell: Command, tmp_path: Path) -> None:
-    ran = shell("run", "own-model", "--trials", "2", "--workers", "2", *QUICK)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_from_run_to_recommend(shell: Command, tmp_path: Path, workers: str) -> None:
+    ran = shell("run", "own-model", "--trials", "3", "--workers", workers, *QUICK)
     assert ran.status == 0, ran.err
     front = json.loads(shell("front", "--format", "json").out)
     assert front
     (study,) = json.loads(shell("studies", "--format", "json").out)
-    assert study["states"] == {"complete": 2}
+    assert study["states"] == {"complete": 3}
     for command in (("plot",), ("report", "--seeds", "1"), ("export", "-o", "best.toml")):
         done = shell(*command)
         assert done.status == 0, done.err

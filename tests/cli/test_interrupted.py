@@ -25,7 +25,7 @@ from tests.cli.conftest import Command
 from tests.helpers.fixtures import small_data
 from tests.helpers.results import realistic
 
-TRIALS = 24
+TRIALS = 40
 DEFINITION = """
 [study]
 name = "s"
@@ -84,11 +84,11 @@ def params_by_slot(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_interruptions_at_random_moments(definition: Path, tmp_path: Path, workers: str) -> None:
+def test_ten_interruptions_at_random_moments(definition: Path, tmp_path: Path, workers: str) -> None:
     moments = random.Random(20)
     whole, parts = tmp_path / "whole.db", tmp_path / "parts.db"
     ended = []
-    for _ in range(10 if workers == "1" else 5):
+    for _ in range(10):
         number = moments.choice([signal.SIGINT, signal.SIGTERM])
         args = command(definition, parts, "--workers", workers)
         status, said = interrupt(args, moments.uniform(0, 1.0 if workers == "1" else 3.0), number)
@@ -116,7 +116,7 @@ def test_interruptions_at_random_moments(definition: Path, tmp_path: Path, worke
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_closed_terminal_interrupts(definition: Path, tmp_path: Path, workers: str) -> None:
     """Treat a closed terminal as an interruption and not as a worker's death, of which three fail a trial."""
-    for _ in range(2):
+    for _ in range(3):
         args = command(definition, tmp_path / "a.db", "--workers", workers)
         moment = 0.5 if workers == "1" else 2.0
         status, said = interrupt(["env", "--default-signal=HUP", *args], moment, signal.SIGHUP)

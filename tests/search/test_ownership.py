@@ -283,7 +283,7 @@ def owned_trials(path: Path, number: int = 0) -> list[FrozenTrial]:
 @pytest.mark.slow
 def test_a_worker_stopped_for_too_long_finds_its_trial_failed_and_goes_on(data: str, tmp_path: Path) -> None:
     path = tmp_path / "a.db"
-    with running(data, path, until=40) as process:
+    with running(data, path, until=100) as process:
         victim = wait_for(lambda: stop_a_worker(path), 300)
         worker = victim.user_attrs[WORKER]
         watch = OwnershipWatch(study_in(path), grace=3.0)
@@ -293,7 +293,7 @@ def test_a_worker_stopped_for_too_long_finds_its_trial_failed_and_goes_on(data: 
         process.join(300)
         assert process.exitcode == 0
     trials = trials_of(path)
-    assert [t.state for t in trials].count(TrialState.COMPLETE) == 40
+    assert [t.state for t in trials].count(TrialState.COMPLETE) == 100
     assert TrialState.RUNNING not in {t.state for t in trials}
     assert trials[victim.number].user_attrs[REASON]["text"] == "no sign of life for 3 s"
     (again,) = [t for t in trials if t.user_attrs.get(RETRY_OF) == victim.number]
