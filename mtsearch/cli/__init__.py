@@ -107,6 +107,6 @@ def _interrupted() -> int:
 
 
 def _say(line: str) -> None:
-    from mtsearch.cli.console import say  # imported here: `--help`, which has nothing to say, takes a tenth less
+    from mtsearch.cli.console import say  # imported here: `--help` has nothing to say
 
     say(line)
