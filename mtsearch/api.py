@@ -20,7 +20,7 @@ from mtsearch.study_file.definition import DEFAULT, StudyDefinition
 
 if TYPE_CHECKING:
     from mtsearch.data import Interactions, Split
-    from mtsearch.executors import Workers
+    from mtsearch.executors import Resources, Workers
     from mtsearch.models.trainer import MakeTrainer
     from mtsearch.report import Study
     from mtsearch.report.comparison import Comparison
@@ -192,7 +192,10 @@ def run(
     until: int | None = None,
     timeout: float | None = None,
     patience: int | None = None,
-    workers: Workers = 1,
+    workers: Workers | None = None,
+    ray: str | None = None,
+    cpus_per_worker: float = 1,
+    gpus_per_worker: float = 0,
     warm_start: str | None = None,
     storage: Storage = None,
     on_trial: Observer = lambda _: None,
@@ -208,10 +211,15 @@ def run(
         until: in place of `trials`: how many counting trials the study shall have in all.
         timeout: seconds after which no further trial begins.
         patience: number of counting trials in a row without a change of the hypervolume after which the run ends.
-        workers: number of processes. 1 runs the trials in this process, and is the only number that proposes the same
-            configurations each time. `auto` takes one per visible GPU, else one per core as far as the memory reaches.
-            Several workers import the calling script when they begin, so the call must stand under
-            `if __name__ == "__main__":`.
+        workers: number of trials that train at the same time. 1, the default, trains in this process, and is the only
+            number that proposes the same configurations each time. More train in as many processes; they import the
+            calling script when they begin, so the call must stand under `if __name__ == "__main__":`. `auto` takes one
+            per visible GPU, else one per core as far as the memory reaches; it is the default on a Ray cluster, where
+            it takes as many as there is room for.
+        ray: address of a Ray cluster whose nodes train: `auto` for the one that this machine belongs to, `local` for
+            one that is started here for this run.
+        cpus_per_worker: cores of each worker on the Ray cluster, above 0.
+        gpus_per_worker: number of GPUs, or share of one, of each worker on the Ray cluster.
         warm_start: name of another study in the storage, whose front is run first when this study is begun.
         storage: URL or path.
         on_trial: called in this process with the `TrialEnd` of every trial that has ended, once the trial is stored. An
@@ -227,7 +235,7 @@ def run(
     Raises:
         MtsearchError: see `mtsearch.errors`.
     """
-    from mtsearch.executors import allocate, open_executor
+    from mtsearch.executors import RayOptions, allocate, open_executor
     from mtsearch.models.cost import require_memory
     from mtsearch.models.trainer import trainer_factory
     from mtsearch.report import as_study
@@ -243,11 +251,15 @@ def run(
         patience=patience,
         warm_start=warm_start,
     )
-    make_trainer = make_trainer or trainer_factory(plan.definition)
-    resources = allocate(workers)
+    make_trainer = make_trainer or trainer_factory(plan.definition, send=ray is not None)
+    if ray is not None:
+        resources: Resources = RayOptions(ray, workers or "auto", cpus_per_worker, gpus_per_worker)
+    else:
+        resources = allocate(workers or 1)
     interactions, split = prepare(plan.definition)
-    require_memory(plan.definition, len(split.user_ids), len(split.candidates), len(resources))
-    executor = partial(open_executor, plan, split, resources, make_trainer)
+    if not isinstance(resources, RayOptions):  # of other machines, Ray watches the memory
+        require_memory(plan.definition, len(split.user_ids), len(split.candidates), len(resources))
+    executor = partial(open_executor, split, resources, make_trainer, plan.definition.study.repeats)
     return as_study(run_study(plan, interactions, split, executor, on_trial, begun))
 
 
@@ -568,6 +580,7 @@ def upgrade(storage: Storage = None) -> None:
 
     NOTE: a view on Optuna's tables breaks the renames of its migrations on SQLite, so the views go first.
     """
+    from mtsearch.search.ownership import require_no_owners
     from mtsearch.search.storage import open_outdated, open_writer, storage_errors
     from mtsearch.search.storage.url import resolve_url
     from mtsearch.search.storage.views import drop_views, ensure_views
@@ -575,6 +588,7 @@ def upgrade(storage: Storage = None) -> None:
     url = resolve_url(storage)
     with storage_errors(url):
         outdated = open_outdated(url)
+        require_no_owners(outdated)
         drop_views(outdated)
         with _quiet_alembic():
             outdated.upgrade()

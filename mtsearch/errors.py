@@ -9,7 +9,8 @@ MtsearchError                   exit status 1
 │   └── MalformedData           the source has wrong content (file, row, column, value)
 ├── StorageError                a database of studies that cannot be used
 │   ├── StudyNotFound           the database has no study of this name
-│   └── StudyMismatch           a study of this name has another definition or other data
+│   ├── StudyMismatch           a study of this name has another definition or other data
+│   └── StudyInUse              another process runs the study
 ├── ModelError                  a folder with a trained model that cannot be used
 ├── RequestError                a request that a trained model cannot answer: an id, a number, a file of them
 ├── MachineError                the machine or its packages (a missing extra, a folder without write permission)
@@ -95,6 +96,10 @@ class StudyNotFound(StorageError):
 
 class StudyMismatch(StorageError):
     """A stored study of the same name that has another definition or other data."""
+
+
+class StudyInUse(StorageError):
+    """A study that another process runs."""
 
 
 class ModelError(MtsearchError):

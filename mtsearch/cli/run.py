@@ -38,9 +38,16 @@ if TYPE_CHECKING:
 @click.option(
     "--sampler", metavar="KIND", help="Method that proposes configurations: tpe, nsga2, nsga3, gp, qmc or random."
 )
-@click.option("--workers", type=options.CountOrAuto(), default=1, show_default=True, metavar="N|auto",
-              help="Number of processes. Several are faster; only one proposes the same configurations each time. auto "
-              "takes one per GPU, else one per core.")  # fmt: skip
+@click.option("--workers", type=options.CountOrAuto(), metavar="N|auto",
+              help="Number of trials that train at the same time. Several are faster; only one proposes the same "
+              "configurations each time. auto takes one per GPU, else one per core.  [default: 1; on Ray auto]")  # fmt: skip
+@click.option("--ray", is_flag=False, flag_value="local", metavar="[ADDRESS]",
+              help="Train on a Ray cluster: auto, HOST:PORT, or without an address a new one here.")  # fmt: skip
+@click.option(
+    "--cpus-per-worker", type=float, default=1, metavar="C", help="Cores of each worker on Ray.  [default: 1]"
+)
+@click.option("--gpus-per-worker", type=float, default=0, metavar="G",
+              help="GPUs of each worker on Ray; 0.5 lets two share one.  [default: 0]")  # fmt: skip
 @click.option("--warm-start", metavar="STUDY", help="Run the front of this study of the storage first.")
 @options.overrides
 @options.storage
@@ -53,7 +60,10 @@ def command(
     name: str | None,
     seed: int | None,
     sampler: str | None,
-    workers: Workers,
+    workers: Workers | None,
+    ray: str | None,
+    cpus_per_worker: float,
+    gpus_per_worker: float,
     warm_start: str | None,
     overrides: tuple[str, ...],
     storage: str | None,
@@ -90,6 +100,9 @@ def command(
             timeout=timeout,
             patience=patience,
             workers=workers,
+            ray=ray,
+            cpus_per_worker=cpus_per_worker,
+            gpus_per_worker=gpus_per_worker,
             warm_start=warm_start,
             storage=storage,
             on_trial=progress.add_trial,

@@ -1,28 +1,35 @@
-"""Executors, which run the trials of a study in this process or in several (`processes`), and worker resources."""
+"""Executors train the configurations of a study's owner: in this process, or in workers that only train.
+
+They have the interface `mtsearch.search.run.Executor`, and know nothing of Optuna or the storage.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import optuna
-
 from mtsearch.data import Split
+from mtsearch.errors import DefinitionError, MachineError
 from mtsearch.host import free_memory, usable_cores, visible_gpus
-from mtsearch.models.trainer import MakeTrainer
-from mtsearch.search.ownership import watch_ownership
-from mtsearch.search.run import POLL_SECONDS, Budget, Executor, Observer, RunPlan, require_counts
-from mtsearch.search.trial import TrialRunner
-from mtsearch.signals import Interrupt
-from mtsearch.study_file.definition import StudyDefinition
+from mtsearch.models.trainer import EpochMetrics, MakeTrainer, RepeatedTrainer, TrainingEnd
+from mtsearch.study_file.config import TrialConfig
+from mtsearch.study_file.sections import require_counts
+from mtsearch.text import quote
 
 Workers = int | Literal["auto"]
 
+OnEpoch = Callable[[EpochMetrics], bool]
+
 WORKER_BYTES = 900 << 20
 """Memory per worker: the peak on MovieLens 100K, 826 MiB (tests/benchmarks/speed.py), with a reserve of 9 %."""
+
+LOCAL = "local"
+"""The address of a Ray cluster that is started on this machine for one run."""
 
 
 @dataclass(frozen=True)
@@ -63,56 +70,100 @@ def _count_workers_that_fit() -> int:
     return max(1, min(usable_cores(), free_memory() // WORKER_BYTES))
 
 
-@contextmanager
-def open_executor(
-    plan: RunPlan, split: Split, resources: list[WorkerResources], make_trainer: MakeTrainer
-) -> Iterator[Executor]:
-    """Open the executor of a run within the context: this process for one worker, else one process per worker.
+@dataclass(frozen=True)
+class RayOptions:
+    """The workers of a run on a Ray cluster.
 
-    Args:
-        plan: of the run.
-        split: of the study's data.
-        resources: of each worker, from `allocate`.
-        make_trainer: makes a trainer in the process that trains.
+    Attributes:
+        address: as `ray.init` takes it; `LOCAL` starts a cluster on this machine.
+        workers: number of actors; `auto`: as many as the cluster has room for when the run begins.
+        cpus: cores of each, which are the threads of its trainer.
+        gpus: share of a GPU, or number of GPUs, of each.
     """
-    if len(resources) == 1:
-        yield SerialExecutor(plan.definition, split, make_trainer)
-        return
-    from mtsearch.executors.processes import ProcessExecutor, WorkerSpec
 
-    with ProcessExecutor(WorkerSpec(plan.definition, plan.url, split.fingerprint, make_trainer), resources) as executor:
-        yield executor
+    address: str = LOCAL
+    workers: Workers = "auto"
+    cpus: float = 1
+    gpus: float = 0
+
+    def __post_init__(self) -> None:
+        require_counts(workers=None if self.workers == "auto" else self.workers)
+        if not (math.isfinite(self.cpus) and self.cpus > 0 and math.isfinite(self.gpus) and self.gpus >= 0):
+            raise DefinitionError(
+                f"a worker with {self.cpus:g} CPUs and {self.gpus:g} GPUs cannot train",
+                "give --cpus-per-worker above 0, and --gpus-per-worker of 0 or more",
+            )
+        if not re.fullmatch(r"auto|local|(ray://)?[^:/\s]+:\d+|ray://\S+", self.address):
+            raise DefinitionError(
+                f"{quote(self.address)} is not the address of a Ray cluster",
+                "give HOST:PORT, or auto for the cluster of this machine; put the study file before --ray",
+            )
+
+
+Resources = list[WorkerResources] | RayOptions
+"""What trains: workers of this machine, or those of a Ray cluster."""
 
 
 class SerialExecutor:
-    """An executor that runs one trial after the other in this process.
+    """An executor that trains in this process.
 
     Args:
-        definition: of the study.
-        split: of its data.
+        split: of the study's data.
         make_trainer: makes the trainer, at once.
+        repeats: number of seeds of each configuration.
     """
 
-    workers = 1
+    workers = ready = 1
 
-    def __init__(self, definition: StudyDefinition, split: Split, make_trainer: MakeTrainer) -> None:
+    def __init__(self, split: Split, make_trainer: MakeTrainer, repeats: int) -> None:
         trainer, self._description = make_trainer(split, None)
-        self._runner = TrialRunner(definition, trainer)
+        self._trainer = RepeatedTrainer(trainer, repeats)
+        self._started: tuple[int, TrialConfig, OnEpoch] | None = None
 
     def description(self) -> Mapping[str, Any]:
         """Return the trainer's description of itself for the provenance, see `Executor`."""
         return self._description
 
-    def run(
-        self, study: optuna.Study, budget: Budget, deadline: float, observer: Observer, interrupt: Interrupt
-    ) -> None:
-        """Run one trial after the other until the budget is spent, time is over, or an interrupt is requested."""
-        with watch_ownership(study):
-            while not interrupt.requested and time.monotonic() < deadline and budget.left > 0:
-                # Other runs have begun the last trials. Wait: these may fail, and then this run takes over.
-                if budget.free() <= 0:
-                    time.sleep(POLL_SECONDS)
-                    continue
-                end = self._runner.run(study, interrupt, budget.until)
-                budget.spend(end)
-                observer(end)
+    def start(self, trial: int, config: TrialConfig, on_epoch: OnEpoch) -> None:
+        """Keep a configuration that `wait` will train."""
+        self._started = trial, config, on_epoch
+
+    def wait(self, seconds: float) -> list[TrainingEnd]:
+        """Train what was started to its end; without it wait for a number of seconds."""
+        if self._started is None:
+            time.sleep(seconds)
+            return []
+        (trial, config, on_epoch), self._started = self._started, None
+        try:
+            return [TrainingEnd(trial, self._trainer.train(config, on_epoch))]
+        except Exception as error:
+            return [TrainingEnd(trial, error=error)]
+
+
+@contextmanager
+def open_executor(split: Split, resources: Resources, make_trainer: MakeTrainer, repeats: int) -> Iterator[Any]:
+    """Open the executor of a run within the context: this process for one worker, more processes, or a Ray cluster.
+
+    Args:
+        split: of the study's data.
+        resources: of each worker, from `allocate`; or how to train on a Ray cluster.
+        make_trainer: makes a trainer in the process that trains.
+        repeats: number of seeds of each configuration.
+
+    Raises:
+        MachineError: Ray is not installed, or there is no such cluster.
+    """
+    if isinstance(resources, RayOptions):
+        try:
+            from mtsearch.executors.ray import RayExecutor
+        except ImportError as error:
+            raise MachineError(f"--ray needs Ray: {error}", "pip install 'mtsearch[ray]'") from error
+        with RayExecutor(split, resources, make_trainer, repeats) as on_ray:
+            yield on_ray
+    elif len(resources) == 1:
+        yield SerialExecutor(split, make_trainer, repeats)
+    else:
+        from mtsearch.executors.processes import ProcessExecutor
+
+        with ProcessExecutor(split, resources, make_trainer, repeats) as in_processes:
+            yield in_processes

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import atexit
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
+from shutil import rmtree
 from statistics import fmean, median
+from tempfile import mkdtemp
 from typing import Any, Protocol
 
 from mtsearch.data import Split
@@ -70,6 +74,23 @@ class TrialResult:
     stopped: bool = False
     repeats: tuple[Mapping[str, float], ...] = ()
     errors: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainingEnd:
+    """The end of a training that an executor was given; one of `result`, `error` and `lost` is set.
+
+    Attributes:
+        trial: number of the trial.
+        result: None if the training did not come to its end.
+        error: raised by the training: a `TrialFailure`, or what shows a bug.
+        lost: reason why the training was lost with the worker that ran it.
+    """
+
+    trial: int
+    result: TrialResult | None = None
+    error: Exception | None = None
+    lost: str = ""
 
 
 class Trainer(Protocol):
@@ -278,12 +299,37 @@ def make_custom_trainer(
     return trainer, {"device": device.description, "threads": device.threads, MODEL_SOURCE: source}
 
 
-def trainer_factory(definition: StudyDefinition) -> MakeTrainer:
+def make_sent_trainer(
+    model: ModelSection, source: str, texts: Mapping[str, bytes], split: Split, threads: int | None
+) -> tuple[Trainer, Mapping[str, Any]]:
+    """Make a trainer of a custom model on a machine that need not have its module; see `make_custom_trainer`.
+
+    Args:
+        model, source, split, threads: as there.
+        texts: the module's files, see `ModelSource.texts`.
+    """
+    # The files stay as long as the process: TensorFlow reads the source of the functions that it traces.
+    folder = Path(mkdtemp(prefix="mtsearch-model-"))
+    atexit.register(rmtree, folder, ignore_errors=True)
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(text)
+    return make_custom_trainer(model.model_copy(update={"folder": str(folder)}), source, split, threads)
+
+
+def trainer_factory(definition: StudyDefinition, *, send: bool = False) -> MakeTrainer:
     """Return a function that makes the trainer of a definition, in this process or another.
+
+    Args:
+        definition: of the study.
+        send: let the function carry the source of a custom model, for machines that do not have it.
 
     Raises:
         DefinitionError: the module of a custom model is not found.
     """
     if definition.model is None:
         return make_joint_trainer
-    return partial(make_custom_trainer, definition.model, find_model_source(definition.model).fingerprint)
+    source = find_model_source(definition.model)
+    if send:
+        return partial(make_sent_trainer, definition.model, source.fingerprint, source.texts())
+    return partial(make_custom_trainer, definition.model, source.fingerprint)

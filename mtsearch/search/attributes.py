@@ -21,6 +21,7 @@ BASELINES = "mtsearch:baselines"
 INITIAL_TRIALS = "mtsearch:listed_trials"
 WARM_START = "mtsearch:warm_start"
 POPULATION = "mtsearch:population"
+OWNER = "mtsearch:owner"  # the process that runs the study, see `ownership`
 RUN = "mtsearch:run:"  # followed by the time at which the run began
 REPORT = "mtsearch:report:"  # followed by TRIAL:SEED of a training evaluated on the test rows, or by `baselines`
 
@@ -34,8 +35,6 @@ BEST_EPOCH = "mtsearch:best_epoch"
 REASON = "mtsearch:reason"
 SECONDS = "mtsearch:seconds"
 PARAMETERS = "mtsearch:parameters"
-WORKER = "mtsearch:worker"
-ALIVE = "mtsearch:alive"  # a count that increases while the trial runs, see `ownership.Heartbeat`
 INITIAL_LABEL = "mtsearch:listed"
 RETRY_OF = "mtsearch:retry_of"
 RUNGS = "mtsearch:rungs"  # the objectives at the epochs at which the pruner compares trials

@@ -1,8 +1,9 @@
 """The run of a study: the steps from the user's request to the stored results.
 
 `plan_run` checks the request before ratings are loaded and before anything is written. `run_study` then opens the
-storage, begins or resumes the study, and lets an `Executor` (`mtsearch.executors`) run trials. The executor asks the
-`Budget` how many more trials may begin; a `StoppingRule` ends the budget early. One trial: `mtsearch.search.trial`.
+storage, becomes the owner of the study, begins or resumes it, and runs trials (`run_trials`): the owner asks, stores
+and tells, and an `Executor` (`mtsearch.executors`) trains. The `Budget` says how many more trials may begin; a
+`StoppingRule` ends it early. One trial: `mtsearch.search.trial`.
 """
 
 from __future__ import annotations
@@ -10,24 +11,27 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
-from numbers import Integral, Real
 from typing import Any, Protocol
 
 import optuna
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from mtsearch.data import Interactions, Split
-from mtsearch.errors import DefinitionError, StudyNotFound
+from mtsearch.errors import DefinitionError, StudyNotFound, TrialFailure
 from mtsearch.evaluation import evaluate_baselines
-from mtsearch.search.attributes import DEFINITION, WORKER, counts
+from mtsearch.models.trainer import EpochMetrics, TrainingEnd
+from mtsearch.search.attributes import DEFINITION, counts
+from mtsearch.search.ownership import own_study
 from mtsearch.search.pareto import complete_rows
 from mtsearch.search.provenance import collect_provenance
 from mtsearch.search.results import StudyResults, read_results, results_of
+from mtsearch.search.retries import fail_running_trials
 from mtsearch.search.space import WarmStart, warm_start_from
 from mtsearch.search.storage import (
     DatabaseFile,
@@ -37,25 +41,26 @@ from mtsearch.search.storage import (
     require_writable,
     storage_errors,
 )
-from mtsearch.search.storage.retry import TrialSnapshot
 from mtsearch.search.storage.views import ensure_views
 from mtsearch.search.study import (
     begin_or_resume,
+    create_study,
     find_study,
     load_studies,
     require_same_definition,
     with_stored_options,
 )
-from mtsearch.search.trial import TrialEnd, count_trials
-from mtsearch.signals import Interrupt, catch_termination
+from mtsearch.search.trial import RunningTrial, TrialEnd, TrialFactory
+from mtsearch.signals import catch_termination, on_forced_exit
+from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.definition import StudyDefinition
-from mtsearch.study_file.sections import require_packages
+from mtsearch.study_file.sections import require_counts, require_packages, require_seconds
 from mtsearch.text import count, quote
 
 DEFAULT_TRIALS = 50
 
 POLL_SECONDS = 0.5
-"""How long an idle executor waits before it checks again, in seconds."""
+"""How long the owner waits for the workers before it looks at the clock again, in seconds."""
 
 Observer = Callable[[TrialEnd], None]
 """Called with the end of every trial, once it is stored."""
@@ -144,95 +149,139 @@ def run_study(
 
     Returns:
         The results of all trials in the study, also those of earlier runs.
+
+    Raises:
+        StudyInUse: another process runs the study.
     """
-    with storage_errors(plan.url), catch_termination() as interrupt, ExitStack() as opened:
-        with open_executor() as executor:
-            # Open the storage; worker processes import TensorFlow in the meantime.
-            storage = open_writer(plan.url, create=True)
-            opened.callback(checkpoint, storage)
-            database = DatabaseFile(plan.url)
-            ensure_views(storage)  # before the study exists, so that every reader of the study finds the views
+    with storage_errors(plan.url), ExitStack() as opened:
+        # Open the storage, and own the study from here on.
+        storage = open_writer(plan.url, create=True)
+        opened.callback(checkpoint, storage)
+        database = DatabaseFile(plan.url)
+        ensure_views(storage)  # before the study exists, so that every reader of the study finds the views
+        create_study(storage, plan.definition)
+        ownership = opened.enter_context(own_study(storage, plan.definition.study.name))
 
-            # Begin or resume the study, with a description of this run.
-            provenance = collect_provenance(
-                interactions, split, {**executor.description(), "workers": executor.workers}
-            )
-            study = begin_or_resume(
-                storage,
-                plan.definition,
-                provenance,
-                partial(evaluate_baselines, split, split.validation),
-                plan.warm_start,
-                trials=plan.until or plan.trials or DEFAULT_TRIALS,
-            )
+        with catch_termination() as interrupt:
+            with open_executor() as executor:
+                # Begin or resume the study, with a description of this run.
+                trainer = {**executor.description(), "workers": executor.workers}
+                study = begin_or_resume(
+                    storage,
+                    plan.definition,
+                    collect_provenance(interactions, split, trainer),
+                    partial(evaluate_baselines, split, split.validation),
+                    plan.warm_start,
+                    trials=plan.until or plan.trials or DEFAULT_TRIALS,
+                )
 
-            # Run trials until the budget is spent, the deadline passes, or the user interrupts.
-            budget = make_budget(study, plan)
-            done = count_trials(study)
-            on_begin(done, done + budget.left)
-            executor.run(study, budget, plan.deadline, _checked_observer(database, on_trial), interrupt)
+                # Run trials until the budget is spent, the deadline passes, or the user interrupts.
+                budget = make_budget(study, plan)
+                on_begin(budget.counted, budget.counted + budget.left)
+                trials = TrialFactory(study, plan.definition, interrupt)
+                observe = tolerate_errors(on_trial)
 
-        # The executor is closed and every trial is stored: say why the run ended early, and read the results.
-        stopped = budget.stopped or ("" if interrupt.requested else _describe_timeout(budget, plan.timeout))
-        return results_of(study, interrupted=interrupt.requested, stopped=stopped)
+                def is_over() -> bool:
+                    database.require_unchanged()
+                    ownership.require()
+                    return interrupt.requested or time.monotonic() >= plan.deadline
+
+                run_trials(study, trials, executor, budget, is_over, observe)
+
+            # The executor is closed and every trial is stored: say why the run ended early, and read the results.
+            stopped = budget.stopped or ("" if interrupt.requested else _describe_timeout(budget, plan.timeout))
+            return results_of(study, interrupted=interrupt.requested, stopped=stopped)
 
 
 class Executor(Protocol):
-    """The interface through which `run_study` has trials run: in this process or in several.
+    """What trains: this process, or workers in other processes, which know nothing of the study.
 
     Attributes:
-        workers: number of trials that run at the same time.
+        workers: number of trainings that run at the same time.
+        ready: number of workers that can train now; it changes as workers begin, die and are replaced.
     """
 
     @property
     def workers(self) -> int:
-        """The number of trials that run at the same time."""
+        """The number of trainings that run at the same time."""
+        ...
+
+    @property
+    def ready(self) -> int:
+        """The number of workers that can train now, at most `workers`."""
         ...
 
     def description(self) -> Mapping[str, Any]:
         """Return the trainer's description of itself for the provenance: device, threads."""
         ...
 
-    def run(
-        self, study: optuna.Study, budget: Budget, deadline: float, observer: Observer, interrupt: Interrupt
-    ) -> None:
-        """Run trials until the budget is spent, `time.monotonic()` passes the deadline, or an interrupt is requested.
-
-        A trial that began before the deadline runs to its end.
+    def start(self, trial: int, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool]) -> None:
+        """Begin a training in a worker that is ready and idle.
 
         Args:
-            study: proposes the trials and stores them.
-            budget: says how many more trials may begin; told of every trial that ended.
-            deadline: in seconds of `time.monotonic()`; infinite without a timeout.
-            observer: called with the end of every trial, once it is stored.
-            interrupt: ends the running trials after their current epoch.
+            trial: number that the end of the training carries.
+            config: to be trained.
+            on_epoch: called by `wait` after each epoch; False stops the training.
         """
         ...
 
+    def wait(self, seconds: float) -> Sequence[TrainingEnd]:
+        """Return the trainings that have ended; wait until something happens, for a number of seconds at most."""
+        ...
 
-def require_counts(**counts: object) -> None:
-    """Raise an error if a given number is not a whole number of one or more.
+
+def run_trials(
+    study: optuna.Study,
+    trials: TrialFactory,
+    executor: Executor,
+    budget: Budget,
+    is_over: Callable[[], bool],
+    observe: Observer,
+) -> None:
+    """Run trials, one in each of the executor's workers, until the budget is spent or the run is over.
+
+    A trial that began before the run was over ends in its own time. With several workers the next trial is proposed
+    while all are training, so that none has to wait for it.
 
     Args:
-        counts: by the name that the error shows; None means "not given".
-
-    Raises:
-        DefinitionError: a number is out of this range.
+        study: of the trials.
+        trials: proposes them.
+        executor: trains them.
+        budget: says how many more trials may begin; told of every trial that ended.
+        is_over: tells whether no further trial may begin.
+        observe: called with the end of every trial, once it is stored.
     """
-    for name, given in counts.items():
-        if given is not None and (not isinstance(given, Integral) or isinstance(given, bool) or given < 1):
-            remedy = "give a whole number, one or more" + (", or 'auto'" if name == "workers" else "")
-            raise DefinitionError(f"{name} = {quote(given)}", remedy)
+    ahead = 1 if executor.workers > 1 else 0
+    running: dict[int, RunningTrial] = {}
+    proposed: deque[RunningTrial] = deque()
 
+    def begin_proposed() -> None:
+        while proposed and len(running) < executor.ready and not is_over():
+            trial = proposed.popleft()
+            running[trial.number] = trial
+            trial.begin()
+            executor.start(trial.number, trial.config, trial.on_epoch)
 
-def require_seconds(timeout: object) -> None:
-    """Raise an error if a given timeout is not a number above 0; NaN is an error too.
-
-    Raises:
-        DefinitionError: the timeout is out of this range.
-    """
-    if timeout is not None and (not isinstance(timeout, Real) or isinstance(timeout, bool) or not float(timeout) > 0):
-        raise DefinitionError(f"timeout = {quote(timeout)}", "give a number of seconds above 0")
+    with on_forced_exit(lambda: fail_running_trials(study, "interrupted", "interrupted twice")):
+        try:
+            while True:
+                # Propose a trial for each idle worker, and one ahead. Each may be one that counts.
+                while len(running) + len(proposed) < min(executor.ready + ahead, budget.left) and not is_over():
+                    proposed.append(trials.propose())
+                    begin_proposed()
+                if not running and (budget.left == 0 or is_over()):
+                    return
+                ended = [(running.pop(end.trial), end) for end in executor.wait(POLL_SECONDS)]
+                begin_proposed()  # before anything is stored, so that the idle worker need not wait
+                for trial, end in ended:
+                    stored = trial.end(end)
+                    budget.spend(stored)
+                    observe(stored)
+                    if end.error is not None and not isinstance(end.error, TrialFailure):
+                        raise end.error
+        finally:
+            # Trials that the run did not begin, or broke off.
+            fail_running_trials(study, "interrupted", "the run ended")
 
 
 def trials_to_add(definition: StudyDefinition, trials: int | None, until: int | None) -> int | None:
@@ -294,72 +343,46 @@ def _compare_with_studies(
 
 def make_budget(study: optuna.Study, plan: RunPlan) -> Budget:
     """Return the budget of a run; a definition without [space] limits it to the trials that the definition lists."""
-    until = plan.until
+    counted = sum(map(counts, study.get_trials(deepcopy=False)))
+    until = plan.until or counted + (plan.trials or 0)
     if not plan.definition.space:
-        until = min(len(plan.definition.trials), until or count_trials(study) + (plan.trials or 0))
-    stopping = StoppingRule(study, plan.patience) if plan.patience else None
-    return Budget(study, None if until else plan.trials, until, stopping)
+        until = min(len(plan.definition.trials), until)
+    return Budget(counted, until, StoppingRule(study, plan.patience) if plan.patience else None)
 
 
 class Budget:
-    """The number of counting trials that a run may still begin.
+    """The number of counting trials that a study shall have, and how many it has.
 
     Args:
-        study: whose trials count.
-        trials: number that this run adds, however many other runs add at the same time.
-        until: given instead of `trials`: number that the study shall have in all.
+        counted: number of counting trials in the study now.
+        until: number that it shall have.
         stopping: ends the budget early.
 
     Attributes:
-        until: as given.
-        spent: number of trials of this run that have ended, counting or not.
+        counted: as given, and those that have ended since.
+        spent: number of trials that have ended since, counting or not.
     """
 
-    def __init__(
-        self, study: optuna.Study, trials: int | None, until: int | None, stopping: StoppingRule | None = None
-    ) -> None:
-        self._study, self._trials, self._stopping = study, trials, stopping
-        self.until = until
-        self._counted = 0
-        self.spent = 0
+    def __init__(self, counted: int, until: int, stopping: StoppingRule | None = None) -> None:
+        self._until, self._stopping = until, stopping
+        self.counted, self.spent = counted, 0
 
     @property
     def left(self) -> int:
-        """The number of counting trials that have not ended yet; 0 once the stopping rule is met."""
-        with TrialSnapshot():
-            return 0 if self._stopping and self._stopping.met else self._uncounted
-
-    def free(self, own_workers: Sequence[Mapping[str, Any]] = ()) -> int:
-        """Return how many trials of this run may run at the same time now.
-
-        With `until`, the running trials of other runs are subtracted: each of them may become a counting trial.
-
-        Args:
-            own_workers: the workers of this run, as `host.identity` gives them.
-        """
-        if self.until is None:
-            return self.left
-        with TrialSnapshot():
-            running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-            others = sum(trial.user_attrs.get(WORKER) not in own_workers for trial in running)
-            return self.left - others
+        """The number of counting trials that are missing; 0 once the stopping rule is met."""
+        return 0 if self._stopping and self._stopping.is_met() else max(self._until - self.counted, 0)
 
     @property
     def stopped(self) -> str:
         """The reason why the stopping rule ended the run; empty if it did not."""
-        return str(self._stopping) if self._stopping and self._stopping.met and self._uncounted > 0 else ""
-
-    @property
-    def _uncounted(self) -> int:
-        """The number of counting trials that are missing, whatever the stopping rule says."""
-        if self.until is not None:
-            return max(self.until - count_trials(self._study), 0)
-        return (self._trials or 0) - self._counted
+        return str(self._stopping) if self._stopping and self.counted < self._until and self.left == 0 else ""
 
     def spend(self, end: TrialEnd) -> None:
-        """Note that a trial of this run has ended."""
+        """Note that a trial has ended."""
         self.spent += 1
-        self._counted += end.counted
+        self.counted += end.counted
+        if self._stopping:
+            self._stopping.update()
 
 
 class StoppingRule:
@@ -380,14 +403,17 @@ class StoppingRule:
         self._points: list[tuple[float, ...]] = []
         self._volume = 0.0
         self._without_gain = 0
+        self.update()
 
-    @property
-    def met(self) -> bool:
-        """True if the study has had this many trials in a row without a gain, as it is stored now."""
+    def is_met(self) -> bool:
+        """Tell whether the study has had this many trials in a row without a gain, at the latest update."""
+        return self._without_gain >= self._trials
+
+    def update(self) -> None:
+        """Take the trials of the study that have ended since the latest update."""
         trials = self._study.get_trials(deepcopy=False)
         for trial in sorted((t for t in trials if t.number not in self._seen and counts(t)), key=_end_of):
             self._add(trial)
-        return self._without_gain >= self._trials
 
     def _add(self, trial: FrozenTrial) -> None:
         self._seen.add(trial.number)
@@ -407,17 +433,6 @@ class StoppingRule:
 def _end_of(trial: FrozenTrial) -> tuple[float, int]:
     """Return the time of a trial's end in seconds, and its number for trials that ended together."""
     return trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0, trial.number
-
-
-def _checked_observer(database: DatabaseFile, on_trial: Observer) -> Observer:
-    """Return an observer that raises an error if the database file is gone, and calls `on_trial` otherwise."""
-    tell = tolerate_errors(on_trial)
-
-    def observe(end: TrialEnd) -> None:
-        database.require_unchanged()
-        tell(end)
-
-    return observe
 
 
 def tolerate_errors(observer: Observer) -> Observer:

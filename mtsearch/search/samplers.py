@@ -1,4 +1,4 @@
-"""Samplers that propose the same trial in every process: a proposal depends on the stored study and its seed alone.
+"""Samplers without a state of their own: a proposal depends on the stored study and its seed alone.
 
 `make_sampler` makes the sampler that a definition names, `InitialTrialsSampler` puts the initial trials before it.
 """
@@ -25,11 +25,8 @@ from optuna.samplers import (
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from mtsearch.search import attributes
-from mtsearch.search.ownership import retry_history, set_owner, slot_of
-from mtsearch.search.space import (
-    InitialTrial,
-    Space,
-)
+from mtsearch.search.retries import retry_history, slot_of
+from mtsearch.search.space import InitialTrial, Space
 from mtsearch.study_file.definition import StudyDefinition
 
 
@@ -37,7 +34,7 @@ class InitialTrialsSampler(PartialFixedSampler):
     """A sampler that proposes a study's initial trials first, and then the proposals of another sampler.
 
     NOTE: a queue of waiting trials would not do: an interrupted one would be tried again after the others, which moves
-    TPE's proposals, and two runs that begin at once would both fill it.
+    TPE's proposals.
 
     Args:
         sampler: proposes all other trials, and the parameters that an initial trial leaves open.
@@ -57,11 +54,7 @@ class InitialTrialsSampler(PartialFixedSampler):
             super().__init__(self._params, sampler)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Prepare the proposal of a new trial, and store that this process owns the trial.
-
-        Optuna calls this before anything else. A proposal may take seconds, in which the owner must be known.
-        """
-        set_owner(study, trial)
+        """Prepare the proposal of a new trial; Optuna calls this before anything else."""
         slot = slot_of(study, trial)
         initial = self._initial[slot] if slot < len(self._initial) else None
         self.label = initial.label if initial else None
@@ -121,7 +114,7 @@ class SeededSampler(BaseSampler):
     """A sampler that makes an inner sampler per trial, seeded by the study's seed and the trial's slot.
 
     The seed is not a state of the process. A study that was interrupted and resumed therefore proposes the same trials
-    as an uninterrupted one (with one worker), and no two workers propose the same trial. A configuration that the
+    as an uninterrupted one (with one worker). A configuration that the
     storage already holds is drawn again, because training is deterministic and NSGA's children are often copies of a
     parent. This needs a sampler that proposes all parameters together (all but `random` and `tpe` without
     `multivariate`).
@@ -194,8 +187,8 @@ def _is_in_study(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, A
 class _SequencePoint(QMCSampler):
     """A sampler of one point of the quasi-random sequence that all trials of the study share.
 
-    NOTE: Optuna counts the points in the storage, which it reads and then writes, so that two workers may get the same
-    one. It also draws the first trial at random, because it does not know the space yet.
+    NOTE: Optuna counts the points in the storage, so that a retry would get another one. It also draws the first trial
+    at random, because it does not know the space yet.
 
     Args:
         index: of the point, 0-based.

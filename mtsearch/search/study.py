@@ -1,53 +1,48 @@
-"""Begin, resume, find, rename and delete the studies of a storage."""
+"""Create, begin, resume, find, rename and delete the studies of a storage."""
 
 from __future__ import annotations
 
 import json
 import logging
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
 import optuna
 from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.storages import BaseStorage, RDBStorage
-from optuna.trial import FrozenTrial
 from pydantic import ValidationError
-from sqlalchemy import column, select, table, update
+from sqlalchemy import select, update
 from sqlalchemy.engine import Connection
 
 from mtsearch.errors import DefinitionError, StorageError, StudyMismatch, StudyNotFound
-from mtsearch.host import is_running_here
 from mtsearch.metrics import METRICS
 from mtsearch.models.trainer import MODEL_SOURCE
-from mtsearch.search.attributes import (
-    ALIVE,
-    BASELINES,
-    DEFINITION,
-    INITIAL_TRIALS,
-    POPULATION,
-    PROVENANCE,
-    WARM_START,
-    WORKER,
-)
-from mtsearch.search.ownership import BEAT_SECONDS, enqueue_lost, fail_dead_trials, maybe_alive
+from mtsearch.search.attributes import BASELINES, DEFINITION, INITIAL_TRIALS, POPULATION, PROVENANCE, WARM_START
+from mtsearch.search.ownership import ATTRIBUTES, STUDIES, require_no_owner
 from mtsearch.search.provenance import find_differences, store_run
+from mtsearch.search.retries import enqueue_lost, fail_running_trials
 from mtsearch.search.samplers import InitialTrialsSampler, make_sampler
 from mtsearch.search.space import WarmStart, initial_trials, storable, stored_initial_trials
-from mtsearch.search.storage.retry import RetryingStorage
+from mtsearch.search.storage.owner import OwnerStorage
 from mtsearch.study_file.config import PARAMETERS, default_of
 from mtsearch.study_file.definition import StudyDefinition, StudySection
 from mtsearch.text import quote
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-_DESCRIBE_SECONDS = 10
+
+def create_study(storage: RDBStorage, definition: StudyDefinition) -> None:
+    """Create the study of a definition without trials or a description, unless the storage has one of that name."""
+    directions = [METRICS[key].direction for key in definition.study.objectives]
+    with suppress(DuplicatedStudyError):
+        optuna.create_study(study_name=definition.study.name, storage=OwnerStorage(storage), directions=directions)
 
 
 def begin_or_resume(
-    storage: BaseStorage,
+    storage: RDBStorage,
     definition: StudyDefinition,
     provenance: Mapping[str, Any],
     baselines: Callable[[], Mapping[str, Mapping[str, float]]],
@@ -55,12 +50,12 @@ def begin_or_resume(
     *,
     trials: int,
 ) -> optuna.Study:
-    """Create the study of a definition, or resume the one in the storage, and return it with its sampler.
+    """Describe the study of a definition if it is new, make it ready to go on if not, and return it with its sampler.
 
-    Trials whose process has ended fail and are queued again.
+    Trials that an earlier owner was running fail and are queued again.
 
     Args:
-        storage: from `open_writer`.
+        storage: from `open_writer`, with the study in it.
         definition: of the study.
         provenance: of this run, see `collect_provenance`.
         baselines: computes the metrics of the baselines by name; called for a new study only.
@@ -71,45 +66,18 @@ def begin_or_resume(
         StudyMismatch: the study of that name has another definition, other data or another split, or mtsearch did not
             make it.
     """
-    name, retrying = definition.study.name, RetryingStorage.of(storage)
-    directions = [METRICS[key].direction for key in definition.study.objectives]
-    try:
-        optuna.create_study(study_name=name, storage=retrying, directions=directions)
-        created = True
-    except DuplicatedStudyError:
-        created = False
-    study = optuna.load_study(study_name=name, storage=retrying)
-    # A study without a description is new, or the process that created it ended before it could write one.
-    if created or not _is_described(study):
+    study = optuna.load_study(study_name=definition.study.name, storage=OwnerStorage(storage))
+    # A study without a description is new, or its owner ended before it could write one.
+    if DEFINITION not in study.user_attrs:
+        if study.get_trials(deepcopy=False):
+            problem = f"study {study.study_name!r} is in the storage already, and another program made it"
+            raise StudyMismatch(problem, "give the new study another name with --study NAME")
         _store_description(study, definition, provenance, baselines(), warm_start, trials)
     require_same_definition(study, definition, warm_start.study if warm_start else None)
     require_same_data(study, provenance)
     store_run(study, provenance)
-    fail_dead_trials(study)
+    fail_running_trials(study, "died", "its run ended")
     enqueue_lost(study)
-    return load_study_to_run(storage, definition)
-
-
-def _is_described(study: optuna.Study) -> bool:
-    """Tell whether mtsearch has stored the definition of a study; wait for a process that has just created the study.
-
-    Raises:
-        StudyMismatch: the study has trials and no definition, so another program made it.
-    """
-    deadline = time.monotonic() + _DESCRIBE_SECONDS
-    while DEFINITION not in study.user_attrs:
-        if study.get_trials(deepcopy=False):
-            problem = f"study {study.study_name!r} is in the storage already, and another program made it"
-            raise StudyMismatch(problem, "give the new study another name with --study NAME")
-        if time.monotonic() > deadline:
-            return False  # the process that created it ended before it wrote the definition
-        time.sleep(0.1)
-    return True
-
-
-def load_study_to_run(storage: BaseStorage, definition: StudyDefinition) -> optuna.Study:
-    """Load an existing study with its sampler; its storage operations are tried again during an outage."""
-    study = optuna.load_study(study_name=definition.study.name, storage=RetryingStorage.of(storage))
     study.sampler = InitialTrialsSampler(make_sampler(definition), stored_initial_trials(study))
     return study
 
@@ -257,12 +225,7 @@ def comparable_parts(definition: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-# Optuna's tables, the columns that its migrations have never touched.
-_STUDIES = table("studies", column("study_id"), column("study_name"))
-_ATTRIBUTES = table("study_user_attributes", column("study_id"), column("key"), column("value_json"))
-
-
-def rename_study(storage: BaseStorage, old: str, new: str) -> None:
+def rename_study(storage: RDBStorage, old: str, new: str) -> None:
     """Rename a study, in its stored definition too, so that a run under the new name resumes it.
 
     NOTE: Optuna has no such operation, and a copy would have other times, take the RUNNING trials along and leave two
@@ -271,34 +234,33 @@ def rename_study(storage: BaseStorage, old: str, new: str) -> None:
     Raises:
         DefinitionError: the new name is not a valid name.
         StudyNotFound: there is no such study, or mtsearch did not make it.
-        StorageError: the new name is taken, or a process runs trials of the study.
+        StorageError: the new name is taken.
+        StudyInUse: a process runs the study.
     """
     _check_name(new)
     study = find_study(storage, old)
-    _refuse_while_running(study, "renamed")
-    if not isinstance(storage, RDBStorage):
-        raise StorageError("studies cannot be renamed through a proxy", "name the database behind it with --storage")
+    require_no_owner(storage, study.study_name, "renamed")
     with storage.engine.begin() as connection:
         if _find_study_id(connection, new) is not None:
             raise StorageError(f"a study {new!r} is in the storage already", "choose another name")
-        renamed = _STUDIES.c.study_id == _find_study_id(connection, old)
-        connection.execute(update(_STUDIES).where(renamed).values(study_name=new))
+        renamed = STUDIES.c.study_id == _find_study_id(connection, old)
+        connection.execute(update(STUDIES).where(renamed).values(study_name=new))
         # The stored definition holds the name too.
-        stored = (_ATTRIBUTES.c.study_id == _find_study_id(connection, new)) & (_ATTRIBUTES.c.key == DEFINITION)
-        definition = json.loads(connection.execute(select(_ATTRIBUTES.c.value_json).where(stored)).scalar_one())
+        stored = (ATTRIBUTES.c.study_id == _find_study_id(connection, new)) & (ATTRIBUTES.c.key == DEFINITION)
+        definition = json.loads(connection.execute(select(ATTRIBUTES.c.value_json).where(stored)).scalar_one())
         definition["study"]["name"] = new
-        connection.execute(update(_ATTRIBUTES).where(stored).values(value_json=json.dumps(definition)))
+        connection.execute(update(ATTRIBUTES).where(stored).values(value_json=json.dumps(definition)))
 
 
-def delete_study(storage: BaseStorage, name: str) -> None:
+def delete_study(storage: RDBStorage, name: str) -> None:
     """Delete a study with all its trials.
 
     Raises:
         StudyNotFound: there is no such study, or mtsearch did not make it.
-        StorageError: a process runs trials of the study.
+        StudyInUse: a process runs the study.
     """
     study = find_study(storage, name)
-    _refuse_while_running(study, "deleted")
+    require_no_owner(storage, study.study_name, "deleted")
     optuna.delete_study(study_name=study.study_name, storage=storage)
 
 
@@ -310,35 +272,6 @@ def _check_name(name: str) -> None:
         raise DefinitionError(f"{quote(name)} is not a valid name for a study: {problem}") from None
 
 
-def _refuse_while_running(study: optuna.Study, done: str) -> None:
-    """Raise an error if a process runs a trial of the study; `done` is what the caller wants to do: "renamed"."""
-    running = maybe_alive(study)
-    # A process of this machine can be seen; one of another machine shows itself by its heartbeat only.
-    alive = [trial for trial in running if is_running_here(trial.user_attrs[WORKER])] or _wait_for_heartbeats(
-        study, running
-    )
-    for trial in alive:
-        process = "process {pid} on {host}".format_map(trial.user_attrs[WORKER])
-        problem = f"study {study.study_name!r} cannot be {done}: {process} runs its trial {trial.number}"
-        raise StorageError(problem, "end that process first (Ctrl-C keeps the finished trials)")
-
-
-def _wait_for_heartbeats(study: optuna.Study, running: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials on other machines whose heartbeat or state changes within two beats."""
-    if not running:
-        return []
-    seconds = 2 * BEAT_SECONDS
-    _logger.info("trials seem to run on other machines: waiting %g s for their heartbeats", seconds)
-    time.sleep(seconds)
-    now = study.get_trials(deepcopy=False)
-    return [trial for trial in running if _heartbeat_of(now[trial.number]) != _heartbeat_of(trial)]
-
-
-def _heartbeat_of(trial: FrozenTrial) -> tuple[object, ...]:
-    """Return the values of a trial that change while its process lives: its state and its heartbeat's count."""
-    return trial.state, trial.user_attrs.get(ALIVE)
-
-
 def _find_study_id(connection: Connection, name: str) -> int | None:
-    number: int | None = connection.execute(select(_STUDIES.c.study_id).where(_STUDIES.c.study_name == name)).scalar()
+    number: int | None = connection.execute(select(STUDIES.c.study_id).where(STUDIES.c.study_name == name)).scalar()
     return number

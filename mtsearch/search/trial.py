@@ -1,7 +1,6 @@
-"""Run one trial: ask the study for its configuration, train it, and tell the study how it ended.
+"""One trial as the owner of its study sees it: propose its configuration, follow its epochs, store how it ended.
 
-After each epoch the learning curve is stored, and the trial stops if the pruner, an interrupt or the loss of the trial
-to another process asks for it.
+After each epoch the trial stops if the pruner or an interrupt asks for it. Where it is trained is up to an executor.
 """
 
 from __future__ import annotations
@@ -9,25 +8,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch.errors import NonFiniteMetric, TrialFailure
-from mtsearch.host import is_gone
-from mtsearch.models.trainer import EpochMetrics, RepeatedTrainer, Trainer, TrialResult
+from mtsearch.models.trainer import EpochMetrics, TrainingEnd, TrialResult
 from mtsearch.search import attributes
-from mtsearch.search.ownership import Heartbeat, fail_trial, withdraw_duplicate
 from mtsearch.search.pareto import is_feasible
+from mtsearch.search.retries import fail_trial
 from mtsearch.search.samplers import InitialTrialsSampler
 from mtsearch.search.space import Space
-from mtsearch.search.storage.retry import TrialSnapshot
-from mtsearch.signals import Interrupt, defer_signals, on_forced_exit
+from mtsearch.signals import Interrupt, defer_signals
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.definition import ConstraintsSection, StudyDefinition
 from mtsearch.study_file.sections import Pruner
@@ -46,7 +41,7 @@ class TrialEnd:
         trial: its number, 0-based.
         values: the objectives, in the study's order; None if the trial did not complete.
         reason: why the trial did not complete; empty if it did.
-        seconds: wall clock from asking for the trial to telling the study its end.
+        seconds: wall clock of its training, to when its end was stored.
         feasible: True if the trial keeps the [constraints], or did not complete.
         counted: True if the trial used up budget.
         counting: number of trials in the study that have used up budget.
@@ -83,215 +78,164 @@ class TrialEnd:
     curve: Sequence[Mapping[str, Any]] = field(repr=False)
 
 
-class TrialRunner:
-    """The runner of a study's trials, one at a time: it asks for a configuration, trains it, and tells the result.
+class TrialFactory:
+    """A factory of a study's trials.
 
     Args:
+        study: with its sampler.
         definition: of the study.
-        trainer: trains one configuration with one seed; see `mtsearch.models.trainer`.
+        interrupt: ends every trial after its current epoch.
     """
 
-    def __init__(self, definition: StudyDefinition, trainer: Trainer) -> None:
+    def __init__(self, study: optuna.Study, definition: StudyDefinition, interrupt: Interrupt) -> None:
+        self._study, self._interrupt = study, interrupt
         self._space = Space(definition)
-        self._objectives = definition.study.objectives
-        self._constraints = definition.constraints
+        self._objectives, self._constraints = definition.study.objectives, definition.constraints
         self._rule = pruning_rule(definition.study.pruner)
-        self._trainer = RepeatedTrainer(trainer, definition.study.repeats)
 
-    def run(self, study: optuna.Study, interrupt: Interrupt, until: int | None = None) -> TrialEnd:
-        """Run one trial until it completes, is pruned or fails; an interrupt ends it after the current epoch.
-
-        A trial that another process ends in the meantime is dropped: that process has queued its retry.
-
-        Args:
-            study: proposes and stores the trial.
-            interrupt: ends the trial early.
-            until: number of counting trials that the study may have; a trial beyond it fails before it is trained.
-        """
-        begun = time.perf_counter()
-        with TrialSnapshot() as snapshot:
-            trial = _ask(study, snapshot)
-            with suppress(UpdateFinishedTrialError):
-                if until is not None and _exceeds_budget(study, trial.number, until):
-                    fail_trial(study, trial.number, "interrupted", f"the last of {until} trials runs elsewhere")
-                else:
-                    self._run(study, trial, interrupt, snapshot)
-        return trial_end(study, trial.number, time.perf_counter() - begun)
-
-    def _run(self, study: optuna.Study, trial: optuna.Trial, interrupt: Interrupt, snapshot: TrialSnapshot) -> None:
-        """Train the configuration of a trial and tell its end; other errors than `TrialFailure` are raised again."""
-        pruner = TrialPruner(study, trial, self._rule, self._objectives)
-        with (
-            Heartbeat(trial) as heartbeat,
-            on_forced_exit(lambda: fail_trial(study, trial.number, "interrupted", "interrupted twice")),
-        ):
-            curve = _CurveWriter(trial, interrupt, pruner, heartbeat)
-            try:
-                # An initial trial is stored with its origin, so that reports can tell it from a sampled one.
-                if isinstance(study.sampler, InitialTrialsSampler) and study.sampler.label is not None:
-                    trial.set_user_attr(attributes.INITIAL_LABEL, study.sampler.label)
-                config = self._sample(trial, snapshot)
-                trial.set_user_attr(attributes.CONFIG, config.model_dump())
-                training = time.perf_counter()
-                result = self._trainer.train(config, curve)
-                if pruner.reason and result.stopped:
-                    _tell_pruned(study, trial, result, pruner.reason)
-                else:
-                    self._tell_result(study, trial, result, time.perf_counter() - training)
-            # The model failed: the trial counts, and the study goes on.
-            except TrialFailure as failure:
-                curve.flush()
-                with defer_signals():
-                    trial.set_user_attr(attributes.REASON, attributes.reason("model", str(failure)))
-                    _tell(study, trial, state=TrialState.FAIL)
-            except UpdateFinishedTrialError:
-                raise
-            # An interrupt or a bug: the trial is queued again, and the run ends.
-            except BaseException as error:
-                kind: attributes.ReasonKind = "interrupted" if isinstance(error, KeyboardInterrupt) else "error"
-                fail_trial(study, trial.number, kind, f"{type(error).__name__}: {error}")
-                raise
-
-    def _sample(self, trial: optuna.Trial, snapshot: TrialSnapshot) -> TrialConfig:
-        """Return the configuration that the sampler proposes, and close the snapshot of the other trials."""
+    def propose(self) -> RunningTrial:
+        """Ask the study for a trial and its configuration."""
+        with defer_signals():
+            trial = self._study.ask()
         try:
-            return self._space.sample(trial)
-        finally:
-            snapshot.close()
+            # An initial trial is stored with its origin, so that reports can tell it from a sampled one.
+            sampler = self._study.sampler
+            if isinstance(sampler, InitialTrialsSampler) and sampler.label is not None:
+                trial.set_user_attr(attributes.INITIAL_LABEL, sampler.label)
+            config = self._space.sample(trial)
+            trial.set_user_attr(attributes.CONFIG, config.model_dump())
+        except Exception as error:
+            fail_trial(self._study, trial.number, "error", f"{type(error).__name__}: {error}")
+            raise
+        pruner = TrialPruner(self._study, trial, self._rule, self._objectives)
+        return RunningTrial(self._study, trial, config, pruner, self._interrupt, self._constraints)
 
-    def _tell_result(self, study: optuna.Study, trial: optuna.Trial, result: TrialResult, seconds: float) -> None:
-        """Store what a training reached and complete the trial; a training that was stopped early makes it fail.
 
-        Args:
-            study: of the trial.
-            trial: that was trained.
-            result: of the training.
-            seconds: wall clock of the training.
+class RunningTrial:
+    """A trial from its proposal to its end.
+
+    Attributes:
+        number: 0-based.
+        config: to be trained.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        trial: optuna.Trial,
+        config: TrialConfig,
+        pruner: TrialPruner,
+        interrupt: Interrupt,
+        constraints: ConstraintsSection,
+    ) -> None:
+        self._study, self._trial, self._pruner, self._interrupt = study, trial, pruner, interrupt
+        self._constraints = constraints
+        self.number, self.config = trial.number, config
+        self._epochs: list[dict[str, Any]] = []
+        self._begun = self._written = time.monotonic()
+
+    def begin(self) -> None:
+        """Count the seconds from here on, when the training begins: a trial may be proposed long before."""
+        self._begun = self._written = time.monotonic()
+
+    def on_epoch(self, epoch: EpochMetrics) -> bool:
+        """Take an epoch that has ended, and tell whether the training goes on.
+
+        NOTE: a write costs 4-16 ms on SQLite, so that curves of short epochs are stored every 2 s and at the end.
+        """
+        if epoch.epoch == 1:
+            self._epochs = []  # with several seeds, the curve of the current one is kept
+        self._epochs.append(asdict(epoch))
+        if time.monotonic() - self._written > _CURVE_SECONDS:
+            self._store_curve()
+        return not (self._pruner.should_stop(epoch) or self._interrupt.requested)
+
+    def end(self, end: TrainingEnd) -> TrialEnd:
+        """Store how the training ended and tell the study; a lost training is queued again."""
+        with defer_signals():
+            try:
+                if end.result is None:
+                    self._fail(end)
+                elif end.result.stopped and self._pruner.reason:
+                    self._prune(end.result)
+                elif end.result.stopped:
+                    self._store_curve()
+                    self.give_back(f"interrupted after epoch {len(end.result.curve)}")
+                else:
+                    self._complete(end.result)
+            except TrialFailure as failure:
+                self._fail(TrainingEnd(self.number, error=failure))
+            return self._read_end()
+
+    def give_back(self, text: str) -> None:
+        """End the trial for a reason that is not its own, a sentence for the user, and queue it again."""
+        fail_trial(self._study, self.number, "interrupted", text)
+
+    def _fail(self, end: TrainingEnd) -> None:
+        """Store that the training failed, or that it was lost with its worker."""
+        self._store_curve()
+        if isinstance(end.error, TrialFailure):  # the model's own: it counts
+            self._trial.set_user_attr(attributes.REASON, attributes.reason("model", str(end.error)))
+            self._study.tell(self._trial, state=TrialState.FAIL)
+        elif end.error is not None:
+            fail_trial(self._study, self.number, "error", f"{type(end.error).__name__}: {end.error}")
+        else:
+            fail_trial(self._study, self.number, "died", end.lost)
+
+    def _prune(self, result: TrialResult) -> None:
+        self._trial.set_user_attr(attributes.CURVE, [asdict(epoch) for epoch in result.curve])
+        self._trial.set_user_attr(attributes.SECONDS, dict(result.seconds))
+        self._trial.set_user_attr(attributes.PRUNED_AT, len(result.curve))
+        self._trial.set_user_attr(attributes.REASON, attributes.reason("pruned", self._pruner.reason))
+        self._study.tell(self._trial, state=TrialState.PRUNED)
+
+    def _complete(self, result: TrialResult) -> None:
+        """Store what a training reached.
 
         Raises:
             NonFiniteMetric: an objective is NaN or infinite.
         """
+        trial, objectives = self._trial, self._pruner.objectives
         trial.set_user_attr(attributes.CURVE, [asdict(epoch) for epoch in result.curve])
-        if result.stopped:
-            fail_trial(study, trial.number, "interrupted", f"interrupted after epoch {len(result.curve)}")
-            return
-        values = [result.metrics[key] for key in self._objectives]
-        for key, value in zip(self._objectives, values, strict=True):
+        values = [result.metrics[key] for key in objectives]
+        for key, value in zip(objectives, values, strict=True):
             if not math.isfinite(value):
                 raise NonFiniteMetric(f"{key} is {value} at epoch {result.best_epoch}", "lower learning_rate")
         trial.set_user_attr(attributes.METRICS, dict(result.metrics))
         trial.set_user_attr(attributes.SECONDS, dict(result.seconds))
         trial.set_user_attr(attributes.PARAMETERS, result.parameters)
         trial.set_user_attr(attributes.BEST_EPOCH, result.best_epoch)
-        seconds_per_seed = result.seconds.get("train", seconds) / max(len(result.repeats), 1)
-        store_constraints(trial, constraint_excesses(self._constraints, result.parameters, seconds_per_seed))
+        seconds = result.seconds.get("train", time.monotonic() - self._begun) / max(len(result.repeats), 1)
+        store_constraints(trial, constraint_excesses(self._constraints, result.parameters, seconds))
         if result.repeats:
             trial.set_user_attr(attributes.REPEATS, [dict(metrics) for metrics in result.repeats])
         if result.errors:
             trial.set_user_attr(attributes.STANDARD_ERRORS, dict(result.errors))
-        _tell(study, trial, values)
+        self._study.tell(trial, values)
 
+    def _read_end(self) -> TrialEnd:
+        """Return the end of the trial as it is stored."""
+        trials = self._study.get_trials(deepcopy=False)
+        stored = trials[self.number]
+        # An observer may change the values: it must not change those that are kept in memory.
+        own = deepcopy(stored.user_attrs)
+        return TrialEnd(
+            trial=self.number,
+            values=tuple(stored.values) if stored.values else None,
+            reason=attributes.reason_of(stored).get("text", ""),
+            seconds=time.monotonic() - self._begun,
+            feasible=is_feasible(stored),
+            counted=attributes.counts(stored),
+            counting=sum(map(attributes.counts, trials)),
+            state=stored.state.name.lower(),
+            params=dict(stored.params),
+            metrics=own.get(attributes.METRICS, {}),
+            curve=own.get(attributes.CURVE, ()),
+        )
 
-class _CurveWriter:
-    """A callback for each epoch that stores the learning curve and tells the trainer whether to go on.
-
-    NOTE: a write costs 4-16 ms on SQLite, so that curves of short epochs are written every 2 s and at the end.
-    """
-
-    def __init__(self, trial: optuna.Trial, interrupt: Interrupt, pruner: TrialPruner, heartbeat: Heartbeat) -> None:
-        self._trial, self._interrupt, self._pruner, self._heartbeat = trial, interrupt, pruner, heartbeat
-        self._epochs: list[dict[str, Any]] = []
-        self._written = time.monotonic()
-
-    def __call__(self, epoch: EpochMetrics) -> bool:
-        if epoch.epoch == 1:
-            self._epochs = []  # with several seeds, the curve of the current one is kept
-        self._epochs.append(asdict(epoch))
-        if time.monotonic() - self._written > _CURVE_SECONDS:
-            self.flush()
-        return not (self._pruner.should_stop(epoch) or self._interrupt.requested or self._heartbeat.lost)
-
-    def flush(self) -> None:
-        """Store the epochs that have ended so far."""
+    def _store_curve(self) -> None:
         self._trial.set_user_attr(attributes.CURVE, self._epochs)
         self._written = time.monotonic()
-
-
-def _ask(study: optuna.Study, snapshot: TrialSnapshot) -> optuna.Trial:
-    """Ask the study for a trial that this process owns.
-
-    Trials that were queued twice are ended, and trials that another process ended before this one owned them are left.
-    """
-    while True:
-        snapshot.forget()
-        with suppress(UpdateFinishedTrialError), defer_signals():
-            trial = study.ask()
-            if attributes.RETRY_OF not in trial.user_attrs or not withdraw_duplicate(study, trial.number):
-                return trial
-
-
-def _exceeds_budget(study: optuna.Study, number: int, until: int) -> bool:
-    """Tell whether the counting trials and the earlier running trials already fill the budget of `until` trials.
-
-    NOTE: several runs may each begin the last trial at once. All of them see the others' trials by then, and the lowest
-    number goes first. A retry got its number when it was queued, long ago, and so gives way to all that run.
-    """
-    trials = study.get_trials(deepcopy=False)
-    # Count the running trials that go before this one: those with lower numbers, or all if this one is a retry.
-    last = len(trials) if attributes.RETRY_OF in trials[number].user_attrs else number
-    running = sum(trial.state == TrialState.RUNNING and trial.number != number for trial in trials[:last])
-    return sum(map(attributes.counts, trials)) + running >= until
-
-
-def _tell(
-    study: optuna.Study, trial: optuna.Trial, values: Sequence[float] | None = None, state: TrialState | None = None
-) -> None:
-    """Tell the study the end of a trial; do nothing if another process has ended the trial in the meantime."""
-    study.tell(trial, values, state, skip_if_finished=True)
-
-
-def _tell_pruned(study: optuna.Study, trial: optuna.Trial, result: TrialResult, reason: str) -> None:
-    """Store the curve of a pruned trial with the reason, and tell the study that the trial was pruned."""
-    with defer_signals():
-        trial.set_user_attr(attributes.CURVE, [asdict(epoch) for epoch in result.curve])
-        trial.set_user_attr(attributes.SECONDS, dict(result.seconds))
-        trial.set_user_attr(attributes.PRUNED_AT, len(result.curve))
-        trial.set_user_attr(attributes.REASON, attributes.reason("pruned", reason))
-        _tell(study, trial, state=TrialState.PRUNED)
-
-
-def trial_end(study: optuna.Study, number: int, seconds: float) -> TrialEnd:
-    """Return the end of a trial as it is stored.
-
-    Args:
-        study: of the trial.
-        number: of the trial, which has ended.
-        seconds: wall clock of the trial.
-    """
-    trials = study.get_trials(deepcopy=False)
-    stored = trials[number]
-    values = tuple(stored.values) if stored.values else None
-    # An observer may change the values: it must not change those that Optuna keeps in memory.
-    own = deepcopy(stored.user_attrs)
-    return TrialEnd(
-        trial=number,
-        values=values,
-        # A complete trial may hold the reason of a process that wanted to fail it and came too late.
-        reason="" if stored.state == TrialState.COMPLETE else attributes.reason_of(stored).get("text", ""),
-        seconds=seconds,
-        feasible=is_feasible(stored),
-        counted=attributes.counts(stored),
-        counting=sum(map(attributes.counts, trials)),
-        state=stored.state.name.lower(),
-        params=dict(stored.params),
-        metrics=own.get(attributes.METRICS, {}),
-        curve=own.get(attributes.CURVE, ()),
-    )
-
-
-def count_trials(study: optuna.Study) -> int:
-    """Return the number of trials in a study that have used up budget."""
-    return sum(map(attributes.counts, study.get_trials(deepcopy=False)))
 
 
 def pruning_rule(options: Pruner) -> Rule | None:
@@ -324,12 +268,12 @@ class TrialPruner:
     def __init__(
         self, study: optuna.Study, trial: optuna.Trial, rule: Rule | None, objectives: tuple[str, ...]
     ) -> None:
-        self._trial, self._rule, self._objectives = trial, rule, objectives
+        self._trial, self._rule, self.objectives = trial, rule, objectives
         self._pruner: MultiObjectivePruner[FrozenTrial] | None = None
         if rule is not None:
             from mtsearch.pruning import MultiObjectivePruner
 
-            self._pruner = MultiObjectivePruner(study, rule, attributes.RUNGS, ignore=_is_lost)
+            self._pruner = MultiObjectivePruner(study, rule, attributes.RUNGS)
         self._seeds = 0
         self.reason = ""
 
@@ -340,17 +284,11 @@ class TrialPruner:
         # The first epoch of a further seed raises this count: from then on nothing is compared.
         if self._pruner is None or self._seeds > 1:
             return False
-        values = [epoch.metrics[key] for key in self._objectives]
+        values = [epoch.metrics[key] for key in self.objectives]
         worse = self._pruner.should_stop(self._trial, epoch.epoch, values)
         if worse and attributes.INITIAL_LABEL not in self._trial.user_attrs:
             self.reason = f"{self._rule} at epoch {epoch.epoch}"
         return bool(self.reason)
-
-
-def _is_lost(trial: FrozenTrial) -> bool:
-    """Tell whether the process of a running trial has ended, before the trial is failed."""
-    worker = trial.user_attrs.get(attributes.WORKER)
-    return trial.state == TrialState.RUNNING and worker is not None and is_gone(worker)
 
 
 _OLD_KEY = "constraints"

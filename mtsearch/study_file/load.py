@@ -36,6 +36,12 @@ class ModelSource:
     file: Path
     fingerprint: str
 
+    def texts(self) -> dict[str, bytes]:
+        """Return the text of the module, or of every .py file of its package, by path under `root`."""
+        top = self.root / self.file.relative_to(self.root).parts[0]
+        paths = sorted(top.rglob("*.py")) if top.is_dir() else [top]
+        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in paths}
+
 
 def find_model_source(model: ModelSection) -> ModelSource:
     """Find the module of a custom model without running it.

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -389,3 +390,28 @@ class Pruner(VariantSection):
             f"study.pruner: {self.kind!r} stops trials, and sampler 'gp' treats each stopped trial as worse than all "
             "others: use sampler 'tpe', or pruner 'none'"
         )
+
+
+def require_counts(**counts: object) -> None:
+    """Raise an error if a given number is not a whole number of one or more.
+
+    Args:
+        counts: by the name that the error shows; None means "not given".
+
+    Raises:
+        DefinitionError: a number is out of this range.
+    """
+    for name, given in counts.items():
+        if given is not None and (not isinstance(given, Integral) or isinstance(given, bool) or given < 1):
+            remedy = "give a whole number, one or more" + (", or 'auto'" if name == "workers" else "")
+            raise DefinitionError(f"{name} = {quote(given)}", remedy)
+
+
+def require_seconds(timeout: object) -> None:
+    """Raise an error if a given timeout is not a number above 0; NaN is an error too.
+
+    Raises:
+        DefinitionError: the timeout is out of this range.
+    """
+    if timeout is not None and (not isinstance(timeout, Real) or isinstance(timeout, bool) or not float(timeout) > 0):
+        raise DefinitionError(f"timeout = {quote(timeout)}", "give a number of seconds above 0")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
@@ -13,8 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage, get_storage
+from optuna.storages import BaseStorage, RDBStorage, get_storage
 from sqlalchemy import create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
@@ -22,12 +20,11 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from mtsearch.errors import StorageError, StudyNotFound
 from mtsearch.files import find_obstacle, has_access
-from mtsearch.search.storage.retry import driver_message, storage_exceptions
+from mtsearch.search.storage.retry import STORAGE_EXCEPTIONS, driver_message
 from mtsearch.search.storage.url import (
     MOUNTS,
     mask_url,
     network_file_system,
-    proxy_address,
     sqlite_path,
     without_secrets,
 )
@@ -57,7 +54,7 @@ _CAUSES = [
     (r"password|Access denied|role \"\S*\" does not exist", "{storage} refuses the user or the password",
      "check both in the URL or in ~/.pgpass"),
     (r"server closed|terminating connection|connection is closed|connection already closed|lost|gone away|SSL SYSCALL|"
-     r"UNAVAILABLE|invalid transaction",
+     r"invalid transaction",
      "the connection to {storage} was lost", "check the server and run again; finished trials are kept"),
     (r"database \"\S*\" does not exist|Unknown database", "no database at {storage}", "make it with `createdb NAME`"),
     (r"translate host name|resolve host|Name or service", "the host of {storage} is unknown",
@@ -66,11 +63,11 @@ _CAUSES = [
      "{storage} does not answer", "check that the server runs, and check its host and port"),
     (r"permission denied", "the database user has no permission to do this in {storage}",
      "ask the owner of the database for the rights"),
-    (r"Can't load plugin", "{storage} is of an unknown kind", "use sqlite:///PATH, postgresql://USER@HOST/NAME or grpc://HOST:PORT"),
+    (r"Can't load plugin", "{storage} is of an unknown kind", "use sqlite:///PATH or postgresql://USER@HOST/NAME"),
 ]  # fmt: skip
 
 
-def open_writer(url: str, create: bool = False, *, mounts: Path = MOUNTS) -> BaseStorage:
+def open_writer(url: str, create: bool = False, *, mounts: Path = MOUNTS) -> RDBStorage:
     """Open a storage for a process that runs trials.
 
     SQLite is switched to WAL with synchronous=NORMAL, and every transaction takes the write lock at its start
@@ -85,8 +82,6 @@ def open_writer(url: str, create: bool = False, *, mounts: Path = MOUNTS) -> Bas
         StorageError: the storage cannot be reached or written, does not exist, or belongs to another version of Optuna.
     """
     with _opening_errors(url):
-        if (proxy := proxy_address(url)) is not None:
-            return _connect_proxy(*proxy)
         path = sqlite_path(url)
         if path is not None:
             _refuse_network(path, mounts)
@@ -122,7 +117,7 @@ def require_writable(url: str, *, mounts: Path = MOUNTS) -> None:
         raise StorageError(problem, "make the file and its folder writable, or name another storage with --storage")
 
 
-def open_reader(url: str) -> BaseStorage:
+def open_reader(url: str) -> RDBStorage:
     """Open a storage for reading: nothing is created, migrated, locked or written.
 
     A file in a folder that this user cannot write is read without locks (SQLite's `immutable`).
@@ -134,8 +129,6 @@ def open_reader(url: str) -> BaseStorage:
         StorageError: the storage cannot be reached, holds no studies, or belongs to another version of Optuna.
     """
     with _opening_errors(url):
-        if (proxy := proxy_address(url)) is not None:
-            return _connect_proxy(*proxy)
         path = sqlite_path(url)
         options = _engine_options(url)
         if path is not None:
@@ -154,11 +147,9 @@ def open_outdated(url: str) -> RDBStorage:
     """Open a storage of an older version of Optuna, to upgrade it.
 
     Raises:
-        StorageError: the storage cannot be reached, does not exist, or is a proxy.
+        StorageError: the storage cannot be reached or does not exist.
     """
     with _opening_errors(url):
-        if proxy_address(url) is not None:
-            raise StorageError(f"{mask_url(url)} is a proxy", "name the database behind it with --storage")
         path = sqlite_path(url)
         if path is not None:
             _require_file(path)
@@ -169,7 +160,7 @@ def open_outdated(url: str) -> RDBStorage:
 
 
 @contextmanager
-def reading_storage(url: str) -> Iterator[BaseStorage]:
+def reading_storage(url: str) -> Iterator[RDBStorage]:
     """Open a storage for reading within the context; errors become a StorageError, and the connections are closed."""
     with storage_errors(url):
         storage = open_reader(url)
@@ -180,7 +171,7 @@ def reading_storage(url: str) -> Iterator[BaseStorage]:
 
 
 @contextmanager
-def writing_storage(url: str) -> Iterator[BaseStorage]:
+def writing_storage(url: str) -> Iterator[RDBStorage]:
     """Open an existing storage for writing within the context; its errors become a StorageError.
 
     `checkpoint` closes it, so that an SQLite file then holds the whole study.
@@ -193,15 +184,13 @@ def writing_storage(url: str) -> Iterator[BaseStorage]:
             checkpoint(storage)
 
 
-def checkpoint(storage: BaseStorage) -> None:
+def checkpoint(storage: RDBStorage) -> None:
     """Close this process's connections and bring SQLite's write-ahead log into the database file.
 
     The file alone then holds the whole study. On other storages, or while other processes use the database, this does
     no harm: the last process completes it. The storage can be used again.
     """
     close_storage(storage)
-    if not isinstance(storage, RDBStorage):
-        return
     path = sqlite_path(storage.url)
     if path is not None and path.exists():
         # NOTE: the storage's own connection would begin a transaction, in which no checkpoint can run.
@@ -217,7 +206,7 @@ def storage_errors(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except storage_exceptions() as error:
+    except STORAGE_EXCEPTIONS as error:
         message, storage = driver_message(error), mask_url(url)
         for pattern, problem, remedy in _CAUSES:
             if re.search(pattern, message):
@@ -235,19 +224,9 @@ def add_cache(storage: BaseStorage) -> BaseStorage:
     return get_storage(storage)
 
 
-def close_storage(storage: BaseStorage) -> None:
+def close_storage(storage: RDBStorage) -> None:
     """Close the connections of a storage; it opens new ones if it is used again."""
-    if isinstance(storage, RDBStorage):
-        storage.engine.dispose()
-
-
-def _connect_proxy(host: str, port: int) -> BaseStorage:
-    """Connect to Optuna's gRPC proxy, which both reads and writes, and has neither files nor views."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        proxy = GrpcStorageProxy(host=host, port=port)
-    proxy.wait_server_ready(timeout=CONNECT_SECONDS)
-    return proxy
+    storage.engine.dispose()
 
 
 @contextmanager
@@ -257,13 +236,8 @@ def _opening_errors(url: str) -> Iterator[None]:
         with storage_errors(url):
             yield
     except ImportError as error:
-        extra = next((extra for extra in ("postgres", "grpc") if url.startswith(extra)), None)
-        remedy = f"pip install 'mtsearch[{extra}]'" if extra else "install the driver"
+        remedy = "pip install 'mtsearch[postgres]'" if url.startswith("postgres") else "install the driver"
         raise StorageError(f"{mask_url(url)} needs a driver: {error}", remedy) from error
-    except ConnectionError as error:  # of the proxy's client
-        raise StorageError(
-            f"{mask_url(url)} does not answer", "check that the server runs, and check its host and port"
-        ) from error
     except OSError as error:
         problem = f"{mask_url(url)} cannot be opened: {error.strerror or error}"
         raise StorageError(problem, "name a file in a writable folder with --storage") from error

@@ -15,8 +15,6 @@ ENVIRONMENT = "MTSEARCH_STORAGE"
 DEFAULT = "studies/mtsearch.db"
 MOUNTS = Path("/proc/mounts")
 
-_PROXY, _PROXY_PORT = "grpc", 13000  # the port is Optuna's default
-
 _SUFFIXES = (".db", ".sqlite", ".sqlite3")
 _FORMS = "give a path ending in .db, or a URL such as postgresql://USER@HOST/NAME"
 _SECRET_KEY = re.compile(r"pass|pwd|secret|token|key", re.IGNORECASE)
@@ -87,21 +85,6 @@ def sqlite_path(url: str) -> Path | None:
     if not parsed.database or ":memory:" in parsed.database:
         raise StorageError("an SQLite database in memory is lost when its process ends", _FORMS)
     return _absolute_path(parsed.database)
-
-
-def proxy_address(url: str) -> tuple[str, int] | None:
-    """Return the host and port of Optuna's gRPC proxy; None if the URL is of another kind.
-
-    Raises:
-        StorageError: the URL cannot be parsed.
-    """
-    if not url.startswith(f"{_PROXY}://"):
-        return None
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError) as error:
-        raise StorageError("the storage URL cannot be parsed", _FORMS) from error
-    return parsed.host or "localhost", parsed.port or _PROXY_PORT
 
 
 def network_file_system(path: Path, mounts: Path = MOUNTS) -> str | None:

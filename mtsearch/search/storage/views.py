@@ -14,7 +14,7 @@ JSON has no infinity: an infinity is written as 9e999, which JSON parsers read a
 
 import hashlib
 
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import RDBStorage
 from sqlalchemy.engine import Connection
 
 from mtsearch.search.attributes import CURVE
@@ -28,7 +28,7 @@ _NAMES = {
 _LOCK = 7_260_943  # any number, the same in every process
 
 
-def ensure_views(storage: BaseStorage) -> None:
+def ensure_views(storage: RDBStorage) -> None:
     """Create the views, or create them again if their definition has changed.
 
     Storages other than SQLite and PostgreSQL have no views.
@@ -36,7 +36,7 @@ def ensure_views(storage: BaseStorage) -> None:
     Args:
         storage: from `open_writer`.
     """
-    if not isinstance(storage, RDBStorage) or storage.engine.name not in _DEFINITIONS:
+    if storage.engine.name not in _DEFINITIONS:
         return
     with storage.engine.begin() as connection:
         _lock_views(connection)
@@ -51,13 +51,13 @@ def ensure_views(storage: BaseStorage) -> None:
                     connection.exec_driver_sql(f"COMMENT ON VIEW {name} IS '{stamp}'")
 
 
-def drop_views(storage: BaseStorage) -> None:
+def drop_views(storage: RDBStorage) -> None:
     """Drop the views before Optuna upgrades the database, since they would block changes of its tables.
 
     Args:
         storage: from `open_writer`, or an RDBStorage that skipped the compatibility check.
     """
-    if not isinstance(storage, RDBStorage) or storage.engine.name not in _DEFINITIONS:
+    if storage.engine.name not in _DEFINITIONS:
         return
     with storage.engine.begin() as connection:
         _lock_views(connection)
