@@ -253,9 +253,9 @@ def run(
     )
     make_trainer = make_trainer or trainer_factory(plan.definition, send=ray is not None)
     if ray is not None:
-        resources: Resources = RayOptions(ray, workers or "auto", cpus_per_worker, gpus_per_worker)
+        resources: Resources = RayOptions(ray, "auto" if workers is None else workers, cpus_per_worker, gpus_per_worker)
     else:
-        resources = allocate(workers or 1)
+        resources = allocate(1 if workers is None else workers)
     interactions, split = prepare(plan.definition)
     if not isinstance(resources, RayOptions):  # of other machines, Ray watches the memory
         require_memory(plan.definition, len(split.user_ids), len(split.candidates), len(resources))
@@ -581,18 +581,22 @@ def upgrade(storage: Storage = None) -> None:
     NOTE: a view on Optuna's tables breaks the renames of its migrations on SQLite, so the views go first.
     """
     from mtsearch.search.ownership import require_no_owners
-    from mtsearch.search.storage import open_outdated, open_writer, storage_errors
+    from mtsearch.search.storage import close_storage, open_outdated, storage_errors, writing_storage
     from mtsearch.search.storage.url import resolve_url
     from mtsearch.search.storage.views import drop_views, ensure_views
 
     url = resolve_url(storage)
     with storage_errors(url):
         outdated = open_outdated(url)
-        require_no_owners(outdated)
-        drop_views(outdated)
-        with _quiet_alembic():
-            outdated.upgrade()
-        ensure_views(open_writer(url))
+        try:
+            require_no_owners(outdated)
+            drop_views(outdated)
+            with _quiet_alembic():
+                outdated.upgrade()
+        finally:
+            close_storage(outdated)
+    with writing_storage(url) as writer:
+        ensure_views(writer)
 
 
 def storage_name(storage: Storage = None) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.helpers.fixtures import browser, data, new_postgres, postgres_server, together  # noqa: F401 # fixtures of all tests
+from tests.helpers.fixtures import browser, data, new_postgres, postgres_server, together, url  # noqa: F401 # for all tests
 
 TEST_ALL = bool(os.environ.get("MTSEARCH_TEST_ALL"))
 

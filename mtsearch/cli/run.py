@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option("--workers", type=options.CountOrAuto(), metavar="N|auto",
               help="Number of trials that train at the same time. Several are faster; only one proposes the same "
-              "configurations each time. auto takes one per GPU, else one per core.  [default: 1; on Ray auto]")  # fmt: skip
+              "configurations each time. auto: one per GPU, else one per core.  [default: 1; on Ray auto]")  # fmt: skip
 @click.option("--ray", is_flag=False, flag_value="local", metavar="[ADDRESS]",
               help="Train on a Ray cluster: auto, HOST:PORT, or without an address a new one here.")  # fmt: skip
 @click.option(

@@ -6,7 +6,10 @@ They have the interface `mtsearch.search.run.Executor`, and know nothing of Optu
 from __future__ import annotations
 
 import math
+import os
 import re
+import secrets
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -154,6 +157,11 @@ def open_executor(split: Split, resources: Resources, make_trainer: MakeTrainer,
         MachineError: Ray is not installed, or there is no such cluster.
     """
     if isinstance(resources, RayOptions):
+        if resources.address == LOCAL and "ray" not in sys.modules:
+            # NOTE: Ray listens on the network, and runs what it is sent. It reads these when it is imported. A token
+            # that it makes itself stays in the user's home, and the next `ray start` asks for it.
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         try:
             from mtsearch.executors.ray import RayExecutor
         except ImportError as error:

@@ -14,6 +14,7 @@ from functools import partial
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from shutil import rmtree
 from types import TracebackType
 from typing import Any
 
@@ -130,7 +131,11 @@ def _only_gpu(gpu: str | None) -> Iterator[None]:
 
 def _work(make_trainer: MakeTrainer, split: Path, repeats: int, threads: int, pipe: Connection) -> None:
     """Run the worker; the body of its process."""
-    run_worker(make_trainer, partial(_load_split, split), repeats, threads, _PipeChannel(pipe))
+    remove = partial(rmtree, split, ignore_errors=True)  # which an owner that was killed has left behind
+    run_worker(make_trainer, partial(_load_split, split), repeats, threads, _PipeChannel(pipe), remove)
+    owner = multiprocessing.parent_process()
+    if owner is not None and not owner.is_alive():
+        remove()
 
 
 class _PipeChannel:
@@ -154,7 +159,7 @@ def _store_split(split: Split, folder: Path) -> None:
 
 
 def _load_split(folder: Path) -> Split:
-    """Load a split that the owner has stored; its arrays are mapped, so that all workers share one copy of them."""
+    """Load a split that the owner has stored; its arrays of numbers are mapped, and shared by all workers."""
     buffers: list[mmap.mmap | bytes] = []
     for number in range(len(list(folder.iterdir())) - 1):
         with (folder / str(number)).open("rb") as file:

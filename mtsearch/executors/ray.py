@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
+import socket
+import threading
 from collections.abc import Iterator
 from functools import partial
 from queue import SimpleQueue
-from threading import Thread
 from types import TracebackType
 from typing import Any
 
@@ -18,12 +21,14 @@ from mtsearch.host import usable_cores
 from mtsearch.models.trainer import MakeTrainer
 from mtsearch.study_file.config import TrialConfig
 
-# Ray reads these when it starts. It warns of what does not concern the users of this program, in many lines.
+# Ray reads these when it is imported: else it fills the terminal with what it does about lost nodes.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import ray
 from ray.exceptions import RayError
+
+_CONNECT_SECONDS = 10.0
+_log = logging.getLogger("mtsearch")
 
 
 class RayExecutor(WorkerPool):
@@ -38,13 +43,14 @@ class RayExecutor(WorkerPool):
         repeats: number of seeds of each configuration.
 
     Raises:
-        MachineError: there is no such cluster, or it has no room for a worker.
+        MachineError: there is no such cluster.
     """
 
     def __init__(self, split: Split, options: RayOptions, make_trainer: MakeTrainer, repeats: int) -> None:
         self._connected = not ray.is_initialized()
         if self._connected:
             _connect(options.address)
+        _warn_of_no_room(options)
         self._split = ray.put(split)
         size = {"num_cpus": options.cpus, "num_gpus": options.gpus}
         threads = max(1, int(options.cpus))
@@ -111,7 +117,7 @@ class _Mailbox:
         self._to_owner: SimpleQueue[Any] = SimpleQueue()
         self.send, self.receive = self._to_owner.put, self._to_worker.get
         work = make_trainer, lambda: split, repeats, threads, self
-        Thread(target=run_worker, args=work, name="mtsearch worker", daemon=True).start()
+        threading.Thread(target=run_worker, args=work, name="mtsearch worker", daemon=True).start()
 
     def take(self, message: Any) -> None:
         """Take a message of the owner."""
@@ -129,16 +135,35 @@ def _connect(address: str) -> None:
         MachineError: there is no such cluster.
     """
     quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+    on_termination = signal.getsignal(signal.SIGTERM)
     try:
+        host, _, port = address.rpartition(":")
+        if host and "/" not in host:  # Ray itself would try for a minute and a half
+            socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
         if address == LOCAL:
             ray.init(address="local", num_cpus=usable_cores(), **quiet)
         else:
             ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:
         raise MachineError(
-            f"cannot join the Ray cluster {address!r}: {' '.join(str(error).split())[:200]}",
-            "start one with `ray start --head`, or leave the address out for a cluster on this machine",
+            f"cannot join the Ray cluster {address!r}: {' '.join(str(error).split())[:200].rstrip('.;')}",
+            "start one with `ray start --head`, or leave the address out; of one with a token, set RAY_AUTH_MODE=token",
         ) from error
+    finally:
+        # Ray has set a handler that ends the process at once.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_termination)
+
+
+def _warn_of_no_room(options: RayOptions) -> None:
+    """Warn if no node could hold a worker even if it were idle; one that joins later may."""
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not any(each.get("CPU", 0) >= options.cpus and each.get("GPU", 0) >= options.gpus for each in nodes):
+        _log.warning(
+            "no node of the Ray cluster has %g CPUs and %g GPUs for a worker: waiting for one that joins",
+            options.cpus,
+            options.gpus,
+        )
 
 
 def _count_workers(options: RayOptions) -> int:

@@ -34,7 +34,7 @@ _SIGN = "alive"
 _IDLE_DEATHS = 5
 _POLL_SECONDS = 0.5
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("mtsearch")
 
 
 class Worker(ABC):
@@ -46,7 +46,8 @@ class Worker(ABC):
     Attributes:
         trial: number of the trial that it trains; None while it is idle.
         description: the trainer's description of itself; None until the worker has made its trainer.
-        silence: seconds without a sign of life.
+        heard: True once it has sent anything: an actor that waits for room on its cluster has not.
+        silence: seconds without a sign of life, since it was heard of.
         cause: reason for which it was killed; empty if it was not.
     """
 
@@ -54,7 +55,7 @@ class Worker(ABC):
         self.idle_deaths = idle_deaths
         self.trial: int | None = None
         self.description: Mapping[str, Any] | None = None
-        self.silence = 0.0
+        self.heard, self.silence = False, 0.0
         self.cause = ""
         self._on_epoch: OnEpoch = lambda _: False
 
@@ -81,7 +82,7 @@ class Worker(ABC):
         Raises:
             Exception: the worker cannot make its trainer.
         """
-        self.silence = 0.0
+        self.heard, self.silence = True, 0.0
         if isinstance(message, Mapping):
             self.description = message
         elif isinstance(message, EpochMetrics):
@@ -171,7 +172,7 @@ class WorkerPool(ABC):
         now = time.monotonic()
         listened, self._listened = min(now - self._listened, SILENCE_SECONDS / 4), now
         for worker in self._workers:
-            worker.silence += listened
+            worker.silence += listened if worker.heard else 0.0
             if worker.silence > SILENCE_SECONDS and not worker.cause:
                 worker.cause = f"no sign of life for {SILENCE_SECONDS:g} s"
                 _log.warning("a worker shows no sign of life for %g s and is replaced", SILENCE_SECONDS)
@@ -219,7 +220,12 @@ class _OwnerEndedError(Exception):
 
 
 def run_worker(
-    make_trainer: MakeTrainer, load_split: Callable[[], Split], repeats: int, threads: int, channel: Channel
+    make_trainer: MakeTrainer,
+    load_split: Callable[[], Split],
+    repeats: int,
+    threads: int,
+    channel: Channel,
+    on_orphaned: Callable[[], object] = lambda: None,
 ) -> None:
     """Train what the owner sends until the owner ends this worker or has ended; send it all errors.
 
@@ -229,8 +235,9 @@ def run_worker(
         repeats: number of seeds of each configuration.
         threads: number of threads of the trainer.
         channel: to the owner.
+        on_orphaned: called if the process ends because the owner has ended.
     """
-    threading.Thread(target=_show_life, args=(channel,), name="mtsearch signs of life", daemon=True).start()
+    threading.Thread(target=_show_life, args=(channel, on_orphaned), name="mtsearch signs of life", daemon=True).start()
     with suppress(EOFError, OSError, _OwnerEndedError):  # the owner has ended, and nothing is left to do
         try:
             trainer, description = make_trainer(load_split(), threads)
@@ -269,11 +276,12 @@ def _sendable(error: Exception) -> Exception:
     return error if isinstance(error, MtsearchError) else RuntimeError(f"a worker failed:\n{traceback.format_exc()}")
 
 
-def _show_life(channel: Channel) -> None:
+def _show_life(channel: Channel, on_orphaned: Callable[[], object]) -> None:
     """Send signs of life; end the process once the owner has ended, since nobody waits for the rest of the epoch."""
     while True:
         time.sleep(SIGN_SECONDS)
         try:
             channel.send(_SIGN)
         except (EOFError, OSError):
+            on_orphaned()
             os._exit(0)

@@ -11,6 +11,7 @@ TOPICS = (
     "tasks-and-metrics",
     "searching",
     "workers",
+    "more-than-one-machine",
     "choosing",
     "serving",
     "own-model",

@@ -51,6 +51,10 @@ def reason(kind: ReasonKind, text: str) -> Mapping[str, str]:
     return {"kind": kind, "text": text}
 
 
+QUEUED_TWICE = reason("interrupted", "queued twice")
+"""Reason of a trial in the queue that ended because another one is the same retry."""
+
+
 def counts(trial: FrozenTrial) -> bool:
     """Tell whether a trial uses up budget: it is complete, pruned, or failed for a reason of the model."""
     if trial.state == TrialState.FAIL:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import RDBStorage
 from sqlalchemy import column, delete, insert, select, table, update
 
@@ -137,6 +138,9 @@ def own_study(storage: RDBStorage, study: str) -> Iterator[Ownership]:
     ownership.take()
     try:
         yield ownership
+    except UpdateFinishedTrialError:  # only another owner ends trials of this one
+        ownership.lost = True
+        ownership.require()
     finally:
         ownership.release()
 

@@ -58,12 +58,8 @@ def enqueue_lost(study: optuna.Study) -> None:
     queued = {trial.user_attrs.get(attributes.RETRY_OF) for trial in trials}
     for trial in trials:
         retried = trial.state == TrialState.FAIL and attributes.reason_of(trial).get("kind") in _RETRIED
-        if retried and trial.number not in queued and attributes.reason_of(trial).get("text") != _QUEUED_TWICE:
+        if retried and trial.number not in queued and attributes.reason_of(trial) != attributes.QUEUED_TWICE:
             _enqueue_retry(study, trial)
-
-
-_QUEUED_TWICE = "queued twice"
-"""Reason of a trial that version 0.1 had queued in two processes and ended for good."""
 
 
 # NOTE: a slot never changes, and to count it anew takes a millisecond with 10,000 trials, several times a trial.

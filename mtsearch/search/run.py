@@ -256,7 +256,7 @@ def run_trials(
     proposed: deque[RunningTrial] = deque()
 
     def begin_proposed() -> None:
-        while proposed and len(running) < executor.ready and not is_over():
+        while proposed and len(running) < min(executor.ready, budget.left) and not is_over():
             trial = proposed.popleft()
             running[trial.number] = trial
             trial.begin()

@@ -21,13 +21,15 @@ from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy import event
 
 from mtsearch.data import load, make_split
+from mtsearch.executors import SerialExecutor
 from mtsearch.models import Device, JointTrainer
 from mtsearch.models.trainer import EpochMetrics, TrialResult
 from mtsearch.search.attributes import counts
+from mtsearch.search.run import Budget, run_trials
 from mtsearch.search.samplers import make_sampler
 from mtsearch.search.storage import open_writer
-from mtsearch.search.study import begin_or_resume
-from mtsearch.search.trial import TrialRunner
+from mtsearch.search.study import begin_or_resume, create_study
+from mtsearch.search.trial import TrialFactory
 from mtsearch.signals import catch_termination
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.definition import StudyDefinition
@@ -86,13 +88,20 @@ def storage(definition: StudyDefinition, trials: int) -> None:
     """Return the milliseconds of a trial beside its training, and of Optuna's own ask on the same trials in memory."""
     with tempfile.TemporaryDirectory() as folder, catch_termination() as interrupt:
         writer = open_writer(f"sqlite:///{Path(folder) / 'a.db'}", create=True)
+        create_study(writer, definition)
         study = begin_or_resume(writer, definition, {"data": {}, "split": {}, "trainer": {}}, dict, trials=trials)
-        runner = TrialRunner(definition, _Instant())
+        factory = TrialFactory(study, definition, interrupt)
+        split = make_split(load(definition.data), definition.split)
+        executor = SerialExecutor(split, lambda _split, _threads: (_Instant(), {}), definition.study.repeats)
+
+        def run_one() -> None:
+            run_trials(study, factory, executor, Budget(0, 1), lambda: False, lambda _: None)
+
         sampler = make_sampler(definition)
         for size in (WINDOW, trials * 3 // 10, trials):
             _fill(study, size - WINDOW)
             with _counted(writer) as done:
-                spent = [_timed(lambda: runner.run(study, interrupt)) for _ in range(WINDOW)]
+                spent = [_timed(run_one) for _ in range(WINDOW)]
             asked, own = (
                 statistics.median(_ask_seconds(study, each)) for each in (sampler, optuna.samplers.TPESampler(seed=1))
             )

@@ -30,15 +30,17 @@ from mtsearch import StudyDefinition, api
 from mtsearch.data import Interactions, Split
 from mtsearch.errors import StudyNotFound
 from mtsearch.evaluation import evaluate_baselines
+from mtsearch.executors import SerialExecutor
 from mtsearch.models.trainer import EpochMetrics, make_joint_trainer
 from mtsearch.pruning import Rule, Rungs
 from mtsearch.search import attributes, results
 from mtsearch.search.pareto import complete_rows
 from mtsearch.search.provenance import collect_provenance
+from mtsearch.search.run import Budget, run_trials
 from mtsearch.search.storage import open_writer, reading_storage
 from mtsearch.search.storage.url import resolve_url
-from mtsearch.search.study import begin_or_resume, find_study
-from mtsearch.search.trial import TrialPruner, TrialRunner
+from mtsearch.search.study import begin_or_resume, create_study, find_study
+from mtsearch.search.trial import TrialFactory, TrialPruner
 from mtsearch.signals import catch_termination
 
 DEFINITION, EPOCHS = "ml-100k-wide", 20
@@ -129,19 +131,25 @@ def run(options: argparse.Namespace) -> None:
 def run_study(kind: str, seed: int, interactions: Interactions, split: Split, options: argparse.Namespace) -> bool:
     """Run a study until its epochs are spent; return False if it was interrupted."""
     definition = define(kind, seed)
-    trainer, description = make_joint_trainer(split, options.threads)
-    runner = TrialRunner(definition, trainer)
+    executor = SerialExecutor(
+        split, lambda split, _: make_joint_trainer(split, options.threads), definition.study.repeats
+    )
     writer = open_writer(resolve_url(str(options.storage)), create=True)
-    provenance = collect_provenance(interactions, split, {**description, "workers": 1})
+    provenance = collect_provenance(interactions, split, {**executor.description(), "workers": 1})
     references = partial(evaluate_baselines, split, split.validation)
+    create_study(writer, definition)
     study = begin_or_resume(writer, definition, provenance, references, trials=options.trials)
     pruner: Any = TrialPruner
     if kind == "random":
         rates = rates_of(find_study(writer, name_of("halving", seed)).get_trials(deepcopy=False))
         pruner = partial(RandomPruner, rates=rates, seed=seed)
     with catch_termination() as interrupt, patch("mtsearch.search.trial.TrialPruner", pruner):
-        while spent(study) < options.trials * EPOCHS and not interrupt.requested:
-            runner.run(study, interrupt)
+        trials = TrialFactory(study, definition, interrupt)
+
+        def is_over() -> bool:
+            return spent(study) >= options.trials * EPOCHS or interrupt.requested
+
+        run_trials(study, trials, executor, Budget(0, options.trials * EPOCHS), is_over, lambda _: None)
         return not interrupt.requested
 
 

@@ -96,13 +96,13 @@ def study(definition: str, trials: int, way: Way) -> Run:
 def overhead(database: Path) -> float:
     """Return the time beside training; see `Run`."""
     storage = open_reader(resolve_url(str(database)))
-    [study] = optuna.get_all_study_summaries(storage)
-    trials = optuna.load_study(study_name=study.study_name, storage=storage).get_trials()
-    workers = {trial.user_attrs[attributes.WORKER]["pid"] for trial in trials}
+    [summary] = optuna.get_all_study_summaries(storage)
+    study = optuna.load_study(study_name=summary.study_name, storage=storage)
+    trials, workers = study.get_trials(), study.user_attrs[attributes.PROVENANCE]["trainer"]["workers"]
     begun = min(trial.datetime_start for trial in trials if trial.datetime_start)
     ended = max(trial.datetime_complete for trial in trials if trial.datetime_complete)
     model = sum(sum(trial.user_attrs[attributes.SECONDS].values()) for trial in trials)
-    return 1 - model / (len(workers) * (ended - begun).total_seconds())
+    return float(1 - model / (workers * (ended - begun).total_seconds()))
 
 
 def table(found: dict[str, list[Run]]) -> str:

@@ -11,19 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch import api
 from mtsearch.search.attributes import RETRY_OF
-from mtsearch.search.ownership import retry_history
 from mtsearch.search.results import StudyResults
-from mtsearch.search.storage import open_reader
-from mtsearch.search.storage.url import resolve_url
+from mtsearch.search.retries import retry_history
 from tests.cli.conftest import Command
 from tests.helpers.fixtures import small_data
 from tests.helpers.results import realistic
+from tests.search.test_run import trials_in
 
 TRIALS = 40
 DEFINITION = """
@@ -71,10 +69,6 @@ def interrupt(args: Sequence[str], seconds: float, number: signal.Signals) -> tu
         return process.returncode, rest
 
 
-def trials_of(database: Path) -> list[FrozenTrial]:
-    return optuna.load_study(study_name="s", storage=open_reader(resolve_url(str(database)))).get_trials()
-
-
 def params_by_slot(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
     """Return the parameters of the trials without retries, each taken from its last attempt."""
     places = [trial.number for trial in trials if RETRY_OF not in trial.user_attrs]
@@ -98,18 +92,18 @@ def test_ten_interruptions_at_random_moments(definition: Path, tmp_path: Path, w
         assert "Traceback" not in said or "Exception ignored in" in said
         assert "was not finished: KeyboardInterrupt" not in said and "its worker died" not in said
         ended.append(status)
-        if parts.exists():
-            assert TrialState.RUNNING not in {trial.state for trial in trials_of(parts)}
+        # The first interruptions may come before there is a study.
+        assert TrialState.RUNNING not in {trial.state for trial in trials_in(str(parts))}
     assert 130 in ended
     finish(command(definition, parts, "--workers", workers))
-    done = trials_of(parts)
+    done = trials_in(str(parts))
     assert {trial.state for trial in done} <= {TrialState.COMPLETE, TrialState.FAIL}
     reasons = [trial.user_attrs["mtsearch:reason"]["kind"] for trial in done if trial.state == TrialState.FAIL]
     assert len(done) - len([kind for kind in reasons if kind != "model"]) == TRIALS
     assert set(reasons) <= {"model", "interrupted"}
     if workers == "1":
         finish(command(definition, whole))
-        assert params_by_slot(done) == params_by_slot(trials_of(whole))
+        assert params_by_slot(done) == params_by_slot(trials_in(str(whole)))
 
 
 @pytest.mark.slow
@@ -122,7 +116,7 @@ def test_a_closed_terminal_interrupts(definition: Path, tmp_path: Path, workers:
         status, said = interrupt(["env", "--default-signal=HUP", *args], moment, signal.SIGHUP)
         assert status in (130, 0) or (status == -signal.SIGHUP and "the front" in said), said  # as above
     finish(command(definition, tmp_path / "a.db"))
-    done = trials_of(tmp_path / "a.db")
+    done = trials_in(str(tmp_path / "a.db"))
     kinds = {trial.user_attrs["mtsearch:reason"]["kind"] for trial in done if trial.state == TrialState.FAIL}
     assert kinds <= {"model", "interrupted"}
     assert not [trial for trial in done if "died" in str(trial.user_attrs.get("mtsearch:reason"))]

@@ -1,10 +1,8 @@
-"""Processes die, stop and start again at random moments while others read; no trial is lost or done twice."""
+"""Workers, owners and nodes die at random moments while others read; no trial is lost or done twice."""
 
 import json
 import multiprocessing
-import os
 import random
-import signal
 import sqlite3
 import threading
 import time
@@ -16,129 +14,105 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import pytest
-from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from mtsearch import api
 from mtsearch.errors import StudyNotFound
-from mtsearch.host import is_gone
-from mtsearch.search import ownership, results
-from mtsearch.search.attributes import WORKER, counts
-from mtsearch.search.ownership import retry_history
-from mtsearch.search.storage import open_reader
-from mtsearch.search.storage.url import resolve_url, sqlite_path
-from tests.helpers.trainers import fast_heartbeat_formula
-from tests.search.test_run import define
+from mtsearch.search.attributes import counts
+from mtsearch.search.retries import retry_history
+from mtsearch.search.storage import reading_storage
+from mtsearch.search.storage.url import resolve_url
+from tests.helpers.clusters import NODE, actors, remove_node, running_cluster
+from tests.helpers.killing import wait_for, wait_until_gone, workers_of
+from tests.helpers.trainers import slow_formula
+from tests.search.test_run import define, trials_in
 
-pytestmark = pytest.mark.slow
-GRACE = 4.0
+pytestmark = [
+    pytest.mark.slow,
+    # Ray leaves pipes and processes to the end of this process.
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+]
 PATIENCE = 300.0  # seconds, for what takes ten
 ENDLESS = 100_000  # so that no machine is fast enough to end the study before what must happen has happened
 
 
-def parent(data: str, url: str, until: int) -> None:
-    """Run the study with four workers and a short grace; the body of a process."""
-    ownership.GRACE_SECONDS = GRACE
-    api.run(define(data), until=until, workers=4, storage=url, make_trainer=fast_heartbeat_formula)
+def owner(data: str, url: str, until: int, ray: str | None) -> None:
+    """Run the study with several workers; the body of a process."""
+    api.run(define(data), until=until, workers=3 if ray else 4, ray=ray, storage=url, make_trainer=slow_formula)
 
 
 class Chaos:
-    """Disturbs a run at random moments, and begins it again whenever it dies.
+    """Disturbs runs at random moments, and begins a new one after each that it kills.
 
     Args:
-        begin: makes the process of a run towards so many counting trials.
-        trials: reads the study's trials.
+        data, url, ray: of the runs.
         seed: of what happens when.
+
+    Attributes:
+        happened: how often what was done.
     """
 
-    def __init__(self, begin: Callable[[int], BaseProcess], trials: Callable[[], list[FrozenTrial]], seed: int) -> None:
-        self._begin, self._trials, self._rng = begin, trials, random.Random(seed)
+    def __init__(self, data: str, url: str, seed: int, ray: str | None = None) -> None:
+        self._data, self._url, self._ray, self._rng = data, url, ray, random.Random(seed)
         self.happened: Counter[str] = Counter()
-        self._stopped: dict[str, Any] | None = None
-        self._waking: threading.Timer | None = None
-        self.parent = begin(ENDLESS)
-        self.parent.start()
+        self.owner: BaseProcess | None = None
 
-    def wreak(self, seconds: float) -> None:
-        """Kill a worker or the parent every second or two, and once stop a worker for longer than the grace."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end or not self._all_happened(end + PATIENCE):
-            assert self.parent.exitcode is None, f"{dict(self.happened)}, the run ended with {self.parent.exitcode}"
-            time.sleep(self._rng.uniform(0.7, 2.0))
-            workers = [t.user_attrs[WORKER] for t in self._trials() if self._is_at_work(t)]
-            if not workers:
-                continue
-            victim = self._rng.choice(workers)
-            if self._stopped is None and time.monotonic() > end - seconds * 0.8:
-                self._stop(victim)
-            elif self._rng.random() < 0.2:
-                self._kill_parent()
-                self._begin_again()
-            else:
-                self._kill(victim["pid"])
+    def wreak(self, runs: int, *strikes: Callable[[], object]) -> None:
+        """Run the study several times; in each kill workers, strike once, and kill the owner at last."""
+        for run in range(runs):
+            self.begin(ENDLESS)
+            for _ in range(2):
+                self._wait_for_trials(3)
+                self._kill_worker()
+            for strike in strikes[run : run + 1]:
+                strike()
+                self.happened["struck"] += 1
+            self._wait_for_trials(2)
+            time.sleep(self._rng.uniform(0.0, 0.5))
+            orphans = self._workers()
+            self.kill()
+            # All that was in their hands is lost; what they still wrote, nobody reads.
+            wait_until_gone(orphans)
 
     def finish(self, trials: int) -> int:
-        """Run some more trials to a regular end, after the stopped worker has woken up and lost its trial and parent.
-
-        Returns:
-            The number of counting trials that the last run should reach.
-        """
-        if self._waking:
-            self._waking.join()
-        self._kill_parent()
-        until = sum(map(counts, self._trials())) + trials  # of which its orphans may end some
-        self._begin_again(until)
-        self.parent.join(PATIENCE)
-        states = Counter(trial.state.name for trial in self._trials())
-        assert self.parent.exitcode == 0, f"{dict(self.happened)}, {dict(states)}"
-        end = time.monotonic() + PATIENCE
-        while self._stopped is not None and not is_gone(self._stopped):
-            assert time.monotonic() < end, "the worker that was stopped goes on"
-            time.sleep(0.1)
+        """Run some more trials to a regular end, and return the number of counting trials that there should be."""
+        until = sum(map(counts, trials_in(self._url))) + trials
+        self.begin(until)
+        assert self.owner is not None
+        self.owner.join(PATIENCE)
+        assert self.owner.exitcode == 0, dict(self.happened)
         return until
 
-    def _all_happened(self, latest: float) -> bool:
-        happened = all(self.happened[what] for what in ("worker killed", "worker stopped", "parent killed"))
-        assert happened or time.monotonic() < latest, dict(self.happened)
-        return happened
+    def begin(self, until: int) -> None:
+        """Begin a run."""
+        body = self._data, self._url, until, self._ray
+        self.owner = multiprocessing.get_context("spawn").Process(target=owner, args=body)
+        self.owner.start()
 
-    def _is_at_work(self, trial: FrozenTrial) -> bool:
-        worker = trial.user_attrs.get(WORKER)
-        if trial.state != TrialState.RUNNING or worker is None or worker == self._stopped:
-            return False
-        return not is_gone(worker)
+    def kill(self) -> None:
+        """Kill the owner, if there is one."""
+        if self.owner is not None:
+            self.happened["owner killed"] += self.owner.is_alive()
+            self.owner.kill()
+            self.owner.join()
 
-    def _kill(self, pid: int) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    def _workers(self) -> list[psutil.Process]:
+        assert self.owner is not None and self.owner.is_alive(), f"the run ended, {dict(self.happened)}"
+        return actors() if self._ray else workers_of(self.owner.pid)
+
+    def _kill_worker(self) -> None:
+        workers = self._workers()
+        with suppress(psutil.NoSuchProcess, IndexError):
+            self._rng.choice(workers).kill()
             self.happened["worker killed"] += 1
 
-    def _kill_parent(self) -> None:
-        assert self.parent.pid
-        os.kill(self.parent.pid, signal.SIGKILL)
-        self.parent.join()
-        self.happened["parent killed"] += 1
-
-    def _begin_again(self, until: int = ENDLESS) -> None:
-        self.parent = self._begin(until)
-        self.parent.start()
-
-    def _stop(self, worker: dict[str, Any]) -> None:
-        """Stop a worker and kill its parent, so that another run fails its trial."""
-        with suppress(ProcessLookupError):
-            os.kill(worker["pid"], signal.SIGSTOP)
-            self.happened["worker stopped"] += 1
-            self._stopped = worker
-            self._kill_parent()
-            self._begin_again()
-            self._waking = threading.Timer(3 * GRACE + 5, self._wake, [worker["pid"]])
-            self._waking.start()
-
-    def _wake(self, pid: int) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGCONT)
-            self.happened["worker woken"] += 1
+    def _wait_for_trials(self, number: int) -> None:
+        """Wait until this run has ended some more trials."""
+        aim = sum(map(counts, trials_in(self._url))) + number
+        wait_for(lambda: sum(map(counts, trials_in(self._url))) >= aim, PATIENCE)
 
 
 class Reader(threading.Thread):
@@ -168,10 +142,7 @@ class Reader(threading.Thread):
         self.join()
 
     def _read(self) -> None:
-        reader = open_reader(self._url)
-        assert isinstance(reader, RDBStorage)
-        try:
-            seen = results.read_results(reader, "s")
+        with reading_storage(self._url) as reader:
             study = optuna.load_study(study_name="s", storage=reader)
             before = _front(study)
             with reader.engine.connect() as connection:
@@ -180,11 +151,10 @@ class Reader(threading.Thread):
             # A front only ever moves on: the same before and after is what it was in between.
             if before == _front(study) and before != view:
                 self.wrong.append(f"the view has {view}, best_trials {before}")
-            if len(seen.rows) > seen.counting:
-                self.wrong.append("more rows than counting trials")
-            self.readings += 1
-        finally:
-            reader.engine.dispose()
+        seen = api.load_study("s", self._url)
+        if len(seen.rows) > seen.counting:
+            self.wrong.append("more rows than counting trials")
+        self.readings += 1
 
 
 def _front(study: optuna.Study) -> list[tuple[Any, ...]]:
@@ -196,67 +166,59 @@ def _view(rows: Any) -> list[tuple[Any, ...]]:
 
 
 @contextmanager
-def chaos(data: str, url: str, seed: int) -> Iterator[tuple[Chaos, Reader]]:
-    context = multiprocessing.get_context("spawn")
-
-    def trials() -> list[FrozenTrial]:
-        with suppress(StudyNotFound):
-            storage = open_reader(url)
-            try:
-                if "s" in optuna.get_all_study_names(storage):
-                    return optuna.load_study(study_name="s", storage=storage).get_trials()
-            finally:
-                assert isinstance(storage, RDBStorage)
-                storage.engine.dispose()
-        return []
-
+def disturbed(chaos: Chaos, url: str) -> Iterator[Reader]:
+    """Read the study within the context, and end what runs at its end."""
     reader = Reader(url)
-    under_test = Chaos(lambda until: context.Process(target=parent, args=(data, url, until)), trials, seed)
     reader.start()
     try:
-        yield under_test, reader
+        yield reader
     finally:
         reader.stop()
-        under_test.parent.kill()
-        under_test.parent.join()
+        chaos.kill()
 
 
 def check(url: str, until: int, happened: Counter[str], reader: Reader) -> None:
-    storage = open_reader(url)
-    assert isinstance(storage, RDBStorage)
-    trials = optuna.load_study(study_name="s", storage=storage).get_trials()
+    trials = trials_in(url)
     states = Counter(trial.state.name for trial in trials)
     told = f"{dict(happened)}, {dict(states)}, {reader.readings} readings"
     assert sum(map(counts, trials)) == until, told
-    assert states["RUNNING"] == 0, told
+    assert states.keys() <= {"COMPLETE", "FAIL"}, told
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     firsts = [[trial, *retry_history(trials, trial)][-1].number for trial in complete]
     assert len(set(firsts)) == len(complete), "a configuration was completed twice"
     assert len({str(sorted(trial.params.items())) for trial in complete}) == len(complete)
-    for trial in trials:
-        if trial.state == TrialState.FAIL:
-            assert "mtsearch:reason" in trial.user_attrs
+    assert all("mtsearch:reason" in trial.user_attrs for trial in trials if trial.state == TrialState.FAIL)
+    assert happened["owner killed"] == 3 and happened["worker killed"] > 3, told
     assert reader.wrong == []
     assert reader.readings > 5, told
-    assert happened["worker woken"] == 1, told
-    storage.engine.dispose()
 
 
 def test_on_sqlite(data: str, tmp_path: Path) -> None:
     url = resolve_url(str(tmp_path / "a.db"))
-    with chaos(data, url, seed=5) as (under_test, reader):
-        under_test.wreak(45)
-        until = under_test.finish(trials=20)
-    check(url, until, under_test.happened, reader)
-    path = sqlite_path(url)
-    assert path is not None
-    with closing(sqlite3.connect(path)) as connection:
+    chaos = Chaos(data, url, seed=5)
+    with disturbed(chaos, url) as reader:
+        chaos.wreak(3)
+        until = chaos.finish(12)
+    check(url, until, chaos.happened, reader)
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 
 def test_on_postgresql(data: str, new_postgres: Callable[[], str]) -> None:
     url = resolve_url(new_postgres())
-    with chaos(data, url, seed=6) as (under_test, reader):
-        under_test.wreak(30)
-        until = under_test.finish(trials=20)
-    check(url, until, under_test.happened, reader)
+    chaos = Chaos(data, url, seed=6)
+    with disturbed(chaos, url) as reader:
+        chaos.wreak(3)
+        until = chaos.finish(12)
+    check(url, until, chaos.happened, reader)
+
+
+def test_on_ray(data: str, tmp_path: Path) -> None:
+    url = resolve_url(str(tmp_path / "a.db"))
+    with running_cluster(nodes=3) as cluster:
+        chaos = Chaos(data, url, seed=7, ray=cluster.address)
+        with disturbed(chaos, url) as reader:
+            chaos.wreak(3, lambda: remove_node(cluster), lambda: cluster.add_node(**NODE))
+            until = chaos.finish(12)
+    check(url, until, chaos.happened, reader)
+    assert chaos.happened["struck"] == 2

@@ -63,6 +63,14 @@ def new_postgres(postgres_server: Any) -> Callable[[], str]:
     return new
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give a place for a storage: a file that is not there, and an empty database."""
+    if request.param == "sqlite":
+        return str(tmp_path / "a.db")
+    return str(request.getfixturevalue("new_postgres")())
+
+
 @pytest.fixture
 def together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Give a function that makes all formula trainers wait until a number of processes train."""

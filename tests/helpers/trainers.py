@@ -8,13 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import optuna
-
 from mtsearch.data import Split
 from mtsearch.errors import NonFiniteLoss
 from mtsearch.metrics import METRICS
 from mtsearch.models.trainer import EpochMetrics, TrialResult
-from mtsearch.search import ownership, trial
 from mtsearch.study_file.config import TrialConfig
 
 DIVERGES_ABOVE = 0.9
@@ -100,6 +97,35 @@ def raising_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer,
     return FormulaTrainer(fail), {"device": "formula", "threads": threads}
 
 
+def struck_formula(
+    folder: Path, number: int, times: int, _split: Split, threads: int | None
+) -> tuple[FormulaTrainer, Mapping[str, Any]]:
+    """Make a formula trainer that sends its process a signal in the second epoch of a training.
+
+    Args:
+        folder: that all processes share, for a note of each signal.
+        number: of the signal.
+        times: how many signals there are in all processes together.
+    """
+
+    def strike(_config: TrialConfig, epoch: int) -> None:
+        wait_for_all()
+        time.sleep(0.05)
+        if epoch == 2 and take_turn(folder, times):
+            os.kill(os.getpid(), number)
+
+    return FormulaTrainer(strike), {"device": "formula", "threads": threads}
+
+
+def take_turn(folder: Path, times: int) -> bool:
+    """Make the next of a number of files, and tell whether one was missing."""
+    for turn in range(times):
+        with suppress(FileExistsError):
+            (folder / f"turn {turn}").touch(exist_ok=False)
+            return True
+    return False
+
+
 def killing_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
     """Make a formula trainer that kills its process at one configuration of the space."""
 
@@ -161,12 +187,6 @@ def constant_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer
     return _Constant(lambda _config, _epoch: time.sleep(0.05)), {"device": "formula", "threads": threads}
 
 
-def fast_heartbeat_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
-    """Make the slow formula trainer in a worker with a heartbeat every 0.2 s."""
-    ownership.BEAT_SECONDS = 0.2
-    return slow_formula(_split, threads)
-
-
 def gpu_recording_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
     """Make a formula trainer that writes down the GPUs that its process was started with."""
 
@@ -177,31 +197,3 @@ def gpu_recording_formula(_split: Split, threads: int | None) -> tuple[FormulaTr
         wait_for_all()
 
     return FormulaTrainer(note), {"device": "formula", "threads": threads}
-
-
-def stuck_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
-    """Make a formula trainer; the first worker that gets a trial never begins it."""
-    original = trial.TrialRunner.run
-
-    def sleep_once(*args: Any, **kwargs: Any) -> trial.TrialEnd:
-        with suppress(FileExistsError):
-            Path(os.environ["MTSEARCH_TEST_NOTES"]).touch(exist_ok=False)
-            time.sleep(60)
-        return original(*args, **kwargs)
-
-    trial.TrialRunner.run = sleep_once  # type: ignore[method-assign]
-    return fast_heartbeat_formula(_split, threads)
-
-
-def silent_death_formula(_split: Split, threads: int | None) -> tuple[FormulaTrainer, Mapping[str, Any]]:
-    """Make a formula trainer; the first worker that stores a trial dies before it can report it."""
-    original = trial.trial_end
-
-    def die_once(study: optuna.Study, number: int, seconds: float) -> trial.TrialEnd:
-        with suppress(FileExistsError):
-            Path(os.environ["MTSEARCH_TEST_NOTES"]).touch(exist_ok=False)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return original(study, number, seconds)
-
-    trial.trial_end = die_once
-    return slow_formula(_split, threads)

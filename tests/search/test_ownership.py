@@ -1,305 +1,257 @@
-"""Trials of processes that have died, were stopped or run elsewhere: each fails once and is retried once."""
+"""The owner of a study: one process runs it, a second one is refused, and the study of a dead one goes on."""
 
 import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import sqlite3
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import pytest
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState
 
-from mtsearch import api
-from mtsearch.host import identity, is_gone
+from mtsearch import StudyDefinition, api
+from mtsearch.errors import StudyInUse
+from mtsearch.host import identity
 from mtsearch.search import ownership
-from mtsearch.search.attributes import ALIVE, REASON, RETRY_OF, WORKER, counts, reason
-from mtsearch.search.ownership import Heartbeat, OwnershipWatch, enqueue_lost, fail_trial
-from mtsearch.search.storage import open_writer
+from mtsearch.search.attributes import OWNER, REASON
+from mtsearch.search.ownership import own_study
+from mtsearch.search.storage import open_writer, reading_storage, writing_storage
 from mtsearch.search.storage.url import resolve_url
-from mtsearch.search.study import load_study_to_run
-from mtsearch.search.trial import TrialEnd, TrialRunner
-from mtsearch.signals import catch_termination
 from mtsearch.study_file.config import TrialConfig
-from tests.helpers.trainers import FormulaTrainer, fast_heartbeat_formula, slow_formula
-from tests.search.test_run import define, go, trials_of
+from tests.helpers.killing import wait_for
+from tests.helpers.trainers import FormulaTrainer, struck_formula
+from tests.search.test_run import define, go, send_at, trials_in
 
-ELSEWHERE = {"host": "elsewhere", "space": "", "pid": 1, "began": ""}
-
-
-def study_in(path: Path) -> optuna.Study:
-    return optuna.load_study(study_name="s", storage=open_writer(resolve_url(str(path))))
+ELSEWHERE = {"host": "elsewhere", "space": "", "pid": 1, "began": 0.0, "since": "2026-01-02T03:04:05+00:00", "run": "r"}
+NOBODY = identity(2**22 + 1)  # above the largest number of a process
 
 
-def begun_elsewhere(study: optuna.Study) -> optuna.Trial:
-    trial = study.ask()
-    trial.set_user_attr(WORKER, ELSEWHERE)
-    return trial
+def owner_in(url: str) -> dict[str, Any] | None:
+    with reading_storage(resolve_url(url)) as storage:
+        found: dict[str, Any] | None = optuna.load_study(study_name="s", storage=storage).user_attrs.get(OWNER)
+        return found
 
 
-@pytest.fixture
-def study(data: str, tmp_path: Path) -> optuna.Study:
-    """Create a study with one finished trial."""
-    go(define(data), tmp_path / "a.db", 1)
-    return study_in(tmp_path / "a.db")
-
-
-def check_for(watch: OwnershipWatch, seconds: float) -> dict[int, Any]:
-    """Check again and again for some seconds, and return the lost trials."""
-    found: dict[int, Any] = {}
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found |= watch.check()
-        time.sleep(0.02)
-    return found
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
-    return found
-
-
-def test_a_running_trial_has_a_heartbeat(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ownership, "BEAT_SECONDS", 0.05)
-    trial = study.ask()
-
-    def count() -> int:
-        return int(study.get_trials()[trial.number].user_attrs.get(ALIVE, 0))
-
-    with Heartbeat(trial) as heartbeat:
-        wait_for(lambda: count() >= 3)
-        assert not heartbeat.lost
-        fail_trial(study, trial.number, "died", "taken")
-        wait_for(lambda: heartbeat.lost)
-
-
-def test_a_trial_without_a_heartbeat_fails_and_one_with_it_does_not(study: optuna.Study) -> None:
-    alive, silent = begun_elsewhere(study), begun_elsewhere(study)
-    silent.set_user_attr(ALIVE, 4)
-    watch = OwnershipWatch(study, grace=0.8)
-    lost: dict[int, Any] = {}
-    for count in range(20):
-        alive.set_user_attr(ALIVE, count)
-        lost |= check_for(watch, 0.1)
-    assert lost == {silent.number: ELSEWHERE}
-    trials = study.get_trials()
-    assert trials[alive.number].state == TrialState.RUNNING
-    assert trials[silent.number].user_attrs[REASON] == {"kind": "died", "text": "no sign of life for 0.8 s"}
-    assert [t.user_attrs[RETRY_OF] for t in trials if t.state == TrialState.WAITING] == [silent.number]
-
-
-@pytest.mark.slow
-def test_the_watchers_own_sleep_does_not_fail_trials(study: optuna.Study) -> None:
-    begun_elsewhere(study)
-    watch = OwnershipWatch(study, grace=2.0)
-    time.sleep(2.5)
-    assert watch.check() == {}
-    time.sleep(2.5)
-    assert watch.check() == {}
-
-
-def test_a_dead_process_of_this_machine_needs_no_grace(study: optuna.Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ownership, "LOOK_SECONDS", 0.0)
-    process = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
-    process.start()
-    assert process.pid
-    trial = study.ask()
-    trial.set_user_attr(WORKER, identity(process.pid))
-    watch = OwnershipWatch(study, grace=30)
-    assert watch.check() == {}
-    os.kill(process.pid, signal.SIGKILL)
-    wait_for(lambda: is_gone(trial.user_attrs[WORKER]))  # a zombie, until join
-    assert list(watch.check()) == [trial.number]
-    process.join()
-
-
-def test_check_returns_trials_that_another_watcher_failed(study: optuna.Study) -> None:
-    silent, ended = begun_elsewhere(study), begun_elsewhere(study)
-    first, second = OwnershipWatch(study, grace=0.8), OwnershipWatch(study, grace=1.2)
-    seen = [first.check(), second.check()]
-    study.tell(ended, [1.0, 0.5])
-    lost: list[dict[int, Any]] = [{}, {}]
-    for _ in range(15):
-        for place, watch in enumerate((first, second)):
-            lost[place] |= check_for(watch, 0.05)
-    assert seen == [{}, {}]
-    assert lost == [{silent.number: ELSEWHERE}] * 2
-
-
-def test_two_processes_that_fail_a_trial_at_once_queue_one_retry(study: optuna.Study, tmp_path: Path) -> None:
-    number = begun_elsewhere(study).number
-    other = study_in(tmp_path / "a.db")
-    stale = other.get_trials()  # both have seen it running
-
-    def seen_before(**_: Any) -> list[FrozenTrial]:
-        return stale
-
-    assert fail_trial(study, number, "died", "first")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(other, "get_trials", seen_before)
-        assert not fail_trial(other, number, "died", "second")
-    trials = study.get_trials()
-    assert trials[number].user_attrs[REASON]["text"] == "first"
-    assert [t.user_attrs[RETRY_OF] for t in trials if t.state == TrialState.WAITING] == [number]
-
-
-def test_a_trial_failed_by_a_process_that_died_before_queueing_is_queued(
-    data: str, study: optuna.Study, tmp_path: Path
-) -> None:
-    trial = begun_elsewhere(study)
-    trial.suggest_float("learning_rate", 0.01, 0.8, log=True)
-    trial.set_user_attr(REASON, reason("died", "its worker died"))
-    study.tell(trial, state=TrialState.FAIL)
-    results = go(define(data), tmp_path / "a.db", 1)
-    (again,) = [t for t in trials_of(tmp_path / "a.db") if t.user_attrs.get(RETRY_OF) == trial.number]
-    assert again.state == TrialState.COMPLETE
-    assert again.params["learning_rate"] == trial.params["learning_rate"]
-    assert results.counting == 2
-
-
-def test_a_trial_queued_twice_runs_once(data: str, study: optuna.Study, tmp_path: Path) -> None:
-    number = begun_elsewhere(study).number
-    fail_trial(study, number, "interrupted", "here")
-    study.enqueue_trial({}, user_attrs={RETRY_OF: number})
-    results = go(define(data), tmp_path / "a.db", 3)
-    retries = [t for t in trials_of(tmp_path / "a.db") if t.user_attrs.get(RETRY_OF) == number]
-    assert [t.state for t in retries] == [TrialState.COMPLETE, TrialState.FAIL]
-    assert retries[1].user_attrs[REASON]["text"] == "queued twice"
-    assert results.counting == 4
-    before = len(trials_of(tmp_path / "a.db"))
-    enqueue_lost(study_in(tmp_path / "a.db"))
-    assert len(trials_of(tmp_path / "a.db")) == before
-
-
-def test_a_trial_that_another_process_failed_is_dropped_and_another_is_run(data: str, tmp_path: Path) -> None:
-    taken: list[int] = []
-
-    def take(_config: TrialConfig, epoch: int) -> None:
-        if epoch == 2 and not taken:
-            study = study_in(tmp_path / "a.db")
-            (running,) = [t.number for t in study.get_trials() if t.state == TrialState.RUNNING]
-            taken.append(running)
-            assert fail_trial(study, running, "died", "taken")
-
-    ends: list[TrialEnd] = []
-    results = go(define(data), tmp_path / "a.db", 4, FormulaTrainer(take), on_trial=ends.append)
-    assert results.counting == 4
-    assert [end.state for end in ends] == ["fail", "complete", "complete", "complete", "complete"]
-    trials = trials_of(tmp_path / "a.db")
-    assert trials[0].user_attrs[REASON]["text"] == "taken"
-    assert trials[1].user_attrs[RETRY_OF] == 0
-    assert trials[1].params == trials[0].params
-
-
-@pytest.mark.slow
-def test_until_waits_for_trials_of_other_runs_and_replaces_failed_ones(
-    data: str, study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ownership, "GRACE_SECONDS", 2.0)
-    monkeypatch.setattr(ownership, "LOOK_SECONDS", 0.2)
-    silent = begun_elsewhere(study).number
-    results = go(define(data), tmp_path / "a.db", None, until=2)
-    assert results.states == {"complete": 2, "fail": 1}
-    assert trials_of(tmp_path / "a.db")[-1].user_attrs[RETRY_OF] == silent
-
-
-def test_until_begins_no_trial_beyond_those_of_other_runs(data: str, study: optuna.Study, tmp_path: Path) -> None:
-    """Another machine begins the last trial after this one has read the budget and before it asks for a trial."""
-    others: list[optuna.Trial] = []
-
-    def begin_one_elsewhere(end: TrialEnd) -> None:
-        if end.trial == 2:
-            others.append(begun_elsewhere(study))
-
-    def end_it(_config: TrialConfig, _epoch: int) -> None:
-        if others and study.get_trials()[others[0].number].state == TrialState.RUNNING:
-            raise AssertionError("a trial too many")
-
-    with ThreadPoolExecutor() as pool:
-        trainer, options = FormulaTrainer(end_it), {"until": 4, "on_trial": begin_one_elsewhere}
-        waiting = pool.submit(go, define(data), tmp_path / "a.db", None, trainer, **options)
-        wait_for(lambda: others)
-        time.sleep(1.5)
-        assert not waiting.done()
-        study.tell(others[0], [1.0, 0.1])
-        assert waiting.result(60).states == {"complete": 4}
-
-
-@pytest.mark.parametrize("from_the_queue", [False, True])
-def test_one_of_two_runs_that_begin_the_last_trial_at_once_gives_way(
-    data: str, study: optuna.Study, tmp_path: Path, from_the_queue: bool
-) -> None:
-    definition = define(data)
-    mine = load_study_to_run(open_writer(resolve_url(str(tmp_path / "a.db"))), definition)
-    if from_the_queue:
-        fail_trial(
-            study, begun_elsewhere(study).number, "interrupted", "here"
-        )  # queued, with a number before the other's
-        study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs={WORKER: ELSEWHERE}))
-    else:
-        begun_elsewhere(study)
-    runner = TrialRunner(definition, FormulaTrainer())
-    with catch_termination() as interrupt:
-        end = runner.run(mine, interrupt, until=2)
-        assert (end.state, end.counted, end.reason) == ("fail", False, "the last of 2 trials runs elsewhere")
-        assert runner.run(mine, interrupt, until=3).state == "complete"  # its retry
-
-
-def parent(data: str, path: Path, until: int, workers: int = 2) -> None:
-    """Run the study; the body of a process."""
-    api.run(define(data), until=until, workers=workers, storage=str(path), make_trainer=fast_heartbeat_formula)
+def set_owner(url: str, **changes: Any) -> None:
+    """Change the stored owner, as no program would."""
+    with writing_storage(resolve_url(url)) as storage:
+        study = optuna.load_study(study_name="s", storage=storage)
+        study.set_user_attr(OWNER, {**study.user_attrs.get(OWNER, {}), "beat": 0, **changes})
 
 
 @contextlib.contextmanager
-def running(data: str, path: Path, until: int, workers: int = 2) -> Any:
-    process = multiprocessing.get_context("spawn").Process(target=parent, args=(data, path, until, workers))
-    process.start()
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.join()
+def owned(url: str) -> Iterator[None]:
+    """Let this process own the study within the context."""
+    storage = open_writer(resolve_url(url))
+    with own_study(storage, "s"):
+        yield
+    storage.engine.dispose()
 
 
-def owned_trials(path: Path, number: int = 0) -> list[FrozenTrial]:
-    """Return the running trials from a number on that have an owner and parameters."""
-    if not path.exists():
-        return []
-    try:
-        trials = trials_of(path)
-    except Exception:  # not made yet
-        return []
-    return [t for t in trials if t.state == TrialState.RUNNING and t.params and WORKER in t.user_attrs][number:]
+def break_down(_config: TrialConfig, _epoch: int) -> None:
+    raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize("end", ["regular", "interrupted", "broken"])
+def test_a_study_has_an_owner_for_as_long_as_its_run(data: str, url: str, end: str) -> None:
+    seen: list[dict[str, Any] | None] = []
+    trainers = {"interrupted": FormulaTrainer(send_at(1, 2)), "broken": FormulaTrainer(break_down)}
+    go(define(data), url, 1, FormulaTrainer(lambda _config, _epoch: seen.append(owner_in(url))))
+    with pytest.raises(RuntimeError, match="a bug") if end == "broken" else contextlib.nullcontext():
+        go(define(data), url, 1, trainers.get(end))
+    assert owner_in(url) is None
+    assert seen[0] and (seen[0]["pid"], seen[0]["host"]) == (os.getpid(), socket.gethostname())
+
+
+def test_a_second_run_is_refused_at_once(data: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ownership, "WATCH_SECONDS", 10_000.0)  # which nothing here waits for
+    go(define(data), url, 1)
+    before, begun = trials_in(url), datetime.now().replace(microsecond=0)
+    with owned(url), pytest.raises(StudyInUse) as caught:
+        go(define(data), url, 1)
+    said, _, rest = str(caught.value).partition(" since ")
+    assert said == f"study s is being run by process {os.getpid()} on host {socket.gethostname()}"
+    since, _, remedy = rest.partition("; ")
+    assert begun <= datetime.strptime(since, "%Y-%m-%d %H:%M:%S") <= datetime.now()
+    assert remedy == "wait for it or take another --study"
+    assert trials_in(url) == before
+
+
+def test_other_studies_of_the_storage_run(data: str, url: str) -> None:
+    go(define(data), url, 1)
+    with owned(url):
+        assert go(define(data, study={"name": "other", "seed": 3}), url, 2).counting == 2
+
+
+def test_of_many_that_begin_at_once_one_becomes_the_owner(data: str, url: str) -> None:
+    go(define(data), url, 1)
+    storages = [open_writer(resolve_url(url)) for _ in range(6)]
+    for first in (None, NOBODY):  # the study has no owner, or a dead one
+        if first:
+            set_owner(url, **first, since="2026-01-02T03:04:05+00:00")
+        gate = threading.Barrier(len(storages))
+        claims = [ownership.Ownership(storage, "s") for storage in storages]
+
+        def take(claim: ownership.Ownership, gate: threading.Barrier = gate) -> bool:
+            gate.wait()
+            with contextlib.suppress(StudyInUse):
+                claim.take()
+                return True
+            return False
+
+        with ThreadPoolExecutor(len(storages)) as pool:
+            taken = [claim for claim, done in zip(claims, pool.map(take, claims), strict=True) if done]
+        assert len(taken) == 1
+        taken[0].release()
+        assert owner_in(url) is None
+    for storage in storages:
+        storage.engine.dispose()
 
 
 @pytest.mark.slow
-def test_a_worker_stopped_for_too_long_finds_its_trial_failed_and_goes_on(data: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    with running(data, path, until=100) as process:
-        victim = wait_for(lambda: stop_a_worker(path), 300)
-        worker = victim.user_attrs[WORKER]
-        watch = OwnershipWatch(study_in(path), grace=3.0)
-        lost: dict[int, Any] = {}
-        wait_for(lambda: lost.update(watch.check()) or victim.number in lost)
-        os.kill(worker["pid"], signal.SIGCONT)
-        process.join(300)
-        assert process.exitcode == 0
-    trials = trials_of(path)
-    assert [t.state for t in trials].count(TrialState.COMPLETE) == 100
-    assert TrialState.RUNNING not in {t.state for t in trials}
-    assert trials[victim.number].user_attrs[REASON]["text"] == "no sign of life for 3 s"
-    (again,) = [t for t in trials if t.user_attrs.get(RETRY_OF) == victim.number]
-    assert again.state == TrialState.COMPLETE
-    assert {**again.params, **trials[victim.number].params} == again.params
-    assert any(t.user_attrs.get(WORKER) == worker for t in trials[victim.number + 1 :])
+def test_of_two_commands_that_begin_a_study_at_once_one_runs(data: str, url: str, tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(
+        f'study.name = "s"\ndata.source = "{data}"\nspace.learning_rate = {{ low = 0.01, high = 0.8 }}\n'
+    )
+    run = [sys.executable, "-m", "tests.helpers.formula", "run", str(tmp_path / "s.toml"), "--trials", "100000"]
+    root, said = Path(__file__).parents[2], tmp_path / "said"
+    with said.open("w") as stderr:
+        commands = [subprocess.Popen([*run, "--storage", url], cwd=root, stderr=stderr) for _ in range(2)]
+    try:
+        wait_for(lambda: any(command.poll() is not None for command in commands))
+        refused, runs = sorted(commands, key=lambda command: command.poll() is None)
+        assert refused.returncode == 1
+        assert f"study s is being run by process {runs.pid} on host" in said.read_text()
+        wait_for(lambda: len(trials_in(url)) > 2)
+        runs.send_signal(signal.SIGINT)
+        assert runs.wait(300) == 130
+    finally:
+        for command in commands:
+            command.kill()
+            command.wait()
+    assert owner_in(url) is None
+    assert TrialState.RUNNING not in {trial.state for trial in trials_in(url)}
+
+
+def killed_in_epoch_2(data: str, url: str) -> None:
+    """Run the study until this process kills itself in the second epoch of a trial; the body of a process."""
+    go(define(data), url, 5, FormulaTrainer(lambda _config, epoch: os.kill(os.getpid(), 9) if epoch == 2 else None))
+
+
+@pytest.mark.slow
+def test_the_study_of_a_killed_owner_goes_on_with_its_trial(data: str, url: str) -> None:
+    for _ in range(3):
+        process = multiprocessing.get_context("spawn").Process(target=killed_in_epoch_2, args=(data, url))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+        assert (owner_in(url) or {})["pid"] == process.pid
+    assert [t.state.name for t in trials_in(url)] == ["FAIL", "FAIL", "RUNNING"]
+    results = go(define(data), url, 2)
+    trials = trials_in(url)
+    assert [t.state.name for t in trials] == ["FAIL", "FAIL", "FAIL", "COMPLETE", "COMPLETE"]
+    assert trials[0].user_attrs[REASON] == {"kind": "died", "text": "its run ended"}
+    assert [t.params for t in trials[:3]] == [trials[0].params] * 3
+    assert results.counting == 3  # the configuration that was there three times counts as failed
+    assert [failure.counted for failure in results.failures] == [False, False, True]
+
+
+def test_the_trial_of_a_dead_owner_is_counted_once(data: str, url: str) -> None:
+    go(define(data), url, 2)
+    with writing_storage(resolve_url(url)) as storage:
+        left = optuna.load_study(study_name="s", storage=storage).ask()
+        left.suggest_float("learning_rate", 0.01, 0.8, log=True)
+    set_owner(url, **NOBODY, since="2026-01-02T03:04:05+00:00")
+    results = go(define(data), url, None, until=3)
+    *_, failed, again = trials_in(url)
+    assert (failed.state, again.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    assert again.params["learning_rate"] == failed.params["learning_rate"]
+    assert results.counting == 3
+
+
+class ElsewhereTests:
+    """Tests of owners on another machine, which only their beat shows."""
+
+    @pytest.fixture(autouse=True)
+    def _begun(self, data: str, url: str) -> None:
+        go(define(data), url, 1)
+        set_owner(url, **ELSEWHERE)
+
+    def test_a_silent_one_is_taken_over(self, data: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ownership, "WATCH_SECONDS", 0.5)
+        assert go(define(data), url, 1).counting == 2
+
+    @pytest.mark.usefixtures("watched_for_long")
+    def test_one_that_beats_is_not(self, data: str, url: str) -> None:
+        with changing(lambda beat: set_owner(url, beat=beat)), pytest.raises(StudyInUse, match="on host elsewhere"):
+            go(define(data), url, 1)
+        assert len(trials_in(url)) == 1
+
+    @pytest.mark.usefixtures("watched_for_long")
+    def test_one_that_ends_meanwhile_is_waited_for(self, data: str, url: str) -> None:
+        with changing(lambda _beat: end_owner(url)):
+            assert go(define(data), url, 1).counting == 2
+
+    @pytest.fixture
+    def watched_for_long(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ownership, "WATCH_SECONDS", 300.0)
+
+
+def end_owner(url: str) -> None:
+    """Remove the stored owner."""
+    storage = open_writer(resolve_url(url))
+    with storage.engine.begin() as connection:
+        connection.exec_driver_sql(f"DELETE FROM study_user_attributes WHERE key = '{OWNER}'")
+    storage.engine.dispose()
+
+
+@contextlib.contextmanager
+def changing(change: Callable[[int], None]) -> Iterator[None]:
+    """Call a function with a count once a second in a thread, until it has run out of the context."""
+    over = threading.Event()
+
+    def repeat() -> None:
+        beat = 0
+        while not over.wait(1.0):
+            change(beat := beat + 1)
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+LONG = 60  # epochs of a trial
+
+
+def define_long(data: str) -> StudyDefinition:
+    return define(data, fixed={"epochs": LONG})
+
+
+def run_until_refused(data: str, path: Path, notes: Path) -> None:
+    """Run the study, stop in its first trial, and note why the run ended; the body of a process."""
+    ownership.BEAT_SECONDS = 0.2
+    trainer = partial(struck_formula, notes, signal.SIGSTOP, 1)
+    try:
+        api.run(define_long(data), until=3, storage=path, make_trainer=trainer)
+    except BaseException as error:
+        (notes / "end").write_text(f"{type(error).__name__}: {error}")
 
 
 def is_locked(path: Path) -> bool:
@@ -313,56 +265,35 @@ def is_locked(path: Path) -> bool:
         return False
 
 
-def stop_a_worker(path: Path) -> FrozenTrial | None:
-    """Stop a worker during its trial and return the trial; None if no worker ran one."""
-    for trial in owned_trials(path):
-        pid = trial.user_attrs[WORKER]["pid"]
-        os.kill(pid, signal.SIGSTOP)
-        # Stuck while it writes, it would keep all others from writing; and it may have ended the trial meanwhile.
-        if not is_locked(path) and trials_of(path)[trial.number].state == TrialState.RUNNING:
-            return trial
-        os.kill(pid, signal.SIGCONT)
-    return None
-
-
 @pytest.mark.slow
-def test_a_stuck_worker_of_the_same_run_is_replaced(
-    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, together: Callable[[int], None]
+def test_a_suspended_owner_that_lost_its_study_changes_nothing_any_more(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    together(2)
-    monkeypatch.setattr(ownership, "GRACE_SECONDS", 3.0)
-    stopped: list[dict[str, Any]] = []
-
-    def stop_one(_end: TrialEnd) -> None:
-        if not stopped and (trial := stop_a_worker(tmp_path / "a.db")):
-            stopped.append(trial.user_attrs[WORKER])
-
-    results = api.run(
-        define(data),
-        40,
-        workers=2,
-        storage=str(tmp_path / "a.db"),
-        make_trainer=fast_heartbeat_formula,
-        on_trial=stop_one,
+    path, notes = tmp_path / "a.db", tmp_path / "notes"
+    notes.mkdir()
+    owner = multiprocessing.get_context("spawn").Process(target=run_until_refused, args=(data, path, notes))
+    owner.start()
+    assert owner.pid
+    process = psutil.Process(owner.pid)
+    try:
+        wait_for(lambda: process.status() == psutil.STATUS_STOPPED)
+        while is_locked(path):  # stopped while it beats, it would keep all others from writing
+            process.resume()
+            time.sleep(0.1)
+            process.suspend()
+        # To the taker it runs on another machine, where nobody sees that it is only suspended.
+        monkeypatch.setattr(ownership, "WATCH_SECONDS", 0.5)
+        set_owner(str(path), host="elsewhere")
+        assert go(define_long(data), path, None, until=3).counting == 3
+        after = trials_in(str(path))
+        process.resume()
+        owner.join(300)
+    finally:
+        owner.kill()
+        owner.join()
+    assert (notes / "end").read_text() == (
+        "StudyInUse: another process has taken over study s while this one was suspended; "
+        "wait for it; what was finished is kept"
     )
-    assert stopped
-    assert results.counting == 40
-    assert "running" not in results.states
-    assert is_gone(stopped[0])
-
-
-@pytest.mark.slow
-def test_workers_of_a_killed_parent_end_with_their_epoch_and_the_next_run_goes_on(data: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    with running(data, path, until=10_000, workers=3) as process:
-        wait_for(lambda: len(owned_trials(path)) == 3, 300)
-        wait_for(lambda: len(trials_of(path)) > 4)
-        workers = {str(t.user_attrs[WORKER]["pid"]): t.user_attrs[WORKER] for t in trials_of(path) if t.user_attrs}
-        os.kill(process.pid, signal.SIGKILL)
-        wait_for(lambda: all(is_gone(worker) for worker in workers.values()))
-    states = [t.state for t in trials_of(path)]
-    assert TrialState.RUNNING not in states  # each ended its own trial
-    until = sum(map(counts, trials_of(path))) + 8
-    results = api.run(define(data), until=until, workers=2, storage=str(path), make_trainer=slow_formula)
-    assert results.counting == until
-    assert set(results.states) <= {"complete", "fail"}
+    assert trials_in(str(path)) == after
+    assert [trial.state.name for trial in after] == ["FAIL", "COMPLETE", "COMPLETE", "COMPLETE"]

@@ -1,11 +1,11 @@
 """Runs of a study: budget, initial trials, failures, interruption and resumption."""
 
-import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
@@ -16,11 +16,11 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from mtsearch import StudyDefinition, api, executors
-from mtsearch.errors import DefinitionError, NonFiniteLoss, StorageError, StudyMismatch
-from mtsearch.host import identity
+from mtsearch import StudyDefinition, api
+from mtsearch.errors import DefinitionError, NonFiniteLoss, StorageError, StudyMismatch, StudyNotFound
+from mtsearch.search import run as run_module
 from mtsearch.search.results import StudyResults
-from mtsearch.search.storage import open_reader
+from mtsearch.search.storage import open_reader, reading_storage
 from mtsearch.search.storage.url import resolve_url
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.trainers import FormulaTrainer, make_factory, metrics_of
@@ -39,6 +39,13 @@ COUNTS = ("workers", "patience")
 def define(data: str, **tables: Any) -> StudyDefinition:
     raw = {"study": {"name": "s", "seed": 3}, "data": {"source": data}, "space": SPACE, **tables}
     return StudyDefinition.from_mapping(raw)
+
+
+def trials_in(url: str) -> list[optuna.trial.FrozenTrial]:
+    """Return the trials of the study s in a storage; none if there is no such study yet."""
+    with suppress(StudyNotFound, KeyError), reading_storage(resolve_url(url)) as storage:
+        return optuna.load_study(study_name="s", storage=storage).get_trials()
+    return []
 
 
 def trials_of(path: Path, name: str = "s") -> list[optuna.trial.FrozenTrial]:
@@ -228,37 +235,6 @@ def test_failed_trial_keeps_its_curve(data: str, tmp_path: Path) -> None:
     assert [epoch["epoch"] for epoch in trial.user_attrs["mtsearch:curve"]] == [1, 2]
 
 
-def killed_in_epoch_2(data: str, path: Path) -> None:
-    """Run the study until this process kills itself in the second epoch of a trial; the body of a process."""
-    go(define(data), path, 5, FormulaTrainer(lambda _config, epoch: os.kill(os.getpid(), 9) if epoch == 2 else None))
-
-
-@pytest.mark.slow
-def test_trial_of_a_killed_process_is_tried_again_and_bounded(data: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    for _ in range(3):
-        process = multiprocessing.get_context("spawn").Process(target=killed_in_epoch_2, args=(data, path))
-        process.start()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-    assert [t.state.name for t in trials_of(path)] == ["FAIL", "FAIL", "RUNNING"]
-    results = go(define(data), path, 2)
-    trials = trials_of(path)
-    assert [t.state.name for t in trials] == ["FAIL", "FAIL", "FAIL", "COMPLETE", "COMPLETE"]
-    assert [t.params for t in trials[:3]] == [trials[0].params] * 3
-    assert results.counting == 3  # the configuration that killed three times counts as failed
-    assert [failure.counted for failure in results.failures] == [False, False, True]
-
-
-def test_trial_that_runs_elsewhere_is_left_alone(data: str, tmp_path: Path) -> None:
-    go(define(data), tmp_path / "a.db", 1)
-    study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path / 'a.db'}")
-    study.ask().set_user_attr("mtsearch:worker", {"host": "elsewhere", "pid": 1, "began": ""})
-    study.ask().set_user_attr("mtsearch:worker", identity(os.getpid()))
-    go(define(data), tmp_path / "a.db", 1)
-    assert [t.state.name for t in trials_of(tmp_path / "a.db")] == ["COMPLETE", "RUNNING", "RUNNING", "COMPLETE"]
-
-
 def test_a_study_of_another_program_is_left_alone(data: str, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'a.db'}"
     optuna.create_study(study_name="s", storage=url, directions=["maximize", "maximize"]).ask()
@@ -353,7 +329,7 @@ def test_timeout_begins_no_further_trial_and_says_so(data: str, tmp_path: Path) 
 
 def test_timeout_lets_the_running_trial_end(data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def let_hours_pass(_config: TrialConfig, _epoch: int) -> None:
-        monkeypatch.setattr(executors, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 10_000))
+        monkeypatch.setattr(run_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 10_000))
 
     results = go(define(data), tmp_path / "a.db", 50, FormulaTrainer(let_hours_pass), timeout=3600)
     assert results.states == {"complete": 1}

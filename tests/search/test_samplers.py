@@ -14,11 +14,11 @@ from optuna.trial import FrozenTrial, TrialState
 from mtsearch import StudyDefinition, api
 from mtsearch.errors import DefinitionError
 from mtsearch.metrics import METRICS
-from mtsearch.search.samplers import make_sampler
-from mtsearch.search.space import Space
+from mtsearch.search.samplers import InitialTrialsSampler, make_sampler
+from mtsearch.search.space import Space, stored_initial_trials
 from mtsearch.search.storage import open_writer
+from mtsearch.search.storage.owner import OwnerStorage
 from mtsearch.search.storage.url import resolve_url
-from mtsearch.search.study import load_study_to_run
 from mtsearch.study_file.sections import SAMPLERS, Sampler
 from tests.helpers.trainers import FormulaTrainer, metrics_of, slow_formula
 from tests.search.test_run import SPACE, define, go, send_at, trials_of
@@ -211,14 +211,15 @@ def test_another_seed_proposes_something_else(data: str, tmp_path: Path, sampler
 
 
 def turns(path: Path, definition: StudyDefinition, workers: int, rounds: int) -> Iterator[list[optuna.Trial]]:
-    """Let workers with separate connections all ask before one of them tells, and yield their trials."""
-    studies = [load_study_to_run(open_writer(resolve_url(str(path))), definition) for _ in range(workers)]
+    """Propose a trial for each worker before one of them ends, and yield these trials."""
+    study = optuna.load_study(study_name="s", storage=OwnerStorage(open_writer(resolve_url(str(path)))))
+    study.sampler = InitialTrialsSampler(make_sampler(definition), stored_initial_trials(study))
     trainer, space = FormulaTrainer(), Space(definition)
     for _ in range(rounds):
-        asked = [study.ask() for study in studies]
+        asked = [study.ask() for _ in range(workers)]
         configs = [space.sample(trial) for trial in asked]
         yield asked
-        for study, trial, config in zip(studies, asked, configs, strict=True):
+        for trial, config in zip(asked, configs, strict=True):
             if config.learning_rate > 0.9:
                 study.tell(trial, state=TrialState.FAIL)
             else:
@@ -228,7 +229,7 @@ def turns(path: Path, definition: StudyDefinition, workers: int, rounds: int) ->
 
 @pytest.mark.slow
 @each_sampler_in_time
-def test_workers_that_ask_at_once_never_propose_the_same(data: str, tmp_path: Path, sampler: dict[str, Any]) -> None:
+def test_trials_for_several_workers_are_never_the_same(data: str, tmp_path: Path, sampler: dict[str, Any]) -> None:
     definition = define_with(data, sampler)
     go(definition, tmp_path / "a.db", 2)
     points = [trial.params for asked in turns(tmp_path / "a.db", definition, 3, 6) for trial in asked]
@@ -236,7 +237,7 @@ def test_workers_that_ask_at_once_never_propose_the_same(data: str, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_processes_that_sample_a_sequence_share_it_out(data: str, tmp_path: Path) -> None:
+def test_several_workers_share_out_a_sequence(data: str, tmp_path: Path) -> None:
     definition = define_with(data, {"kind": "qmc"})
     alone, together = tmp_path / "a.db", tmp_path / "b.db"
     go(definition, alone, 12)

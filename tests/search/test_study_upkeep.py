@@ -1,21 +1,22 @@
-"""Renaming and deleting studies."""
+"""Renaming, deleting and upgrading studies."""
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 from optuna.storages import RDBStorage
 
 from mtsearch import StudyDefinition, api
-from mtsearch.errors import DefinitionError, StorageError, StudyMismatch, StudyNotFound
-from mtsearch.host import identity
+from mtsearch.errors import DefinitionError, StorageError, StudyInUse, StudyMismatch, StudyNotFound
 from mtsearch.search import ownership
-from mtsearch.search import study as study_module
 from mtsearch.search.storage import open_writer, writing_storage
 from mtsearch.search.storage.url import resolve_url
-from tests.search.test_run import define, go, trials_of
+from tests.search.test_ownership import ELSEWHERE, NOBODY, owned, set_owner
+from tests.search.test_run import define, go
 
 
 def named(data: str, name: str) -> StudyDefinition:
@@ -26,42 +27,28 @@ def names(storage: str) -> list[str]:
     return [results.name for results in api.studies(storage)]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return str(tmp_path / "a.db")
-    new_postgres: Callable[[], str] = request.getfixturevalue("new_postgres")
-    return new_postgres()
-
-
-def running(storage: str, name: str, pid: int) -> None:
-    with writing_storage(resolve_url(storage)) as writer:
-        study = optuna.load_study(study_name=name, storage=writer)
-        study.ask().set_user_attr("mtsearch:worker", identity(pid))
-
-
 @pytest.mark.slow
-def test_renamed_study_goes_on_under_its_new_name(data: str, storage: str, tmp_path: Path) -> None:
-    go(named(data, "old"), storage, 12)
-    before = api.load_study("old", storage)
-    api.rename("old", "new name", storage)
-    after = api.load_study("new name", storage)
-    assert names(storage) == ["new name"]
+def test_renamed_study_goes_on_under_its_new_name(data: str, url: str, tmp_path: Path) -> None:
+    go(named(data, "old"), url, 12)
+    before = api.load_study("old", url)
+    api.rename("old", "new name", url)
+    after = api.load_study("new name", url)
+    assert names(url) == ["new name"]
     assert after.rows == before.rows
     assert after.definition == {**before.definition, "study": {**before.definition["study"], "name": "new name"}}
-    assert go(named(data, "new name"), storage, 3).counting == 15
+    assert go(named(data, "new name"), url, 3).counting == 15
     go(named(data, "whole"), tmp_path / "whole.db", 15)
     whole = api.load_study("whole", str(tmp_path / "whole.db"))
-    assert [row.params for row in api.load_study("new name", storage).rows] == [row.params for row in whole.rows]
+    assert [row.params for row in api.load_study("new name", url).rows] == [row.params for row in whole.rows]
     with pytest.raises(StudyNotFound):
-        api.load_study("old", storage)
+        api.load_study("old", url)
 
 
 @pytest.mark.slow
-def test_a_refused_new_name_changes_nothing(data: str, storage: str) -> None:
+def test_a_refused_new_name_changes_nothing(data: str, url: str) -> None:
     for name in ("a", "b"):
-        go(named(data, name), storage, 1)
-    with writing_storage(resolve_url(storage)) as writer:
+        go(named(data, name), url, 1)
+    with writing_storage(resolve_url(url)) as writer:
         optuna.create_study(study_name="theirs", storage=writer)
     for old, new, error, message in [
         ("a", "b", StorageError, "a study 'b' is in the storage already; choose another name"),
@@ -74,63 +61,54 @@ def test_a_refused_new_name_changes_nothing(data: str, storage: str) -> None:
         ("a", "line\nbreak", DefinitionError, "has a character that cannot be printed"),
     ]:
         with pytest.raises(error, match=message):
-            api.rename(old, new, storage)
-    assert names(storage) == ["a", "b"]
+            api.rename(old, new, url)
+    assert names(url) == ["a", "b"]
 
 
 @pytest.mark.slow
-def test_deleted_study_is_gone_and_the_others_are_whole(data: str, storage: str) -> None:
+def test_deleted_study_is_gone_and_the_others_are_whole(data: str, url: str) -> None:
     for name in ("a", "b"):
-        go(named(data, name), storage, 3)
-    kept = api.load_study("b", storage)
-    api.delete("a", storage)
-    assert names(storage) == ["b"]
-    assert api.load_study("b", storage).rows == kept.rows
-    api.delete("b", storage)
-    assert names(storage) == []
+        go(named(data, name), url, 3)
+    kept = api.load_study("b", url)
+    api.delete("a", url)
+    assert names(url) == ["b"]
+    assert api.load_study("b", url).rows == kept.rows
+    api.delete("b", url)
+    assert names(url) == []
     with pytest.raises(StudyNotFound, match="the storage holds no study"):
-        api.delete("b", storage)
-    assert go(named(data, "a"), storage, 1).counting == 1
+        api.delete("b", url)
+    assert go(named(data, "a"), url, 1).counting == 1
 
 
-@pytest.mark.parametrize("change", [lambda path: api.delete("s", path), lambda path: api.rename("s", "t", path)])
-def test_study_with_a_running_trial_is_not_changed(data: str, tmp_path: Path, change: Callable[[str], None]) -> None:
-    path = tmp_path / "a.db"
-    go(define(data), path, 1)
-    running(str(path), "s", os.getpid())
-    with pytest.raises(StorageError, match=rf"process {os.getpid()} on \S+ runs its trial 1; end that process first"):
-        change(str(path))
-    assert len(trials_of(path)) == 2
+CHANGES: dict[str, Callable[[str], object]] = {
+    "renamed": lambda storage: api.rename("s", "t", storage),
+    "deleted": lambda storage: api.delete("s", storage),
+    "upgraded": api.upgrade,
+}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("lives", [True, False])
-def test_a_trial_of_another_machine_shows_whether_it_lives(
-    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: bool
+@pytest.mark.parametrize("done", CHANGES)
+def test_a_study_that_a_process_runs_is_not_changed(data: str, url: str, done: str) -> None:
+    go(define(data), url, 1)
+    with owned(url), pytest.raises(StudyInUse) as caught:
+        CHANGES[done](url)
+    process = f"process {os.getpid()} on host {socket.gethostname()}"
+    assert str(caught.value).startswith(f"study s cannot be {done}, since it is being run by {process} since 2")
+    assert str(caught.value).endswith("; end that process first (Ctrl-C keeps the finished trials)")
+    assert names(url) == ["s"]
+
+
+@pytest.mark.parametrize("done", CHANGES)
+@pytest.mark.parametrize("owner", [NOBODY, ELSEWHERE], ids=["here", "elsewhere"])
+def test_the_study_of_a_dead_process_is_changed(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: str, owner: dict[str, Any]
 ) -> None:
-    for module in (ownership, study_module):
-        monkeypatch.setattr(module, "BEAT_SECONDS", 1.0)
+    monkeypatch.setattr(ownership, "WATCH_SECONDS", 0.5)
     storage = str(tmp_path / "a.db")
     go(define(data), storage, 1)
-    with writing_storage(resolve_url(storage)) as writer:
-        trial = optuna.load_study(study_name="s", storage=writer).ask()
-        trial.set_user_attr("mtsearch:worker", {**identity(os.getpid()), "host": "elsewhere"})
-        if lives:
-            with (
-                ownership.Heartbeat(trial),
-                pytest.raises(StorageError, match="on elsewhere runs its trial 1; end that process first"),
-            ):
-                api.delete("s", storage)
-        else:
-            api.delete("s", storage)
-    assert names(storage) == (["s"] if lives else [])
-
-
-def test_trial_of_a_dead_process_does_not_block_changes(data: str, tmp_path: Path) -> None:
-    go(define(data), tmp_path / "a.db", 1)
-    running(str(tmp_path / "a.db"), "s", 2**22 + 1)  # above the largest number of a process
-    api.delete("s", str(tmp_path / "a.db"))
-    assert names(str(tmp_path / "a.db")) == []
+    set_owner(storage, **{**ELSEWHERE, **owner})
+    CHANGES[done](storage)
+    assert names(storage) == {"renamed": ["t"], "deleted": [], "upgraded": ["s"]}[done]
 
 
 def test_a_rename_that_breaks_off_changes_nothing(data: str, tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
 """Pruning in a study: decisions, resumption, workers, and the options of a definition."""
 
-import os
 import pickle
+import signal
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch import StudyDefinition, api
 from mtsearch.errors import DefinitionError, NonFiniteLoss, StudyMismatch
-from mtsearch.host import identity
 from mtsearch.models.trainer import EpochMetrics
 from mtsearch.pruning import ENOUGH, Dominated, Halving
 from mtsearch.pruning.layers import non_dominated_layers
@@ -21,8 +21,7 @@ from mtsearch.search import attributes
 from mtsearch.search.storage import writing_storage
 from mtsearch.search.trial import TrialEnd, TrialPruner, pruning_rule
 from mtsearch.study_file.config import TrialConfig
-from tests.helpers.killing import is_at_work, kill_one
-from tests.helpers.trainers import FormulaTrainer, metrics_of, quick_formula
+from tests.helpers.trainers import FormulaTrainer, metrics_of, struck_formula
 from tests.search.test_run import SPACE, define, go, send_at, trials_of
 
 EPOCHS = 10
@@ -187,26 +186,16 @@ class StoredPrunerTests:
 def test_several_workers_of_whom_two_are_killed(data: str, tmp_path: Path, together: Callable[[int], None]) -> None:
     """The study has exactly the requested trials, none is left running, and retries do not inherit vectors."""
     together(3)
-    killed: list[int] = []
-
-    def kill_two(end: TrialEnd) -> None:
-        if end.counting > 5 and len(killed) < 2:
-            number = kill_one(lambda: trials_of(tmp_path / "a.db"), chosen=has_reached_a_rung)
-            killed.extend([] if number is None else [number])
-
-    def has_reached_a_rung(trial: FrozenTrial) -> bool:
-        return is_at_work(trial) and attributes.RUNGS in trial.user_attrs
-
-    definition = pruned_study(data, HALVING)
+    trainer = partial(struck_formula, tmp_path, signal.SIGKILL, 2)
     path = str(tmp_path / "a.db")
-    results = api.run(definition, 24, workers=3, storage=path, make_trainer=quick_formula, on_trial=kill_two)
+    results = api.run(pruned_study(data, HALVING), 24, workers=3, storage=path, make_trainer=trainer)
     trials = trials_of(tmp_path / "a.db")
     dead = [trial for trial in trials if trial.state == TrialState.FAIL]
     assert results.counting == 24 == results.states["complete"] + results.states["pruned"]
     assert results.states["pruned"] > 3
-    assert killed and {trial.number for trial in dead} == set(killed)
-    again = [trial for trial in trials if trial.user_attrs.get(attributes.RETRY_OF) in killed]
-    assert len(again) == len(dead)
+    assert len(dead) == 2 and all(attributes.RUNGS in trial.user_attrs for trial in dead)
+    again = [trial for trial in trials if attributes.RETRY_OF in trial.user_attrs]
+    assert {trial.user_attrs[attributes.RETRY_OF] for trial in again} == {trial.number for trial in dead}
     assert all(trial.user_attrs[attributes.RUNGS]["trial"] == trial.number for trial in again)
     assert {"running", "waiting"}.isdisjoint(results.states)
 
@@ -234,7 +223,7 @@ class TrialPrunerTests:
 
     def test_running_trials_are_compared_with(self) -> None:
         study = self.study()
-        self.reach(study, self.GOOD, worker=identity(os.getpid()))
+        self.reach(study, self.GOOD)
         assert self.reach(study, self.BAD)[1] == "not among the best 1/3 at epoch 1"
         assert self.reach(study, self.BAD, listed="[[trials]] 1")[1] == ""
 
@@ -243,11 +232,6 @@ class TrialPrunerTests:
         study = self.study()
         number, _ = self.reach(study, self.GOOD, reason=attributes.reason(kind, ""))
         study.tell(number, state=TrialState.FAIL)
-        assert self.reach(study, self.BAD)[1] == ""
-
-    def test_trials_of_dead_processes_are_not_compared_with(self) -> None:
-        study = self.study()
-        self.reach(study, self.GOOD, worker={**identity(os.getpid()), "began": -60.0})
         assert self.reach(study, self.BAD)[1] == ""
 
     def test_a_reason_is_of_the_latest_epoch(self) -> None:

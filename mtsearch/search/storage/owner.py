@@ -16,6 +16,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from mtsearch.search.attributes import QUEUED_TWICE, REASON
 from mtsearch.search.storage.retry import retry_transient
 
 
@@ -37,8 +38,9 @@ class OwnerStorage(_Retrying):  # type: ignore[misc] # made above
 
     NOTE: Optuna reads the running trials for each parameter that TPE proposes, 2.5 ms a time on SQLite.
 
-    An operation whose answer was lost in an outage is done twice. An attribute is then written twice. The second of two
-    new trials runs nowhere, and fails when the run ends. A trial that has ended already as it should has ended.
+    An operation whose answer was lost in an outage is done twice. An attribute is then written twice. Of two new
+    trials the first runs nowhere, and fails when the run ends; of two in the queue the first fails at once. A trial that
+    has ended already as it should has ended.
 
     Args:
         backend: Optuna's storage, without its cache.
@@ -73,6 +75,10 @@ class OwnerStorage(_Retrying):  # type: ignore[misc] # made above
             self._hold(study_id, trial)
         else:  # another one was created before it, and the answer was lost
             self._read_all(study_id)
+            if trial.state == TrialState.WAITING:  # one retry of a trial is enough
+                for extra in self._trials[study_id][known : trial.number]:
+                    self.set_trial_user_attr(extra._trial_id, REASON, QUEUED_TWICE)
+                    self.set_trial_state_values(extra._trial_id, TrialState.FAIL)
         return trial_id
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
@@ -90,6 +96,8 @@ class OwnerStorage(_Retrying):  # type: ignore[misc] # made above
                 raise
         # The database has set the times.
         stored, held = super().get_trial(trial_id), self._by_id[trial_id]
+        # Nobody else takes a trial from the queue: then the answer to the first attempt was lost.
+        done = done or (held.state, stored.state) == (TrialState.WAITING, state)
         held.state, held.values = stored.state, stored.values
         held.datetime_start, held.datetime_complete = stored.datetime_start, stored.datetime_complete
         return done

@@ -18,13 +18,14 @@ from sqlalchemy.exc import OperationalError
 
 from mtsearch import api
 from mtsearch.errors import StorageError
-from mtsearch.search import ownership
 from mtsearch.search.storage import open_writer, retry
-from mtsearch.search.storage.retry import RetryingStorage, is_transient, retry_transient
+from mtsearch.search.storage.owner import OwnerStorage
+from mtsearch.search.storage.retry import is_transient, retry_transient
 from mtsearch.search.storage.url import resolve_url
 from mtsearch.search.trial import TrialEnd
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.trainers import FormulaTrainer, slow_formula
+from tests.search.test_ownership import end_owner
 from tests.search.test_run import define, go, trials_of
 
 
@@ -137,9 +138,8 @@ def test_a_lock_that_stays_ends_the_run_with_its_remedy(
     with pytest.raises(StorageError, match="is locked by another program; end that program"):
         go(define(data), tmp_path / "a.db", 4, FormulaTrainer(hold))
     threads[0].join()
-    # The trial that could not be failed is owned by this process, which lives on: only its missing heartbeat tells.
-    monkeypatch.setattr(ownership, "GRACE_SECONDS", 2.0)
-    monkeypatch.setattr(ownership, "LOOK_SECONDS", 0.2)
+    # The owner could not be removed: it is this process, which lives on.
+    end_owner(str(tmp_path / "a.db"))
     assert go(define(data), tmp_path / "a.db", None, until=4).counting == 4
 
 
@@ -192,7 +192,7 @@ def test_a_connection_lost_while_trials_are_read(
             )
 
     event.listen(storage.engine, "before_cursor_execute", lose)
-    study = optuna.load_study(study_name="s", storage=RetryingStorage.of(storage))
+    study = optuna.load_study(study_name="s", storage=OwnerStorage(storage))
     assert [len(trial.values) for trial in study.get_trials()] == [2, 2]
     assert lost
     storage.engine.dispose()

@@ -24,7 +24,7 @@ from optuna.distributions import (
     IntDistribution,
     distribution_to_json,
 )
-from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import text
@@ -348,8 +348,3 @@ def test_seen_by_a_reader(tmp_path: Path) -> None:
     assert query(reader, "SELECT trial, objectives ->> '$.objective_1' FROM pareto_front") == [(0, math.inf)]
     reader.engine.dispose()
     writer.engine.dispose()
-
-
-def test_nothing_on_other_storages() -> None:
-    ensure_views(InMemoryStorage())
-    drop_views(InMemoryStorage())
