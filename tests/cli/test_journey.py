@@ -17,7 +17,7 @@ from mtsearch.cli import COMMANDS
 from tests.cli.conftest import Command
 
 
-def test_run_front_plot_studies(shell: Command, tmp_path: Path) -> None:
+def test_run_front_plot_studies(mtsearch: Command, shell: Command, tmp_path: Path) -> None:
     ran = shell("run", "ml-100k-quick", "--trials", "3", "--set", "fixed.epochs=1")
     database = tmp_path / "studies" / "mtsearch.db"
     assert ran.status == 0, ran.err
@@ -30,7 +30,7 @@ def test_run_front_plot_studies(shell: Command, tmp_path: Path) -> None:
     )
     assert not list(database.parent.glob("*-wal"))
 
-    front = json.loads(shell("front", "--format", "json").out)
+    front = json.loads(mtsearch("front", "--format", "json").out)
     with sqlite3.connect(database) as connection:
         view = connection.execute("select trial, objectives, params from pareto_front").fetchall()
         epochs = connection.execute("select count(*) from learning_curves").fetchone()
@@ -39,22 +39,22 @@ def test_run_front_plot_studies(shell: Command, tmp_path: Path) -> None:
         trial: (*json.loads(objectives).values(), json.loads(params)) for trial, objectives, params in view
     }
     assert set(front[0]) == {"trial", "rmse", "top_100", "params", "metrics"}
-    table = list(csv.DictReader(io.StringIO(shell("front", "--format", "csv").out)))
+    table = list(csv.DictReader(io.StringIO(mtsearch("front", "--format", "csv").out)))
     assert [int(row["trial"]) for row in table] == [row["trial"] for row in front]
 
-    (study,) = json.loads(shell("studies", "--format", "json").out)
+    (study,) = json.loads(mtsearch("studies", "--format", "json").out)
     assert study["trials"] == 3
     assert study["passport"]["data"]["rows"] == 100_000
     assert study["passport"]["split"]["catalogue"] == 1664
 
-    plotted = shell("plot")
+    plotted = mtsearch("plot")
     page = tmp_path / plotted.out.strip()
     assert page == tmp_path / "dashboards" / "ml-100k-quick" / "index.html"
     assert "ml-100k-quick" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_was_finished(shell: Command, tmp_path: Path) -> None:
+def test_ctrl_c_keeps_what_was_finished(mtsearch: Command, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mtsearch", "run", "ml-100k-quick", "--trials", "500"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -66,7 +66,7 @@ def test_ctrl_c_keeps_what_was_finished(shell: Command, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert "Traceback" not in rest
     assert "; to go on: mtsearch run --study " in rest and " --until 500" in rest
-    (study,) = json.loads(shell("studies", "--format", "json").out)
+    (study,) = json.loads(mtsearch("studies", "--format", "json").out)
     assert "running" not in study["states"]
     assert study["trials"] >= 2
 
@@ -92,17 +92,18 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.slow
-def test_a_reader_never_waits_for_a_writer(shell: Command, tmp_path: Path) -> None:
+def test_a_reader_never_waits_for_a_writer(mtsearch: Command, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mtsearch", "run", "ml-100k-quick", "--trials", "500"]
     environment = {**os.environ, "MTSEARCH_STORAGE": "mine.db"}
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, env=environment)
     fronts, deadline = 0, time.monotonic() + 600
     try:
         while fronts < 3 and time.monotonic() < deadline:
-            result = shell("front", "--storage", "mine.db", "--format", "json")
+            result = mtsearch("front", "--storage", "mine.db", "--format", "json")
             assert result.status == 0 or "no database" in result.err or "holds no stud" in result.err, result
             fronts += result.status == 0 and bool(json.loads(result.out))
             assert process.poll() is None, "the writer ended before it was read"
+            time.sleep(0.1)
     finally:
         process.send_signal(signal.SIGINT)
         ended = process.wait(timeout=60)

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from mtsearch import api
 from tests.cli.conftest import Command
 from tests.cli.test_bad_input import one_line
-from tests.cli.test_retrain import DEFINITION, call
+from tests.cli.test_retrain import DEFINITION
 from tests.helpers.fixtures import small_data
 
 
@@ -19,10 +20,9 @@ from tests.helpers.fixtures import small_data
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a study of four trials, which tests only read."""
     folder = tmp_path_factory.mktemp("made")
-    source = small_data(folder)
-    (folder / "small.toml").write_text(DEFINITION.format(source=source, patience=0, repeats=1))
-    result = call(folder, "run", "small.toml", "--trials", "4")
-    assert result.status == 0, result.err
+    definition = folder / "small.toml"
+    definition.write_text(DEFINITION.format(source=small_data(folder), patience=0, repeats=1))
+    api.run(api.load_definition(str(definition)), 4, storage=folder / "studies" / "mtsearch.db")
     return folder
 
 
@@ -34,9 +34,9 @@ def studied(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_is_what_retrain_measures(mtsearch: Command, studied: Path) -> None:
-    """Give every bit of the metrics of `retrain`, also for a model that was trained after others."""
-    result = call(studied, "report", "--seeds", "2", "--format", "json")
+def test_is_what_retrain_measures(mtsearch: Command, shell: Command, studied: Path) -> None:
+    """Give every bit of the metrics of `retrain` in another process, also for a model that was trained after others."""
+    result = mtsearch("report", "--seeds", "2", "--format", "json")
     assert result.status == 0, result.err
     document = json.loads(result.out)
     front = json.loads(mtsearch("front", "--format", "json").out)
@@ -44,7 +44,7 @@ def test_is_what_retrain_measures(mtsearch: Command, studied: Path) -> None:
     assert [member["validation"] for member in document["front"]] == [each["metrics"] for each in front]
     last = document["front"][-1]
     assert mtsearch("export", "--pick", f"trial:{last['trial']}", "-o", "x.toml").status == 0
-    done = call(studied, "retrain", "x.toml", "-o", "m", "--seeds", "2")
+    done = shell("retrain", "x.toml", "-o", "m", "--seeds", "2")
     assert done.status == 0, done.err
     metrics = json.loads((studied / "m" / "metrics.json").read_text(encoding="utf-8"))
     assert last["test"] == metrics["test"]
@@ -76,7 +76,7 @@ def test_ctrl_c_keeps_the_tested_trainings(mtsearch: Command, studied: Path) -> 
     kept = int(rest.split("interrupted; ")[1].split(" of ")[0])
     assert kept >= 3
     size = len(json.loads(mtsearch("front", "--format", "json").out))
-    again = call(studied, "report", "--seeds", str(-(-kept // size)))
+    again = mtsearch("report", "--seeds", str(-(-kept // size)))
     assert again.status == 0, again.err
     assert f"{kept} of {-(-kept // size) * size} trainings done" in again.err
     assert not list((studied / "studies").glob("*-wal"))

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from mtsearch import api
 from mtsearch.metrics import METRICS
 from mtsearch.serving.model import read_info
 from mtsearch.study_file.export import Export
-from tests.cli.conftest import Command, Result
+from tests.cli.conftest import Command
 from tests.cli.test_bad_input import one_line
 from tests.helpers.fixtures import small_data
 
@@ -38,19 +39,12 @@ patience = {patience}
 FILES = ["1", "curve.json", "export.toml", "metrics.json", "model.json", "model_card.md"]
 
 
-def call(folder: Path, *args: str) -> Result:
-    command = [sys.executable, "-m", "mtsearch", *args]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    return Result(done.returncode, done.stdout, done.stderr)
-
-
 def make_exported_study(folder: Path, *, patience: int = 0, repeats: int = 1) -> Path:
     """Make small data, a study of two trials on it, and an export of one trial."""
-    source = small_data(folder)
-    (folder / "small.toml").write_text(DEFINITION.format(source=source, patience=patience, repeats=repeats))
-    for args in (["run", "small.toml", "--trials", "2"], ["export", "--pick", "top_100", "-o", "best.toml"]):
-        result = call(folder, *args)
-        assert result.status == 0, result.err
+    definition = folder / "small.toml"
+    definition.write_text(DEFINITION.format(source=small_data(folder), patience=patience, repeats=repeats))
+    study = api.run(api.load_definition(str(definition)), 2, storage=folder / "small.db")
+    api.export(study, pick="top_100").save(folder / "best.toml")
     return folder / "best.toml"
 
 
@@ -79,8 +73,8 @@ def loaded(path: Path) -> Any:
 
 
 @pytest.mark.slow
-def test_trains_evaluates_and_writes(export: Path, tmp_path: Path) -> None:
-    result = call(tmp_path, "retrain", "best.toml", "-o", "models/best", "--seeds", "2")
+def test_trains_evaluates_and_writes(mtsearch: Command, export: Path, tmp_path: Path) -> None:
+    result = mtsearch("retrain", "best.toml", "-o", "models/best", "--seeds", "2")
     assert result.status == 0, result.err
     folder = tmp_path / "models" / "best"
     assert sorted(path.name for path in folder.iterdir()) == FILES
@@ -105,17 +99,17 @@ def test_trains_evaluates_and_writes(export: Path, tmp_path: Path) -> None:
     card = (folder / "model_card.md").read_text(encoding="utf-8")
     for words in ("should not be used for", "biases", was.provenance.data_fingerprint, "Student's t", "`small`"):
         assert words in card
-    again = call(tmp_path, "retrain", "best.toml", "-o", "models/best")  # replaces it, and its one seed is the first
+    again = mtsearch("retrain", "best.toml", "-o", "models/best")  # replaces it, and its one seed is the first
     assert again.status == 0, again.err
     assert loaded(folder / "metrics.json")["test"]["rmse"]["values"] == [first]
-    answer = call(tmp_path, "recommend", "models/best", "--user", "1", "-k", "3", "--format", "json")
+    answer = mtsearch("recommend", "models/best", "--user", "1", "-k", "3", "--format", "json")
     assert answer.status == 0, answer.err
     assert "Film" in answer.out
 
 
 @pytest.mark.slow
-def test_on_train_repeats_the_trial(export: Path, tmp_path: Path) -> None:
-    result = call(tmp_path, "retrain", "best.toml", "--on", "train")
+def test_on_train_repeats_the_trial(shell: Command, export: Path, tmp_path: Path) -> None:
+    result = shell("retrain", "best.toml", "--on", "train")
     assert result.status == 0, result.err
     metrics = loaded(tmp_path / "models" / "best" / "metrics.json")  # the default place
     validation = {key: interval["mean"] for key, interval in metrics["validation"].items()}
@@ -127,8 +121,8 @@ def test_on_train_repeats_the_trial(export: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_on_all_has_no_metrics_of_its_own(export: Path, tmp_path: Path) -> None:
-    result = call(tmp_path, "retrain", "best.toml", "-o", "m", "--on", "all")
+def test_on_all_has_no_metrics_of_its_own(mtsearch: Command, export: Path, tmp_path: Path) -> None:
+    result = mtsearch("retrain", "best.toml", "-o", "m", "--on", "all")
     assert result.status == 0, result.err
     metrics = loaded(tmp_path / "m" / "metrics.json")
     assert metrics["test"] == metrics["validation"] == metrics["baselines"] == {}
@@ -139,10 +133,10 @@ def test_on_all_has_no_metrics_of_its_own(export: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_patience_trains_up_to_the_best_epoch(tmp_path: Path) -> None:
+def test_patience_trains_up_to_the_best_epoch(mtsearch: Command, tmp_path: Path) -> None:
     export = make_exported_study(tmp_path, patience=1)
     best = Export.load(export).provenance.best_epoch
-    result = call(tmp_path, "retrain", "best.toml", "-o", "m", "--on", "train")
+    result = mtsearch("retrain", "best.toml", "-o", "m", "--on", "train")
     assert result.status == 0, result.err
     assert loaded(tmp_path / "m" / "metrics.json")["epochs"] == best
     assert len(loaded(tmp_path / "m" / "curve.json")) == best
@@ -150,9 +144,9 @@ def test_patience_trains_up_to_the_best_epoch(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_repeated_trial_is_repeated_by_as_many_seeds(tmp_path: Path) -> None:
+def test_a_repeated_trial_is_repeated_by_as_many_seeds(mtsearch: Command, tmp_path: Path) -> None:
     make_exported_study(tmp_path, repeats=3)
-    result = call(tmp_path, "retrain", "best.toml", "-o", "m", "--on", "train", "--seeds", "3")
+    result = mtsearch("retrain", "best.toml", "-o", "m", "--on", "train", "--seeds", "3")
     assert result.status == 0, result.err
     assert "to the last bit" in result.err
 
@@ -218,7 +212,7 @@ def test_foreign_folders_are_refused(mtsearch: Command, export: Path, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_interrupted_it_leaves_nothing(export: Path, tmp_path: Path, number: signal.Signals) -> None:
-    edited(export, "epochs = 4", "epochs = 5000")
+    edited(export, "epochs = 4", "epochs = 2000")  # the first line is that of a tenth of them
     command = [sys.executable, "-m", "mtsearch", "retrain", "best.toml", "-o", "models/m"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -234,9 +228,9 @@ def test_interrupted_it_leaves_nothing(export: Path, tmp_path: Path, number: sig
 
 
 @pytest.mark.slow
-def test_interrupted_while_it_writes_it_leaves_what_was_there(export: Path, tmp_path: Path) -> None:
+def test_interrupted_while_it_writes_it_leaves_what_was_there(mtsearch: Command, export: Path, tmp_path: Path) -> None:
     """Leave the earlier model or the whole new one after a signal during writing."""
-    assert call(tmp_path, "retrain", "best.toml", "-o", "m").status == 0
+    assert mtsearch("retrain", "best.toml", "-o", "m").status == 0
     before = loaded(tmp_path / "m" / "model.json")
     command = [sys.executable, "-m", "mtsearch", "retrain", "best.toml", "-o", "m"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
@@ -251,14 +245,11 @@ def test_interrupted_while_it_writes_it_leaves_what_was_there(export: Path, tmp_
 
 
 @pytest.mark.slow
-def test_on_movielens_the_trial_is_repeated(tmp_path: Path) -> None:
-    for args in (
-        ["run", "ml-100k-quick", "--trials", "3"],
-        ["export", "-o", "best.toml"],
-        ["retrain", "best.toml", "--on", "train", "--seeds", "1"],
-    ):
-        result = call(tmp_path, *args)
-        assert result.status == 0, result.err
+def test_on_movielens_the_trial_is_repeated(mtsearch: Command, shell: Command, tmp_path: Path) -> None:
+    assert mtsearch("run", "ml-100k-quick", "--trials", "3").status == 0
+    assert mtsearch("export", "-o", "best.toml").status == 0
+    result = shell("retrain", "best.toml", "--on", "train", "--seeds", "1")
+    assert result.status == 0, result.err
     assert "to the last bit" in result.err
     validation = loaded(tmp_path / "models" / "best" / "metrics.json")["validation"]
     expected = Export.load(tmp_path / "best.toml").provenance.metrics

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from mtsearch.data.interactions import Rows
 from mtsearch.data.split import Split
+from mtsearch.host import usable_cores
 from mtsearch.models.trainer import EpochMetrics, TrialResult
 
-THREADS = 2  # one number for the whole process: TensorFlow takes it once
+THREADS = usable_cores()  # one number for the whole process, also for its commands: TensorFlow takes it once
 
 
 def make_split(users: int = 60, items: int = 80, rows: int = 2000, unknown: int = 0, seed: int = 0) -> Split:

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mtsearch.models.compiled_model import CompiledModel
 from mtsearch.models.joint_trainer import ModelScorer
 from mtsearch.models.saved_model import DEFAULT_K, save_joint
 from mtsearch.study_file.config import TrialConfig
-from tests.helpers.model_cases import answer_of, go_on, make_split
+from tests.helpers.model_cases import go_on, make_split
 
 UNKNOWN = 3  # users and items without training rows
 
@@ -47,13 +47,18 @@ class Forbidden:
 sys.meta_path.insert(0, Forbidden())
 import tensorflow as tf
 
-signatures = tf.saved_model.load(FOLDER).signatures
-answers = []
-for name, inputs in QUESTIONS:
-    outputs = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
-    answers.append({key: value.numpy().tolist() for key, value in outputs.items()})
-print(json.dumps(answers, default=bytes.decode))
+for line in sys.stdin:
+    folder, questions = json.loads(line)
+    signatures = tf.saved_model.load(folder).signatures
+    answers = []
+    for name, inputs in questions:
+        outputs = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
+        answers.append({key: value.numpy().tolist() for key, value in outputs.items()})
+    print(json.dumps(answers, default=bytes.decode), flush=True)
 """
+
+Questions = list[tuple[str, dict[str, Any]]]
+Ask = Callable[[Path, Questions], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -247,19 +252,33 @@ def test_ids_of_any_script(device: Device, tmp_path: Path) -> None:
     np.testing.assert_allclose(rated["ratings"], served_ratings(saved.scorer, saved.split, every), rtol=0, atol=1e-5)
 
 
-def in_a_clean_process(folder: Path, questions: list[tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
-    code = CLEAN.replace("FOLDER", repr(str(folder))).replace("QUESTIONS", repr(questions))
-    answers: list[dict[str, Any]] = answer_of(code)
-    return answers
+@pytest.fixture(scope="module")
+def ask_a_clean_process() -> Iterator[Ask]:
+    """Give a function that asks the model in a folder from a process that has TensorFlow alone."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
+    command = [sys.executable, "-c", CLEAN]
+    with subprocess.Popen(command, env=clean, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        write, read = process.stdin, process.stdout
+
+        def ask(folder: Path, questions: Questions) -> list[dict[str, Any]]:
+            write.write(json.dumps([str(folder), questions]) + "\n")
+            write.flush()
+            answers: list[dict[str, Any]] = json.loads(read.readline())
+            return answers
+
+        yield ask
+        write.close()
+        assert process.wait(60) == 0
 
 
 @pytest.mark.slow
-def test_answers_in_plain_tensorflow(saved: Saved) -> None:
+def test_answers_in_plain_tensorflow(saved: Saved, ask_a_clean_process: Ask) -> None:
     users, items = ids(saved.split.test, saved.split)
     pairs = {"user_id": users, "item_id": items}
     asked = [*saved.split.user_ids, "nobody"]
     lists = {"user_id": asked, "k": 20, "exclude_seen": True}
-    predicted, recommended = in_a_clean_process(saved.folder, [("predict", pairs), ("recommend", lists)])
+    predicted, recommended = ask_a_clean_process(saved.folder, [("predict", pairs), ("recommend", lists)])
     here = saved.ask("predict", **pairs)["ratings"]
     np.testing.assert_allclose(predicted["ratings"], here, rtol=0, atol=1e-5)
     assert recommended["item_ids"] == texts(saved.recommend(asked, 20, True)["item_ids"])
@@ -276,9 +295,11 @@ def test_answers_where_only_tensorflow_is_installed(simple: Saved, tmp_path: Pat
         subprocess.run(command, check=True, timeout=600)
     users, items = ids(simple.split.test, simple.split)
     pairs = {"user_id": users, "item_id": items}
-    code = CLEAN.replace("FOLDER", repr(str(simple.folder))).replace("QUESTIONS", repr([("predict", pairs)]))
+    question = json.dumps([str(simple.folder), [("predict", pairs)]])
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TF_", "PYTHON"))}
-    done = subprocess.run([python, "-c", code], env=clean, cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [python, "-c", CLEAN], input=question, env=clean, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     (answer,) = json.loads(done.stdout)
     np.testing.assert_allclose(answer["ratings"], simple.ask("predict", **pairs)["ratings"], rtol=0, atol=1e-5)
@@ -292,17 +313,14 @@ def test_has_no_keras_in_it(simple: Saved) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_every_test_row_of_movielens(device: Device, tmp_path: Path, precision: str) -> None:
+def test_every_test_row_of_movielens(device: Device, tmp_path: Path, ask_a_clean_process: Ask, precision: str) -> None:
     _, split = prepare(StudyDefinition.load("ml-100k-quick"))
     config = CONFIGS["everything"].model_copy(
         update={"batch_size": 8192, "hidden_layers": "64-32", "precision": precision}
     )
     saved = trained(split.final(), device, config, tmp_path / "1")
     users, items = ids(split.test, split)
-    (path := tmp_path / "pairs.json").write_text(json.dumps({"user_id": users, "item_id": items}))
-    code = CLEAN.replace("FOLDER", repr(str(saved.folder)))
-    code = code.replace("QUESTIONS", f'[("predict", json.load(open({str(path)!r})))]')
-    (answer,) = answer_of(code)
+    (answer,) = ask_a_clean_process(saved.folder, [("predict", {"user_id": users, "item_id": items})])
     expected = served_ratings(saved.scorer, saved.split, split.test)
     # NOTE: where float32 differs in its last bit, bfloat16 may round to the other side: 8 bits of mantissa.
     np.testing.assert_allclose(answer["ratings"], expected, rtol=0, atol=1e-5 if precision == "float32" else 0.02)

@@ -1,10 +1,11 @@
 """Tests of the page in a real browser: it opens offline, draws, answers the pointer, runs no foreign script."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -16,25 +17,66 @@ from mtsearch.search.results import StudyResults
 from tests.helpers.results import BASELINES, OBJECTIVES, hostile, realistic, repeated, results, with_history
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Dialog, Page
+
+
+Scheme = Literal["light", "dark"]
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A page in the browser, and the folder of the studies that it shows one after the other.
+
+    Chromium compiles plotly.js, for seconds, unless the same place showed it before.
+    """
+
+    page: "Page"
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def desk(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    yield Screen(page, tmp_path_factory.mktemp("desk"))
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def phone(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Screen]:
+    page = browser.new_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    yield Screen(page, tmp_path_factory.mktemp("phone"))
+    page.close()
 
 
 @contextmanager
-def opened(browser: "Browser", study: StudyResults, folder: Path, **options: Any) -> Iterator["Page"]:
+def opened(screen: Screen, study: StudyResults, scheme: Scheme = "light") -> Iterator["Page"]:
     """Open the study's page, and check at the end that it raised no error and made no request."""
-    options = {"viewport": {"width": 1400, "height": 1000}} | options
-    page = browser.new_page(**options)
+    page = screen.page
     trouble: list[str] = []
     asked: list[str] = []
-    page.on("console", lambda message: trouble.append(f"{message.type}: {message.text}"))
-    page.on("pageerror", lambda error: trouble.append(str(error)))
-    page.on("dialog", lambda dialog: trouble.append(dialog.message))
-    page.on("request", lambda request: asked.append(request.url))
-    file = write_page(study, folder)
-    page.goto(file.as_uri())
-    page.wait_for_selector(".plot .main-svg .legend")
-    yield page
-    page.close()
+
+    def refuse(dialog: "Dialog") -> None:
+        trouble.append(dialog.message)
+        dialog.dismiss()
+
+    listeners: dict[Any, Callable[[Any], None]] = {
+        "console": lambda message: trouble.append(f"{message.type}: {message.text}"),
+        "pageerror": lambda error: trouble.append(str(error)),
+        "dialog": refuse,
+        "request": lambda request: asked.append(request.url),
+    }
+    page.emulate_media(color_scheme=scheme)
+    page.mouse.move(0, 0)
+    for event, listener in listeners.items():
+        page.on(event, listener)
+    try:
+        page.goto(write_page(study, screen.folder).as_uri())
+        page.wait_for_selector(".plot .main-svg .legend")
+        yield page
+    finally:
+        page.goto("about:blank")  # the study's scripts end
+        for event, listener in listeners.items():
+            page.remove_listener(event, listener)
     assert trouble == []
     assert {urlsplit(url).scheme for url in asked} <= {"file", "data"}
 
@@ -103,8 +145,8 @@ def scroll_through(page: "Page") -> None:
 
 
 @pytest.mark.slow
-def test_every_figure_is_drawn_when_it_comes_into_view(browser: "Browser", tmp_path: Path) -> None:
-    with opened(browser, with_history(realistic()), tmp_path) as page:
+def test_every_figure_is_drawn_when_it_comes_into_view(desk: Screen) -> None:
+    with opened(desk, with_history(realistic())) as page:
         figures = page.locator(".figure").count()
         assert figures == 13
         assert page.locator(".figure .plot.js-plotly-plot").count() < figures
@@ -118,10 +160,10 @@ def test_every_figure_is_drawn_when_it_comes_into_view(browser: "Browser", tmp_p
 
 
 @pytest.mark.slow
-def test_choosing_a_parameter_colours_the_front(browser: "Browser", tmp_path: Path) -> None:
+def test_choosing_a_parameter_colours_the_front(desk: Screen) -> None:
     study = with_history(realistic())
     front = "document.querySelector('.plot').data.find(each => each.name === 'front')"
-    with opened(browser, study, tmp_path) as page:
+    with opened(desk, study) as page:
         before = page.locator(".scatterlayer .trace").nth(1).locator(".point").first.get_attribute("style")
         page.select_option("#colour", label="learning_rate")
         page.wait_for_selector(".plot .colorbar, .plot .infolayer .cbtitle")
@@ -138,9 +180,9 @@ def test_choosing_a_parameter_colours_the_front(browser: "Browser", tmp_path: Pa
         assert page.locator(".plot .infolayer .cbtitle").count() == 0
 
 
-def test_a_click_shows_curve_and_command_which_can_be_copied(browser: "Browser", tmp_path: Path) -> None:
+def test_a_click_shows_curve_and_command_which_can_be_copied(desk: Screen) -> None:
     study = with_history(realistic())
-    with opened(browser, study, tmp_path) as page:
+    with opened(desk, study) as page:
         assert page.inner_text("#trial-name").startswith("trial 43, knee: ")  # where nothing was clicked yet
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         chosen = study.front[0]
@@ -157,10 +199,9 @@ def test_a_click_shows_curve_and_command_which_can_be_copied(browser: "Browser",
 
 
 @pytest.mark.slow
-def test_a_finger_chooses_a_trial_too(browser: "Browser", tmp_path: Path) -> None:
+def test_a_finger_chooses_a_trial_too(phone: Screen) -> None:
     study = with_history(realistic())
-    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-    with opened(browser, study, tmp_path, **phone) as page:
+    with opened(phone, study) as page:
         chosen = page.locator(f"#trial[data-trial='{study.front[1].trial}']")
         for _ in range(10):  # a busy machine may still be laying out what was tapped
             page.locator(".scatterlayer .trace").nth(1).locator(".point").nth(1).tap(force=True)
@@ -171,9 +212,9 @@ def test_a_finger_chooses_a_trial_too(browser: "Browser", tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_thousand_trials_open_and_answer(browser: "Browser", tmp_path: Path) -> None:
+def test_a_thousand_trials_open_and_answer(desk: Screen) -> None:
     study = with_history(realistic(trials=1000))
-    with opened(browser, study, tmp_path) as page:
+    with opened(desk, study) as page:
         assert study.knee is not None
         own = f"trial {study.knee.trial}"  # whose neighbours are further off than a pixel
         assert own in hover(page, "front", study.front.index(study.knee), says=own)
@@ -190,9 +231,9 @@ def test_without_plotly_the_page_says_so(browser: "Browser", tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_the_plot_is_drawn_without_a_complaint(browser: "Browser", tmp_path: Path) -> None:
+def test_the_plot_is_drawn_without_a_complaint(desk: Screen) -> None:
     study = realistic()
-    with opened(browser, study, tmp_path) as page:
+    with opened(desk, study) as page:
         assert page.title() == "ml-100k · mtsearch"
         assert page.locator(".plot .scatterlayer .trace").count() == 6
         assert page.locator(".scatterlayer .trace").nth(1).locator(".point").count() == len(study.front)
@@ -203,9 +244,9 @@ def test_the_plot_is_drawn_without_a_complaint(browser: "Browser", tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_hovering_names_the_trial_and_its_parameters(browser: "Browser", tmp_path: Path) -> None:
+def test_hovering_names_the_trial_and_its_parameters(desk: Screen) -> None:
     study = realistic()
-    with opened(browser, study, tmp_path) as page:
+    with opened(desk, study) as page:
         for index in (0, study.front.index(study.knee or study.front[0])):
             label = hover(page, "front", index, says=f"trial {study.front[index].trial}")
             assert f"trial {study.front[index].trial}" in label
@@ -214,9 +255,9 @@ def test_hovering_names_the_trial_and_its_parameters(browser: "Browser", tmp_pat
 
 
 @pytest.mark.slow
-def test_bars_over_seeds_are_drawn_inside_the_plot(browser: "Browser", tmp_path: Path) -> None:
+def test_bars_over_seeds_are_drawn_inside_the_plot(desk: Screen) -> None:
     study = repeated()
-    with opened(browser, study, tmp_path) as page:
+    with opened(desk, study) as page:
         front = page.locator(".scatterlayer .trace").nth(1)
         assert front.locator(".errorbar .xerror").count() == front.locator(".errorbar .yerror").count()
         assert front.locator(".errorbar .xerror").count() == len(study.front)
@@ -233,8 +274,8 @@ def test_bars_over_seeds_are_drawn_inside_the_plot(browser: "Browser", tmp_path:
         assert "± " in hover(page, "front", 0, says="± ")
 
 
-def test_hostile_text_is_inert(browser: "Browser", tmp_path: Path) -> None:
-    with opened(browser, hostile(), tmp_path) as page:
+def test_hostile_text_is_inert(desk: Screen) -> None:
+    with opened(desk, hostile()) as page:
         label = hover(page, "front", 0)
         assert "<img src=x onerror=alert(1)> & </script…" in label
         assert "<img src=x onerror=alert(1)>" in page.inner_text("h1")
@@ -260,11 +301,8 @@ def test_hostile_text_is_inert(browser: "Browser", tmp_path: Path) -> None:
         (with_history(repeated(objectives=OBJECTIVES[4])), "dark"),
     ],
 )
-def test_a_phone_needs_no_sideways_scrolling(
-    browser: "Browser", tmp_path: Path, study: StudyResults, scheme: str
-) -> None:
-    phone = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
-    with opened(browser, study, tmp_path, color_scheme=scheme, **phone) as page:
+def test_a_phone_needs_no_sideways_scrolling(phone: Screen, study: StudyResults, scheme: Scheme) -> None:
+    with opened(phone, study, scheme) as page:
         scroll_through(page)
         assert page.evaluate("document.documentElement.scrollWidth") == 390
         front = page.locator(".plot .main-svg").first
@@ -275,10 +313,10 @@ def test_a_phone_needs_no_sideways_scrolling(
 
 
 @pytest.mark.slow
-def test_the_scheme_decides_ink_and_paper(browser: "Browser", tmp_path: Path) -> None:
+def test_the_scheme_decides_ink_and_paper(desk: Screen) -> None:
     seen = {}
-    for scheme in ("light", "dark"):
-        with opened(browser, realistic(), tmp_path, color_scheme=scheme) as page:
+    for scheme in get_args(Scheme):
+        with opened(desk, realistic(), scheme) as page:
             seen[scheme] = page.evaluate(
                 """[getComputedStyle(document.body).backgroundColor,
                     getComputedStyle(document.querySelector(".plot .xtick text")).fill]"""
@@ -306,13 +344,13 @@ def farthest_apart(study: StudyResults) -> FrontRow:
     ("number", "trace"),
     [(1, "best so far"), *(pytest.param(number, "front", marks=pytest.mark.slow) for number in (3, 4))],
 )
-def test_a_click_in_any_panel_shows_the_trial(browser: "Browser", tmp_path: Path, number: int, trace: str) -> None:
+def test_a_click_in_any_panel_shows_the_trial(desk: Screen, number: int, trace: str) -> None:
     study = with_history(realistic(objectives=OBJECTIVES[number]))
     assert study.knee is not None
     chosen = farthest_apart(study) if number > 1 else study.rows[0]  # the first trial is an improvement
     index = study.front.index(chosen) if number > 1 else 0
     special = "knee" if number > 1 else "best"
-    with opened(browser, study, tmp_path) as page:
+    with opened(desk, study) as page:
         assert page.inner_text("#trial-name").startswith(f"trial {study.knee.trial}, {special}: ")
         for panel in range(max(1, number * (number - 1) // 2)):
             page.evaluate("document.querySelector('#trial').dataset.trial = ''")
@@ -334,12 +372,10 @@ def test_a_click_in_any_panel_shows_the_trial(browser: "Browser", tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "front"), [(1, "best so far"), (3, "front")])
-def test_a_parameter_colours_every_panel_and_has_one_scale(
-    browser: "Browser", tmp_path: Path, number: int, front: str
-) -> None:
+def test_a_parameter_colours_every_panel_and_has_one_scale(desk: Screen, number: int, front: str) -> None:
     study = with_history(realistic(objectives=OBJECTIVES[number]))
     rates = {each.trial: each.params["learning_rate"] for each in study.rows}
-    with opened(browser, study, tmp_path) as page:
+    with opened(desk, study) as page:
         before = page.evaluate("document.querySelector('.plot').data.map(each => each.marker)")
         page.select_option("#colour", label="learning_rate")
         page.wait_for_selector(".plot .infolayer .colorbar")
@@ -358,9 +394,9 @@ def test_a_parameter_colours_every_panel_and_has_one_scale(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 3, 4])
-def test_every_figure_of_any_number_is_drawn(browser: "Browser", tmp_path: Path, number: int) -> None:
+def test_every_figure_of_any_number_is_drawn(desk: Screen, number: int) -> None:
     """Front; hypervolume where it is another figure; curves; parallel, importance, time; each parameter over each."""
-    with opened(browser, with_history(realistic(objectives=OBJECTIVES[number])), tmp_path) as page:
+    with opened(desk, with_history(realistic(objectives=OBJECTIVES[number]))) as page:
         scroll_through(page)
         drawn = page.locator(".figure .plot.js-plotly-plot").count()
         assert drawn == page.locator(".figure").count() == 1 + (number > 1) + number + 3 + 3 * number
@@ -368,16 +404,16 @@ def test_every_figure_of_any_number_is_drawn(browser: "Browser", tmp_path: Path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_double_click_shows_all(browser: "Browser", tmp_path: Path, number: int) -> None:
+def test_double_click_shows_all(desk: Screen, number: int) -> None:
     axis = "yaxis" if number == 1 else "xaxis"  # the RMSE of 500
-    with opened(browser, realistic(objectives=OBJECTIVES[number]), tmp_path) as page:
+    with opened(desk, realistic(objectives=OBJECTIVES[number])) as page:
         page.locator(".plot .nsewdrag").first.dblclick()
         assert holds(page, f"document.querySelector('.plot').layout.{axis}.range[1] > 500")
 
 
 @pytest.mark.slow
-def test_ink_follows_the_scheme_on_every_axis_of_a_matrix(browser: "Browser", tmp_path: Path) -> None:
-    with opened(browser, realistic(objectives=OBJECTIVES[4]), tmp_path, color_scheme="dark") as page:
+def test_ink_follows_the_scheme_on_every_axis_of_a_matrix(desk: Screen) -> None:
+    with opened(desk, realistic(objectives=OBJECTIVES[4]), "dark") as page:
         inks = page.evaluate(
             """["xtick", "x2tick", "x3tick", "ytick", "y2tick", "y3tick", "xtitle", "x3title", "y3title"].map(name =>
                 getComputedStyle(document.querySelector(`.plot .${name} text, .plot text.${name}`)).fill)"""

@@ -1,5 +1,6 @@
 """Tests of the evaluation of a front on test rows: trainings, rows, stored results, and interruptions."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from mtsearch.search.attributes import TestResult
 from mtsearch.search.storage import writing_storage
 from mtsearch.search.storage.url import resolve_url
 from mtsearch.study_file.config import TrialConfig
+from tests.helpers.fixtures import small_data
 from tests.helpers.trainers import FormulaTrainer, metrics_of
 from tests.search.test_run import define, go
 
@@ -57,12 +59,27 @@ def never(_split: Split, _threads: int | None) -> FormulaTestingTrainer:
     raise AssertionError("nothing was left to train")
 
 
-@pytest.fixture
-def path(data: str, tmp_path: Path) -> Path:
+def make_study(data: str, path: Path) -> Path:
     """Run a study of 12 trials, and return its storage."""
-    database = tmp_path / "a.db"
-    go(define(data, fixed={"epochs": EPOCHS}), database, 12)
-    return database
+    go(define(data, fixed={"epochs": EPOCHS}), path, 12)
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give the small data that the tests of this module share and do not change."""
+    return small_data(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="module")
+def made(data: str) -> Path:
+    return make_study(data, Path(data).parent / "a.db")
+
+
+@pytest.fixture
+def path(made: Path, tmp_path: Path) -> Path:
+    """Return the storage of a copy of that study."""
+    return Path(shutil.copy(made, tmp_path / "a.db"))
 
 
 def test_each_member_with_each_seed_on_train_and_validation(data: str, path: Path) -> None:
@@ -81,7 +98,7 @@ def test_each_member_with_each_seed_on_train_and_validation(data: str, path: Pat
         np.testing.assert_array_equal(rows.ratings, split.test.ratings)
 
 
-def test_what_is_said_is_what_the_formula_says(path: Path) -> None:
+def test_what_is_said_is_what_the_formula_says(data: str, path: Path) -> None:
     study, found = api.load_study("s", str(path)), report(path, FormulaTestingTrainer(), seeds=3)
     assert [member.row for member in found.members] == study.front
     assert found.untested == ()
@@ -93,7 +110,7 @@ def test_what_is_said_is_what_the_formula_says(path: Path) -> None:
         assert member.test["rmse"].values == values
         assert member.test["rmse"].mean == pytest.approx(sum(values) / 3)
         assert member.optimism == pytest.approx({"rmse": 0.011, "top_100": 0.02})  # the seeds lie 0.001 apart
-    split = api.prepare(define(str(path.parent / "data")))[1].final()
+    split = api.prepare(define(data))[1].final()
     assert found.baselines == evaluate_baselines(split, split.test)
 
 
@@ -111,11 +128,13 @@ def test_a_member_dominated_on_test_leaves_the_front(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_an_interrupted_report_goes_on(kind: str, data: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_an_interrupted_report_goes_on(
+    kind: str, data: str, made: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     url = request.getfixturevalue("new_postgres")() if kind == "postgresql" else str(tmp_path / "a.db")
     whole = str(tmp_path / "whole.db")
-    for place in (url, whole):
-        go(define(data, fixed={"epochs": EPOCHS}), place, 12)
+    shutil.copy(made, whole)
+    go(define(data, fixed={"epochs": EPOCHS}), url, 12)
     epochs: list[int] = []
 
     def interrupt(_config: TrialConfig, epoch: int) -> None:
@@ -198,7 +217,8 @@ def test_patience_trains_up_to_the_best_epoch_and_is_off(data: str, tmp_path: Pa
     assert shares == [epoch / last for last in best for epoch in range(1, last + 1)]
 
 
-def test_other_data_are_refused_and_nothing_is_kept(path: Path) -> None:
+def test_other_data_are_refused_and_nothing_is_kept(tmp_path: Path) -> None:
+    path = make_study(small_data(tmp_path), tmp_path / "a.db")
     ratings = path.parent / "data" / "u.data"
     ratings.write_text(ratings.read_text().replace("1\t1\t2\t", "1\t1\t3\t", 1))
     with pytest.raises(ExportError, match="are not those of study s"):

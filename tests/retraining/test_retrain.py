@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -17,6 +18,7 @@ from mtsearch.cli.retrain import retrained_table
 from mtsearch.data import load, make_split, undivided
 from mtsearch.errors import DefinitionError, MachineError, ModelError, NonFiniteLoss
 from mtsearch.evaluation import evaluate_baselines
+from mtsearch.metrics import METRICS
 from mtsearch.models import Device, JointTrainer
 from mtsearch.models.trainer import EpochMetrics
 from mtsearch.retraining.model_dir import model_card, resolve_target, retraining_verdict, write_folder
@@ -29,23 +31,29 @@ from tests.helpers.model_cases import THREADS, go_on
 CONFIG = TrialConfig(epochs=4, batch_size=64, embedding_size=8, retrieval_loss="full", learning_rate=0.3)
 
 
-def exported(folder: Path, device: Device, config: TrialConfig = CONFIG, **split: Any) -> Export:
-    """Return the export of a trial of `config` on small data."""
+Told = tuple[Retrained, list[tuple[int, int]]]
+
+
+def exported(folder: Path, device: Device | None, config: TrialConfig = CONFIG, **split: Any) -> Export:
+    """Return the export of a trial of `config` on small data; without a device, of a trial that never was."""
     data, section = DataSection(source=small_data(folder)), SplitSection(**split)
     interactions = load(data)
     divided = make_split(interactions, section)
-    result = JointTrainer(divided, device).train(config, go_on)
+    metrics, best_epoch = dict.fromkeys(METRICS, 0.5), config.epochs
+    if device:
+        result = JointTrainer(divided, device).train(config, go_on)
+        metrics, best_epoch = dict(result.metrics), result.best_epoch
     provenance = Provenance(
-        study="s", trial=5, pick="knee", objectives=("rmse", "top_10"), best_epoch=result.best_epoch, study_seed=1,
+        study="s", trial=5, pick="knee", objectives=("rmse", "top_10"), best_epoch=best_epoch, study_seed=1,
         data_fingerprint=interactions.fingerprint, split_fingerprint=divided.fingerprint, threads=THREADS,
-        exported=datetime.now(UTC), exported_by="0", metrics=dict(result.metrics),
+        exported=datetime.now(UTC), exported_by="0", metrics=metrics,
     )  # fmt: skip
     return Export(config=config, data=data, split=section, provenance=provenance)
 
 
-@pytest.fixture
-def export(tmp_path: Path, device: Device) -> Export:
-    return exported(tmp_path, device)
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory, device: Device) -> Export:
+    return exported(tmp_path_factory.mktemp("exported"), device)
 
 
 @pytest.fixture
@@ -53,11 +61,30 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
+@pytest.fixture(scope="module")
+def plain(export: Export, tmp_path_factory: pytest.TempPathFactory) -> Retrained:
+    """Return the export's model, trained by one seed, which tests only read."""
+    return retrain(export, tmp_path_factory.mktemp("plain") / "m")
+
+
+@pytest.fixture(scope="module")
+def told_two(export: Export, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """Return the same of two seeds, and the seeds and epochs that were told meanwhile."""
+    told: list[tuple[int, int]] = []
+    folder = tmp_path_factory.mktemp("two") / "m"
+    return retrain(export, folder, seeds=2, on_epoch=lambda seed, epoch: told.append((seed, epoch.epoch))), told
+
+
+@pytest.fixture(scope="module")
+def on_train(export: Export, tmp_path_factory: pytest.TempPathFactory) -> Retrained:
+    """Return the same, trained on the training rows alone."""
+    return retrain(export, tmp_path_factory.mktemp("train") / "m", on="train")
+
+
 @pytest.mark.slow
-def test_train_repeats_the_trial(export: Export, models: Path) -> None:
-    result = retrain(export, models / "m", on="train")
-    assert {key: interval.mean for key, interval in result.validation.items()} == export.provenance.metrics
-    assert list(retraining_verdict(result))[-1].endswith("to the last bit")
+def test_train_repeats_the_trial(export: Export, on_train: Retrained) -> None:
+    assert {key: interval.mean for key, interval in on_train.validation.items()} == export.provenance.metrics
+    assert list(retraining_verdict(on_train))[-1].endswith("to the last bit")
 
 
 @pytest.mark.slow
@@ -102,12 +129,11 @@ def test_train_and_validation_is_what_a_trainer_of_both_reaches(export: Export, 
 
 
 @pytest.mark.slow
-def test_the_saved_model_is_the_first_seeds(export: Export, models: Path) -> None:
+def test_the_saved_model_is_the_first_seeds(plain: Retrained, told_two: Told) -> None:
     import tensorflow as tf
 
-    for seeds in (1, 2):
-        retrain(export, models / str(seeds), seeds=seeds)
-    one, two = (tf.saved_model.load(str(models / str(seeds) / "1")).signatures["predict"] for seeds in (1, 2))
+    results = plain, told_two[0]
+    one, two = (tf.saved_model.load(str(result.folder / "1")).signatures["predict"] for result in results)
     pair = {"user_id": tf.constant(["1", "2"]), "item_id": tf.constant(["Film 3 (1990)", "Film 4 (1990)"])}
     np.testing.assert_array_equal(one(**pair)["ratings"], two(**pair)["ratings"])
 
@@ -123,16 +149,14 @@ def test_all_trains_on_every_row(export: Export, models: Path, device: Device) -
 
 
 @pytest.mark.slow
-def test_a_study_that_validates_on_test_says_so(tmp_path: Path, device: Device, models: Path) -> None:
-    result = retrain(exported(tmp_path, device, validation="test"), models / "m")
+def test_a_study_that_validates_on_test_says_so(tmp_path: Path, models: Path) -> None:
+    result = retrain(exported(tmp_path, None, validation="test"), models / "m")
     assert "chosen on them" in model_card(result)
 
 
 @pytest.mark.slow
-def test_every_epoch_is_told(export: Export, models: Path) -> None:
-    told: list[tuple[int, int]] = []
-    retrain(export, models / "m", seeds=2, on_epoch=lambda seed, epoch: told.append((seed, epoch.epoch)))
-    assert told == [(seed, epoch) for seed in (43, 42) for epoch in (1, 2, 3, 4)]
+def test_every_epoch_is_told(told_two: Told) -> None:
+    assert told_two[1] == [(seed, epoch) for seed in (43, 42) for epoch in (1, 2, 3, 4)]
 
 
 @pytest.mark.slow
@@ -152,8 +176,8 @@ def test_what_ends_it_early_leaves_nothing(export: Export, models: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_failed_write_keeps_the_earlier_model(export: Export, models: Path) -> None:
-    result = retrain(export, models / "m")
+def test_a_failed_write_keeps_the_earlier_model(plain: Retrained, models: Path) -> None:
+    result = replace(plain, folder=Path(shutil.copytree(plain.folder, models / "m")))
     before = {path.name: path.read_bytes() for path in result.folder.iterdir() if path.is_file()}
 
     def full(folder: Path) -> None:
@@ -170,8 +194,8 @@ def test_a_failed_write_keeps_the_earlier_model(export: Export, models: Path) ->
 
 
 @pytest.mark.slow
-def test_what_came_there_meanwhile_is_kept(export: Export, models: Path) -> None:
-    result = retrain(export, models / "m")
+def test_what_came_there_meanwhile_is_kept(plain: Retrained, models: Path) -> None:
+    models.mkdir()
     place = models / "new"
 
     def save(folder: Path) -> None:
@@ -180,9 +204,9 @@ def test_what_came_there_meanwhile_is_kept(export: Export, models: Path) -> None
         (place / "thesis.tex").write_text("dear")
 
     with pytest.raises(ModelError, match="not a model folder"):
-        write_folder(replace(result, folder=place), save)
+        write_folder(replace(plain, folder=place), save)
     assert (place / "thesis.tex").read_text() == "dear"
-    assert {path.name for path in models.iterdir()} == {"m", "new"}
+    assert {path.name for path in models.iterdir()} == {"new"}
 
 
 def test_places(tmp_path: Path) -> None:
@@ -201,8 +225,8 @@ def test_arguments(export: Export, models: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_shown(export: Export, models: Path) -> None:
-    result = retrain(export, models / "m", seeds=2)
+def test_what_is_shown(export: Export, told_two: Told) -> None:
+    result, _ = told_two
     Console(width=100, file=(file := io.StringIO())).print(retrained_table(result))
     text = file.getvalue()
     rmse, biases = result.test["rmse"], result.baselines["biases"]["rmse"]
@@ -221,17 +245,15 @@ def test_what_is_shown(export: Export, models: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_trial_that_is_not_repeated_is_said_to_differ(export: Export, models: Path) -> None:
-    result = retrain(export, models / "m", on="train")
+def test_a_trial_that_is_not_repeated_is_said_to_differ(export: Export, on_train: Retrained) -> None:
     other = export.provenance.model_copy(update={"metrics": {**export.provenance.metrics, "rmse": 0.5}})
-    said = list(retraining_verdict(replace(result, export=export.model_copy(update={"provenance": other}))))[-1]
+    said = list(retraining_verdict(replace(on_train, export=export.model_copy(update={"provenance": other}))))[-1]
     assert said.startswith("validation metrics: 1 of 11 differ from the trial's (rmse: 0.5 -> ")
 
 
-def test_names_that_markdown_would_read(export: Export, models: Path) -> None:
-    result = retrain(export, models / "m")
+def test_names_that_markdown_would_read(export: Export, plain: Retrained) -> None:
     named = export.provenance.model_copy(update={"study": "a`b|c\n# d"})
-    card = model_card(replace(result, export=export.model_copy(update={"provenance": named})))
+    card = model_card(replace(plain, export=export.model_copy(update={"provenance": named})))
     assert "study `a'b/c # d`" in card
 
 
@@ -244,35 +266,32 @@ def test_names_that_markdown_would_read(export: Export, models: Path) -> None:
         ({"method": "leave_last"}, "the last of each user, so that later ratings of other users helped"),
     ],
 )
-def test_the_card_says_how_rows_were_held_out(
-    tmp_path: Path, device: Device, models: Path, split: dict[str, Any], said: str
-) -> None:
-    card = model_card(retrain(exported(tmp_path, device, **split), models / "m"))
+def test_the_card_says_how_rows_were_held_out(tmp_path: Path, models: Path, split: dict[str, Any], said: str) -> None:
+    card = model_card(retrain(exported(tmp_path, None, **split), models / "m"))
     assert "- Claims beyond the protocol: held-out rows " in card and said in card
 
 
 @pytest.mark.slow
-def test_the_card_says_who_trained_and_who_chose(export: Export, models: Path) -> None:
-    result = retrain(export, models / "m")
+def test_the_card_says_who_trained_and_who_chose(export: Export, plain: Retrained) -> None:
     named = export.provenance.model_copy(update={"pick": "trial:5", "exported_by": "0.0.0"})
-    card = model_card(replace(result, export=export.model_copy(update={"provenance": named})))
+    card = model_card(replace(plain, export=export.model_copy(update={"provenance": named})))
     assert f"Trained by mtsearch {version('mtsearch')} on" in card
     assert "Trial 5 of study `s`, named by its number." in card
-    assert "picked by `knee` from its Pareto front of RMSE and top-10 accuracy." in model_card(result)
+    assert "picked by `knee` from its Pareto front of RMSE and top-10 accuracy." in model_card(plain)
     for keys, said in [
         (("rmse",), "picked by `knee` as the best in RMSE."),
         (("rmse", "mae", "mrr"), "picked by `knee` from its Pareto front of RMSE, MAE and MRR."),
     ]:
         searched = export.provenance.model_copy(update={"objectives": keys})
-        assert said in model_card(replace(result, export=export.model_copy(update={"provenance": searched})))
+        assert said in model_card(replace(plain, export=export.model_copy(update={"provenance": searched})))
 
 
 @pytest.mark.slow
-def test_json_is_plain(export: Export, models: Path) -> None:
+def test_json_is_plain(plain: Retrained, told_two: Told, on_train: Retrained) -> None:
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
 
-    result = retrain(export, models / "m", on="train", seeds=2)
-    assert isinstance(result, Retrained)
-    for name in ("metrics.json", "curve.json", "model.json"):
-        json.loads((result.folder / name).read_text(encoding="utf-8"), parse_constant=refuse)
+    for result in (plain, told_two[0], on_train):
+        assert isinstance(result, Retrained)
+        for name in ("metrics.json", "curve.json", "model.json"):
+            json.loads((result.folder / name).read_text(encoding="utf-8"), parse_constant=refuse)

@@ -1,9 +1,11 @@
 """A study of one, three and four objectives, from its first trial to its export."""
 
 import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import pytest
@@ -12,10 +14,12 @@ from optuna.trial import TrialState, create_trial
 from mtsearch import StudyDefinition, TrialEnd, api
 from mtsearch.errors import PickError, StudyMismatch
 from mtsearch.metrics import METRICS
+from mtsearch.search.results import StudyResults
 from mtsearch.search.selection import select
 from mtsearch.search.storage import open_reader
 from mtsearch.search.storage.url import resolve_url
 from mtsearch.study_file.export import Export
+from tests.helpers.fixtures import small_data
 from tests.helpers.trainers import FormulaTrainer, slow_formula
 from tests.search.test_run import SPACE, define, go, send_at, trials_of
 
@@ -40,12 +44,30 @@ def best_numbers(path: Path) -> list[int]:
     return [trial.number for trial in study.best_trials]
 
 
+class Run(NamedTuple):
+    data: str
+    path: Path
+    results: StudyResults
+    ends: list[TrialEnd]
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Run]:
+    """Give a function that returns a run of 12 trials of so many objectives, which tests only read or copy."""
+
+    @cache
+    def run(number: int) -> Run:
+        folder, ends = tmp_path_factory.mktemp("twelve"), list[TrialEnd]()
+        data, path = small_data(folder), folder / "a.db"
+        return Run(data, path, go(define_of(data, number), path, 12, on_trial=ends.append), ends)
+
+    return run
+
+
 @pytest.mark.slow
 @each_number
-def test_a_study_runs_and_its_results_are_stored(data: str, tmp_path: Path, number: int) -> None:
-    path, keys = tmp_path / "a.db", KEYS[:number]
-    ends: list[TrialEnd] = []
-    results = go(define_of(data, number), path, 12, on_trial=ends.append)
+def test_a_study_runs_and_its_results_are_stored(twelve: Callable[[int], Run], number: int) -> None:
+    keys, (_, path, results, ends) = KEYS[:number], twelve(number)
     assert api.load_study("s", path).rows == results.rows
     assert results.counting == 12
     assert tuple(metric.key for metric in results.objectives) == keys
@@ -145,9 +167,8 @@ def test_importances_of_each_objective(data: str, tmp_path: Path, number: int) -
 
 @pytest.mark.slow
 @each_number
-def test_a_trial_is_selected_and_exported(data: str, tmp_path: Path, number: int) -> None:
-    path, key = tmp_path / "a.db", KEYS[number - 1]
-    results = go(define_of(data, number), path, 12)
+def test_a_trial_is_selected_and_exported(twelve: Callable[[int], Run], tmp_path: Path, number: int) -> None:
+    key, (_, path, results, _) = KEYS[number - 1], twelve(number)
     loss = {row.trial: losses(KEYS[:number], row.values)[-1] for row in results.rows}
     on_front = sorted(loss[row.trial] for row in results.front)
     middle = on_front[len(on_front) // 2]
@@ -166,9 +187,9 @@ def test_a_trial_is_selected_and_exported(data: str, tmp_path: Path, number: int
 
 @pytest.mark.slow
 @one_and_four
-def test_a_front_starts_another_study(data: str, tmp_path: Path, number: int) -> None:
-    path = tmp_path / "a.db"
-    front = go(define_of(data, number), path, 12).front
+def test_a_front_starts_another_study(twelve: Callable[[int], Run], tmp_path: Path, number: int) -> None:
+    data, path, front = twelve(number).data, tmp_path / "a.db", twelve(number).results.front
+    shutil.copy(twelve(number).path, path)
     again = define_of(data, number, study={"name": "t"})
     go(again, path, len(front) + 2, warm_start="s")
     later = [trial.params for trial in trials_of(path, "t")]
