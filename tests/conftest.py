@@ -39,6 +39,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if TEST_ALL:
+        # The files with the largest share of slow tests first, so that none of them keeps one core busy at the end.
+        slow: dict[Path, list[bool]] = {}
+        for item in items:
+            slow.setdefault(item.path, []).append(item.get_closest_marker("slow") is not None)
+        items.sort(key=lambda item: -sum(slow[item.path]) / len(slow[item.path]))
         return
     for item in items:
         if item.get_closest_marker("slow"):

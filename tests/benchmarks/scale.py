@@ -1,12 +1,12 @@
-"""Measure what the owner of a study sustains, with trainers that sleep: the overhead, the cost of a trial, many workers.
+"""Measure what the owner of a study sustains, with trainers that sleep: overhead, cost of a trial, many workers.
 
     python -m tests.benchmarks.scale overhead [--workers 1 2 4 8 16 32 64 100] [--trials 1000] [--seconds 1]
     python -m tests.benchmarks.scale owner [--stored 100 1000 10000]
     python -m tests.benchmarks.scale busy [--workers 200] [--seconds 60] [--trials 2000]
 
 `overhead` runs trials of one second on local Ray workers and prints the wall clock beside the ideal, which is the
-number of trials by the number of workers, times a second. The clock starts when all workers are ready. A run of N workers has
-at most 30 N trials, so that one worker does not take a quarter of an hour.
+number of trials by the number of workers, times a second. The clock starts when all workers are ready. A run of N
+workers has at most 30 N trials, so that one worker does not take a quarter of an hour.
 
 `owner` fills a study with made-up trials and prints the milliseconds that the owner takes to propose one and to store
 its end, on SQLite, and the trials per second that follow from it.

@@ -38,9 +38,9 @@ class OwnerStorage(_Retrying):  # type: ignore[misc] # made above
 
     NOTE: Optuna reads the running trials for each parameter that TPE proposes, 2.5 ms a time on SQLite.
 
-    An operation whose answer was lost in an outage is done twice. An attribute is then written twice. Of two new
-    trials the first runs nowhere, and fails when the run ends; of two in the queue the first fails at once. A trial that
-    has ended already as it should has ended.
+    An operation whose answer was lost in an outage is done twice. An attribute is then written twice. Of two new trials
+    the first runs nowhere, and fails when the run ends; of two in the queue the first fails at once. A trial that has
+    ended already as it should has ended.
 
     Args:
         backend: Optuna's storage, without its cache.
