@@ -536,7 +536,7 @@ def serve(
     ready: Callable[[str], None] = lambda _url: None,
 ) -> None:
     """Serve the model in a folder over HTTP until SIGINT or SIGTERM; this needs `pip install 'mtsearch[serve]'`."""
-    from mtsearch.serving.server import serve as serve_model
+    from mtsearch.serving.app import serve as serve_model
 
     serve_model(Path(folder), host, port, ready)
 

@@ -35,7 +35,7 @@ from mtsearch.report.plot_style import (
 )
 from mtsearch.report.tables import as_text, bare_table, best_trials, four_decimals, front_rows, heading
 from mtsearch.search.pareto import FrontRow, dominates
-from mtsearch.search.provenance import find_differences
+from mtsearch.search.study import find_differences
 from mtsearch.text import aims, axis_title, better, listing, number, plain, shorten, volume_format, volume_title
 
 if TYPE_CHECKING:

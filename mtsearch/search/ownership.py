@@ -26,7 +26,7 @@ from sqlalchemy import column, delete, insert, select, table, update
 from mtsearch.errors import StudyInUse
 from mtsearch.host import identity, is_gone, is_running_here
 from mtsearch.search.attributes import OWNER
-from mtsearch.search.storage.retry import STORAGE_EXCEPTIONS, retry_transient
+from mtsearch.search.storage.owner import STORAGE_EXCEPTIONS, retry_transient
 from mtsearch.text import plain
 
 BEAT_SECONDS = 5.0

@@ -28,8 +28,7 @@ from mtsearch.search.pareto import (
     knee,
     pareto_front,
 )
-from mtsearch.search.provenance import stored_runs
-from mtsearch.search.study import find_study, load_studies
+from mtsearch.search.study import find_study, load_studies, stored_runs
 
 
 @dataclass(frozen=True)

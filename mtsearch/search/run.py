@@ -29,9 +29,7 @@ from mtsearch.models.trainer import EpochMetrics, TrainingEnd
 from mtsearch.search.attributes import DEFINITION, counts
 from mtsearch.search.ownership import own_study
 from mtsearch.search.pareto import complete_rows
-from mtsearch.search.provenance import collect_provenance
 from mtsearch.search.results import StudyResults, read_results, results_of
-from mtsearch.search.retries import fail_running_trials
 from mtsearch.search.space import WarmStart, warm_start_from
 from mtsearch.search.storage import (
     DatabaseFile,
@@ -44,13 +42,14 @@ from mtsearch.search.storage import (
 from mtsearch.search.storage.views import ensure_views
 from mtsearch.search.study import (
     begin_or_resume,
+    collect_provenance,
     create_study,
     find_study,
     load_studies,
     require_same_definition,
     with_stored_options,
 )
-from mtsearch.search.trial import RunningTrial, TrialEnd, TrialFactory
+from mtsearch.search.trial import RunningTrial, TrialEnd, TrialFactory, fail_running_trials
 from mtsearch.signals import catch_termination, on_forced_exit
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.definition import StudyDefinition

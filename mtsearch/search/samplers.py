@@ -26,8 +26,8 @@ from optuna.samplers import (
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from mtsearch.search import attributes
+from mtsearch.search.attributes import retry_history, slot_of
 from mtsearch.search.pareto import best_layers, complete_rows
-from mtsearch.search.retries import retry_history, slot_of
 from mtsearch.search.space import InitialTrial, Space
 from mtsearch.study_file.definition import StudyDefinition
 

@@ -1,4 +1,4 @@
-"""One trial as the owner of its study sees it: propose its configuration, follow its epochs, store how it ended.
+"""One trial as the owner of its study sees it: propose it, follow its epochs, store how it ended, queue it again.
 
 After each epoch the trial stops if the pruner or an interrupt asks for it. Where it is trained is up to an executor.
 """
@@ -19,7 +19,6 @@ from mtsearch.errors import NonFiniteMetric, TrialFailure
 from mtsearch.models.trainer import EpochMetrics, TrainingEnd, TrialResult
 from mtsearch.search import attributes
 from mtsearch.search.pareto import is_feasible
-from mtsearch.search.retries import fail_trial
 from mtsearch.search.samplers import InitialTrialsSampler
 from mtsearch.search.space import Space
 from mtsearch.signals import Interrupt, defer_signals
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
     from mtsearch.pruning import MultiObjectivePruner, Rule
 
 _CURVE_SECONDS = 2.0
+MAX_ATTEMPTS = 3
+_BROKEN_OFF = ("died", "error")
+_RETRIED = (*_BROKEN_OFF, "interrupted")
 
 
 @dataclass(frozen=True)
@@ -236,6 +238,58 @@ class RunningTrial:
     def _store_curve(self) -> None:
         self._trial.set_user_attr(attributes.CURVE, self._epochs)
         self._written = time.monotonic()
+
+
+def fail_trial(study: optuna.Study, number: int, kind: attributes.ReasonKind, text: str) -> None:
+    """End a running trial as failed and queue its parameters again.
+
+    A configuration that has ended its run or its worker `MAX_ATTEMPTS` times is not tried again: it fails for a reason
+    of the model, and uses up budget.
+
+    Args:
+        study: of the trial.
+        number: of the trial.
+        kind: of the reason, see `attributes.reason`.
+        text: the reason, a sentence for the user.
+    """
+    with defer_signals():
+        trials = study.get_trials(deepcopy=False)
+        trial = trials[number]
+        # Only attempts that ended their run or their worker count, not those that the user interrupted.
+        broken_off = sum(
+            attributes.reason_of(each).get("kind") in _BROKEN_OFF for each in attributes.retry_history(trials, trial)
+        )
+        is_last = kind in _BROKEN_OFF and broken_off + 1 >= MAX_ATTEMPTS
+        if is_last:
+            hint = " (out of memory?)" if kind == "died" else ""
+            kind, text = "model", f"tried {MAX_ATTEMPTS} times, last error: {text}{hint}"
+        # The reason comes first, because an ended trial cannot be changed any more.
+        # NOTE: a trial of an earlier run has no Trial object here. The storage's methods are public, its id is not.
+        study._storage.set_trial_user_attr(trial._trial_id, attributes.REASON, attributes.reason(kind, text))
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        if not is_last:
+            _enqueue_retry(study, trial)
+
+
+def fail_running_trials(study: optuna.Study, kind: attributes.ReasonKind, text: str) -> None:
+    """End all running trials as failed and queue them again; for the owner of the study, when none of them runs."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        fail_trial(study, trial.number, kind, text)
+
+
+def enqueue_lost(study: optuna.Study) -> None:
+    """Queue again the failed trials that were to be retried when the process that failed them died."""
+    trials = study.get_trials(deepcopy=False)
+    queued = {trial.user_attrs.get(attributes.RETRY_OF) for trial in trials}
+    for trial in trials:
+        retried = trial.state == TrialState.FAIL and attributes.reason_of(trial).get("kind") in _RETRIED
+        if retried and trial.number not in queued and attributes.reason_of(trial) != attributes.QUEUED_TWICE:
+            _enqueue_retry(study, trial)
+
+
+def _enqueue_retry(study: optuna.Study, trial: FrozenTrial) -> None:
+    params: dict[str, Any] = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+    study.enqueue_trial(params, user_attrs={attributes.RETRY_OF: trial.number})
 
 
 def pruning_rule(options: Pruner) -> Rule | None:

@@ -35,11 +35,10 @@ from mtsearch.models.trainer import EpochMetrics, make_joint_trainer
 from mtsearch.pruning import Rule, Rungs
 from mtsearch.search import attributes, results
 from mtsearch.search.pareto import complete_rows
-from mtsearch.search.provenance import collect_provenance
 from mtsearch.search.run import Budget, run_trials
 from mtsearch.search.storage import open_writer, reading_storage
 from mtsearch.search.storage.url import resolve_url
-from mtsearch.search.study import begin_or_resume, create_study, find_study
+from mtsearch.search.study import begin_or_resume, collect_provenance, create_study, find_study
 from mtsearch.search.trial import TrialFactory, TrialPruner
 from mtsearch.signals import catch_termination
 

@@ -15,9 +15,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from mtsearch import api
-from mtsearch.search.attributes import RETRY_OF
+from mtsearch.search.attributes import RETRY_OF, retry_history
 from mtsearch.search.results import StudyResults
-from mtsearch.search.retries import retry_history
 from tests.cli.conftest import Command
 from tests.helpers.fixtures import small_data
 from tests.helpers.results import realistic

@@ -20,8 +20,7 @@ from optuna.trial import TrialState
 
 from mtsearch import api
 from mtsearch.errors import StudyNotFound
-from mtsearch.search.attributes import counts
-from mtsearch.search.retries import retry_history
+from mtsearch.search.attributes import counts, retry_history
 from mtsearch.search.storage import reading_storage
 from mtsearch.search.storage.url import resolve_url
 from tests.helpers.clusters import NODE, actors, remove_node, running_cluster

@@ -100,7 +100,7 @@ def test_each_run_with_other_versions_is_recorded(
     assert runs(go(define(data), tmp_path / "a.db", 1)) == [now]
     assert runs(go(define(data), tmp_path / "a.db", 1)) == [now]
     assert "this run differs" not in caplog.text
-    monkeypatch.setattr("mtsearch.search.provenance.version", lambda _name: "0.0")
+    monkeypatch.setattr("mtsearch.search.study.version", lambda _name: "0.0")
     results = go(define(data), tmp_path / "a.db", 1)
     assert runs(results) == [now, "0.0"]
     assert results.provenance["packages"]["numpy"] == now

@@ -20,7 +20,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 
 from mtsearch.errors import StorageError, StudyNotFound
 from mtsearch.files import find_obstacle, has_access
-from mtsearch.search.storage.retry import STORAGE_EXCEPTIONS, driver_message
+from mtsearch.search.storage.owner import STORAGE_EXCEPTIONS, driver_message
 from mtsearch.search.storage.url import (
     MOUNTS,
     mask_url,

@@ -19,8 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
-from mtsearch.search.storage import open_writer
-from mtsearch.search.storage import retry as retry_module
+from mtsearch.search.storage import open_writer, owner
 from mtsearch.search.storage.owner import OwnerStorage
 from mtsearch.search.storage.url import resolve_url
 
@@ -183,7 +182,7 @@ class Outages:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the waits between two attempts be short."""
-    monkeypatch.setattr(retry_module, "_FIRST_WAIT", 0.001)
+    monkeypatch.setattr(owner, "_FIRST_WAIT", 0.001)
 
 
 @pytest.mark.usefixtures("patient")

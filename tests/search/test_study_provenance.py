@@ -6,7 +6,7 @@ from typing import Any
 
 from mtsearch import api
 from mtsearch.data import Split
-from mtsearch.search.provenance import collect_provenance
+from mtsearch.search.study import collect_provenance
 from tests.helpers.evaluation_cases import make_rows, make_split
 from tests.helpers.trainers import FormulaTrainer
 from tests.search.test_run import define

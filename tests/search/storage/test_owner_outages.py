@@ -18,9 +18,8 @@ from sqlalchemy.exc import OperationalError
 
 from mtsearch import api
 from mtsearch.errors import StorageError
-from mtsearch.search.storage import open_writer, retry
-from mtsearch.search.storage.owner import OwnerStorage
-from mtsearch.search.storage.retry import is_transient, retry_transient
+from mtsearch.search.storage import open_writer, owner
+from mtsearch.search.storage.owner import OwnerStorage, is_transient, retry_transient
 from mtsearch.search.storage.url import resolve_url
 from mtsearch.search.trial import TrialEnd
 from mtsearch.study_file.config import TrialConfig
@@ -56,7 +55,7 @@ def test_transient_errors_are_recognised(words: str, expected: bool) -> None:
 
 
 def test_retries_end_after_the_outage_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "OUTAGE_SECONDS", 1.0)
+    monkeypatch.setattr(owner, "OUTAGE_SECONDS", 1.0)
     calls = []
 
     def fail() -> None:
@@ -128,7 +127,7 @@ def test_an_operation_is_retried_while_the_database_is_locked(data: str, tmp_pat
 def test_a_lock_that_stays_ends_the_run_with_its_remedy(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "OUTAGE_SECONDS", 0.5)
+    monkeypatch.setattr(owner, "OUTAGE_SECONDS", 0.5)
     threads: list[threading.Thread] = []
 
     def hold(_config: TrialConfig, epoch: int) -> None:

@@ -7,11 +7,10 @@ import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from mtsearch.search.attributes import REASON, RETRY_OF, ReasonKind, counts, reason
-from mtsearch.search.retries import enqueue_lost, fail_running_trials, fail_trial, retry_history, slot_of
+from mtsearch.search.attributes import REASON, RETRY_OF, ReasonKind, counts, reason, retry_history, slot_of
 from mtsearch.search.storage import open_writer
 from mtsearch.search.study import begin_or_resume, create_study
-from mtsearch.search.trial import TrialFactory
+from mtsearch.search.trial import TrialFactory, enqueue_lost, fail_running_trials, fail_trial
 from mtsearch.signals import catch_termination
 from tests.search.test_run import define
 
