@@ -104,7 +104,7 @@ def make_sampler(definition: StudyDefinition) -> BaseSampler:
             if index < 0:
                 return random(study, slot, trial_seed)
             return _SequencePoint(index, space, options, seed, trial_seed)
-        return _TPE(MOST_TRIALS, **options, seed=trial_seed, constant_liar=True)
+        return TPE(MOST_TRIALS, **options, seed=trial_seed, constant_liar=True)
 
     return SeededSampler(random if section.kind == "random" or not definition.space else make, seed)
 
@@ -192,13 +192,13 @@ def _is_in_study(study: optuna.Study, trial: FrozenTrial, params: Mapping[str, A
     return any(params.items() <= other.params.items() for other in trials if other.number not in own)
 
 
-class _TPE(TPESampler):
+class TPE(TPESampler):
     """Optuna's TPE sampler, which learns from a selection of the trials where there are many.
 
     NOTE: Optuna's sampler takes the best tenth of all trials for good, and models the density of these and of the
-    others. It does so for each parameter of a proposal, 274 ms with 10,000 trials. Here both densities are those of
-    samples, of which the front is always a part. Of 2,000 trials a selection of 400 gave a hypervolume of 0.9540 where
-    all gave 0.9546; the best 20 as the good ones gave 0.9444 (ZDT-like, four parameters).
+    others, for each parameter of a proposal anew: 274 ms with 10,000 trials. Here both densities are those of samples,
+    of which the front is always a part. A selection of the best trials alone as the good ones lost hypervolume; this
+    one does not (tests/benchmarks/scale.py, `selection`).
 
     Args:
         most: number of finished trials of a selection, of which a quarter are good ones.
