@@ -203,9 +203,13 @@ def test_a_finger_chooses_a_trial_too(phone: Screen) -> None:
     study = with_history(realistic())
     with opened(phone, study) as page:
         chosen = page.locator(f"#trial[data-trial='{study.front[1].trial}']")
-        for _ in range(10):  # a busy machine may still be laying out what was tapped
-            page.locator(".scatterlayer .trace").nth(1).locator(".point").nth(1).tap(force=True)
-            page.wait_for_timeout(500)
+        point = page.locator(".scatterlayer .trace").nth(1).locator(".point").nth(1)
+        for _ in range(20):  # a busy machine may still be laying out what was tapped
+            point.evaluate("each => each.scrollIntoView({block: 'center'})")
+            box = point.bounding_box()
+            assert box is not None
+            page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            page.wait_for_timeout(500)  # two taps within 0.3 s are a double one
             if chosen.is_visible():
                 break
         assert chosen.is_visible()
