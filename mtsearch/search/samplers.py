@@ -231,7 +231,8 @@ class TPE(TPESampler):
         number_good = math.ceil(len(known) / 10)
         if len(signs) == 1:
             number_good = min(number_good, _GOOD_OF_ONE_OBJECTIVE)
-        front, tenth = best_layers(losses, 1), best_layers(losses, number_good)
+        layers = best_layers(losses, number_good)
+        front, tenth = layers[0] if layers else [], [index for layer in layers for index in layer]
         good = front[:]
         if len(front) < self._most // 4:
             others = np.setdiff1d(tenth, front)

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from mtsearch import StudyDefinition, api
 from mtsearch.errors import DefinitionError
 from mtsearch.metrics import METRICS
-from mtsearch.search.samplers import InitialTrialsSampler, make_sampler
+from mtsearch.search.samplers import TPE, InitialTrialsSampler, make_sampler
 from mtsearch.search.space import Space, stored_initial_trials
 from mtsearch.search.storage import open_writer
 from mtsearch.search.storage.owner import OwnerStorage
@@ -368,3 +368,36 @@ def test_a_configuration_that_is_there_is_drawn_again() -> None:
         copies += any(trial.params == other.params for other in study.get_trials()[:-1])
         study.tell(trial, [trial.params["embedding_size"], -trial.params["batch_size"]])
     assert copies <= 5
+
+
+def propose(most: int | None, directions: list[str]) -> tuple[list[dict[str, Any]], optuna.Study]:
+    """Return 60 proposals of a TPE that learns from so many trials at most, or of Optuna's; and their study."""
+    study, params = optuna.create_study(directions=directions), list[dict[str, Any]]()
+    for number in range(60):
+        options = {"seed": number, "constant_liar": True}
+        study.sampler = optuna.samplers.TPESampler(**options) if most is None else TPE(most, **options)
+        trial = study.ask()
+        x, y = trial.suggest_float("x", 0, 1), trial.suggest_categorical("y", [1, 2])
+        study.tell(trial, [x + y, y - x, x * y][: len(directions)])
+        params.append(trial.params)
+    return params, study
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_tpe_is_optunas_up_to_its_most_trials(objectives: int) -> None:
+    directions = ["minimize", "maximize", "minimize"][:objectives]
+    ours, theirs = propose(40, directions)[0], propose(None, directions)[0]
+    assert ours[:41] == theirs[:41]
+    assert ours[41:] != theirs[41:]
+
+
+@pytest.mark.parametrize("objectives", [1, 2])
+def test_tpe_selects_the_front_and_some_of_the_others(objectives: int) -> None:
+    _, study = propose(100, ["minimize", "maximize"][:objectives])
+    running = study.ask().number
+    selected = TPE(40, seed=0)._select(study, study.get_trials())
+    numbers = [trial.number for trial in selected]
+    assert numbers == sorted(numbers)
+    assert running in numbers and len(numbers) == 41
+    front = {trial.number for trial in study.best_trials}
+    assert len(front & set(numbers)) == min(len(front), 20)
