@@ -134,17 +134,17 @@ def _connect(address: str) -> None:
     Raises:
         MachineError: there is no such cluster.
     """
-    quiet = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
+    quiet = {"log_to_driver": False, "logging_level": "ERROR"}
     on_termination = signal.getsignal(signal.SIGTERM)
     try:
         host, _, port = address.rpartition(":")
-        if host and "/" not in host:  # Ray itself would try for a minute and a half
+        if host and "/" not in host:  # Ray itself would try for minutes
             socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
         if address == LOCAL:
-            ray.init(address="local", num_cpus=usable_cores(), **quiet)
+            ray.init(address="local", num_cpus=usable_cores(), include_dashboard=False, **quiet)
         else:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    except (OSError, OverflowError, RuntimeError, ValueError) as error:
+            ray.init(address=address, **quiet)
+    except (RayError, OSError, OverflowError, RuntimeError, ValueError) as error:  # RayError: a token is missing
         raise MachineError(
             f"cannot join the Ray cluster {address!r}: {' '.join(str(error).split())[:200].rstrip('.;')}",
             "start one with `ray start --head`, or leave the address out; of one with a token, set RAY_AUTH_MODE=token",
