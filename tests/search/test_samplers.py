@@ -370,11 +370,11 @@ def test_a_configuration_that_is_there_is_drawn_again() -> None:
     assert copies <= 5
 
 
-def propose(most: int | None, directions: list[str]) -> tuple[list[dict[str, Any]], optuna.Study]:
+def propose(most: int | None, directions: list[Any]) -> tuple[list[dict[str, Any]], optuna.Study]:
     """Return 60 proposals of a TPE that learns from so many trials at most, or of Optuna's; and their study."""
     study, params = optuna.create_study(directions=directions), list[dict[str, Any]]()
     for number in range(60):
-        options = {"seed": number, "constant_liar": True}
+        options: dict[str, Any] = {"seed": number, "constant_liar": True}
         study.sampler = optuna.samplers.TPESampler(**options) if most is None else TPE(most, **options)
         trial = study.ask()
         x, y = trial.suggest_float("x", 0, 1), trial.suggest_categorical("y", [1, 2])
