@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from mtsearch.data.interactions import Codes, Rows
 from mtsearch.data.split import Split
 from mtsearch.errors import MalformedData, NonFiniteMetric
-from mtsearch.evaluation.plan import Floats, Index, make_plan
-from mtsearch.evaluation.ranks import Ranks, Reals
+from mtsearch.evaluation.plan import Block, Floats, Index, make_plan
+from mtsearch.evaluation.ranks import BlockCounts, Ranks, Reals
 from mtsearch.metrics import METRICS, Metric, Predictions
 
 
@@ -48,6 +48,15 @@ class Scorer(Protocol):
             `[u, C]` float32 in any unit, higher is better; column j scores `split.catalogue[j]`. Only the order within
             a row counts. float64 is ranked without rounding.
         """
+        ...
+
+
+@runtime_checkable
+class CountingScorer(Scorer, Protocol):
+    """A scorer that ranks by itself, where its scores are."""
+
+    def counts(self, block: Block) -> BlockCounts | None:
+        """Return how the items of a block's rows rank, or None if some score is not finite."""
         ...
 
 
@@ -135,6 +144,9 @@ class Evaluator:
         catalogue = self._split.catalogue
         ranks = Ranks.all_misses(len(self._rows), len(catalogue))
         for block in self._plan.blocks:
+            if isinstance(scorer, CountingScorer) and (counts := scorer.counts(block)):
+                ranks.record_counts(block, counts)
+                continue
             scores = _require_array("scores", scorer.scores(block.users), (len(block.users), len(catalogue)))
             alike = scores.strides[0] == 0  # as in a baseline: all users have the same scores
             fine = np.isfinite(scores[:1] if alike else scores)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +83,25 @@ def _lower_bound(scores: Floats, places: int) -> np.floating:
     return bound
 
 
+class BlockCounts(NamedTuple):
+    """How the items of a block's rows compare with the items that their users are scored for; R rows, C items.
+
+    Attributes:
+        above, ties: `[R]` number of items above the row's own, and as high, itself among them; in the tiles' order.
+        above_seen, ties_seen: `[R]` the same among the items of the user's training rows.
+        offered: `[C]` True for the items that are certainly among the first `COVERAGE_CUT_OFF` of some user, of the
+            users without such ties as `tied` has.
+        tied: `[s, C]` scores of the users who have more items as high as the last place than places are left.
+    """
+
+    above: Index
+    ties: Index
+    above_seen: Index
+    ties_seen: Index
+    offered: Mask
+    tied: Floats
+
+
 @dataclass(frozen=True, eq=False)
 class Ranks:
     """The rank of each evaluated row's item, ties not broken; B rows, C items in the catalogue.
@@ -124,7 +143,8 @@ class Ranks:
             below, not_above = count_below(ordered, tile.user, own)
             above, ties = scores.shape[1] - not_above, not_above - below
             self._update_missed(scores, ordered)
-        self._store(tile, own, above, ties, np.take_along_axis(scores, tile.seen, axis=1))
+        above_seen, ties_seen = _count_seen(tile, np.take_along_axis(scores, tile.seen, axis=1), own)
+        self._store(tile, above, ties, above_seen, ties_seen)
 
     def record_shared(self, block: Block, scores: Floats) -> None:
         """Rank the rows of a block whose users all have the same scores `[C]`, finite, with one sort for all."""
@@ -132,12 +152,23 @@ class Ranks:
         for tile in block.tiles:
             own = scores[tile.column]
             below, not_above = np.searchsorted(ordered, own), np.searchsorted(ordered, own, side="right")
-            self._store(tile, own, len(scores) - not_above, not_above - below, scores[tile.seen])
+            seen = _count_seen(tile, scores[tile.seen], own)
+            self._store(tile, len(scores) - not_above, not_above - below, *seen)
         update_missed(self.missed, scores, users=len(block.users))
 
-    def _store(self, tile: Tile, own: Floats, above: Index, ties: Index, seen: Floats) -> None:
-        """Store the counts of a tile's rows, with and without the items seen, whose scores are `seen` `[n, W]`."""
-        above_seen, ties_seen = _count_seen(tile, seen, own)
+    def record_counts(self, block: Block, counts: BlockCounts) -> None:
+        """Rank the rows of a block that has been counted elsewhere."""
+        start = 0
+        for tile in block.tiles:
+            end = start + len(tile.rows)
+            self._store(tile, *(count[start:end] for count in counts[:4]))
+            start = end
+        self.missed[counts.offered] = 0
+        for scores in counts.tied:
+            update_missed(self.missed, scores)
+
+    def _store(self, tile: Tile, above: Index, ties: Index, above_seen: Index, ties_seen: Index) -> None:
+        """Store the counts of a tile's rows, in the whole catalogue and among the items seen."""
         self.whole.above[tile.rows] = above
         self.whole.ties[tile.rows] = ties
         self.unseen.above[tile.rows] = above - above_seen

@@ -11,6 +11,7 @@ TOPICS = (
     "tasks-and-metrics",
     "searching",
     "workers",
+    "gpu",
     "more-than-one-machine",
     "choosing",
     "serving",

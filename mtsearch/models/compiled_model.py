@@ -54,7 +54,7 @@ def prepare_gradients(
     """Return the gradients in the form that the optimiser takes: by rows for some large tables, else dense."""
     # The sizes of the tables that are updated by rows: a variable is recognised by its number of rows.
     by_rows: set[int] = set()
-    if graph_key.optimizer in _ROW_BY_ROW:
+    if graph_key.optimizer in _ROW_BY_ROW and graph_key.static_batch is None:
         by_rows |= {graph_key.users} if graph_key.large_users else set()
         # The full softmax has a gradient for every item.
         by_rows |= {graph_key.items} if graph_key.large_items and graph_key.retrieval_loss != "full" else set()
@@ -94,8 +94,9 @@ class CompiledModel:
         self.optimizer = OPTIMIZERS[graph_key.optimizer]()
         self._learning_rate = tf.Variable(0.0, trainable=False)
         self._cosine = tf.Variable(False, trainable=False)
-        self._seed = tf.Variable(0, trainable=False)
-        self._steps = tf.Variable(1, trainable=False)
+        # NOTE: 64 bits, since TensorFlow keeps a variable of 32-bit integers on the host, out of XLA's reach.
+        self._seed = tf.Variable(0, trainable=False, dtype=tf.int64)
+        self._steps = tf.Variable(1, trainable=False, dtype=tf.int64)
         self.model.trial_inputs.assign(TrialConfig())
         self.model.compute_loss(pipeline.first()._asdict())  # builds the variables
         self.optimizer.build(self.model.trainable_variables)
@@ -110,7 +111,9 @@ class CompiledModel:
         number, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
         columns = TrainingRows(integers, integers, reals)
         sums = EpochLosses(real, real, number)
-        self._block = trace(self._block_graph, columns, integers, integers, number, number, number, sums)
+        self._static_batch = graph_key.static_batch
+        signature = columns, integers, integers, number, number, number, number, sums
+        self._block = trace(self._block_graph, *signature, xla=self._static_batch is not None)
         self.tables = trace(self._tables_graph)
         self.rate = trace(self._rate_graph, *_specs(graph_key), integers, integers)
 
@@ -147,9 +150,10 @@ class CompiledModel:
         """
         losses, done = EpochLosses(tf.constant(0.0), tf.constant(0.0), tf.constant(0)), 0
         # Each call of the graph trains on one block of batches and goes on with the sums of the blocks before.
-        for block in self._pipeline.epoch(order, batch_size):
-            losses = EpochLosses(*self._block(*block, *map(tf.constant, (batch_size, first_step, done)), losses))
-            done += math.ceil(block.rows.shape[0] / batch_size)
+        for block in self._pipeline.epoch(order, batch_size, whole=self._static_batch is not None):
+            numbers = map(tf.constant, (block.size, batch_size, first_step, done))
+            losses = EpochLosses(*self._block(block.table, block.rows, block.by_item, *numbers, losses))
+            done += math.ceil(block.size / batch_size)
         total = tf.constant(len(order.rows), tf.float32)
         return losses._replace(rating=losses.rating / total, retrieval=losses.retrieval / total)
 
@@ -158,6 +162,7 @@ class CompiledModel:
         table: TrainingRows,
         rows: tf.Tensor,
         by_item: tf.Tensor,
+        size: tf.Tensor,
         batch_size: tf.Tensor,
         first_step: tf.Tensor,
         done: tf.Tensor,
@@ -165,22 +170,30 @@ class CompiledModel:
     ) -> EpochLosses:
         """Train on some batches of an epoch, and return `losses` with the sums of these batches added.
 
-        `done` is the number of batches of this epoch before them.
+        The first `size` of `rows` count; `done` is the number of batches of this epoch before them.
         """
         # NOTE: a whole epoch in one graph saves 4-5 % over a call per step, and a round trip to the host per step.
-        size = tf.size(rows)
 
         def unfinished(step: tf.Tensor, _rating: tf.Tensor, _retrieval: tf.Tensor, bad_step: tf.Tensor) -> tf.Tensor:
+            if self._static_batch is not None:
+                # XLA knows this number of steps, and need not ask the device after each. The rows fill whole batches.
+                return step < tf.size(rows) // self._static_batch
             return tf.logical_and(step * batch_size < size, bad_step == 0)
 
         def advance(step: tf.Tensor, rating: tf.Tensor, retrieval: tf.Tensor, bad_step: tf.Tensor) -> list[tf.Tensor]:
             # Batches are consecutive slices of the drawn rows; the last one may be shorter.
             start, end = step * batch_size, tf.minimum((step + 1) * batch_size, size)
-            users, items, ratings = (tf.gather(column, rows[start:end]) for column in table)
             number = first_step + done + step
-            batch = Batch(users, items, ratings, by_item[start:end], tf.stack([self._seed, number]))
+            seed = tf.stack([tf.cast(self._seed, tf.int32), number])
+            if self._static_batch is None:
+                taken, order, weights = rows[start:end], by_item[start:end], None
+            else:
+                taken, order = tf.slice(rows, [start], [self._static_batch]), None
+                weights = tf.cast(start + tf.range(self._static_batch) < size, tf.float32)
+            users, items, ratings = (tf.gather(column, taken) for column in table)
+            batch = Batch(users, items, ratings, order, seed, weights)
             rating_loss, retrieval_loss, finite = self._step(batch, number)
-            bad_step = tf.where(finite, bad_step, done + step + 1)
+            bad_step = tf.where(tf.logical_or(finite, bad_step > 0), bad_step, done + step + 1)
             rating += rating_loss * tf.cast(end - start, tf.float32)
             return [step + 1, rating, retrieval + retrieval_loss, bad_step]
 

@@ -11,7 +11,16 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from mtsearch.data.split import Split
-from mtsearch.models.tasks import Dropout, ExactRetrieval, RatingLayers, SortedIndex, gather, unique
+from mtsearch.models.tasks import (
+    Dropout,
+    ExactRetrieval,
+    RatingLayers,
+    SortedIndex,
+    Unique,
+    gather,
+    unique,
+    unique_static,
+)
 from mtsearch.study_file.config import TrialConfig
 
 LEAST_LARGE, LARGE_BATCHES = 10_000, 4
@@ -33,6 +42,7 @@ class GraphKey:
         embedding_dropout, hidden_dropout: True if there is dropout; its rate is an input.
         l2: True if there is a penalty; its size is an input.
         uncertainty: True if the balance of the losses is learnt.
+        static_batch: B of a graph that XLA compiles for batches of this size; None: the graph takes any, without XLA.
     """
 
     users: int
@@ -53,9 +63,10 @@ class GraphKey:
     l2: bool
     uncertainty: bool
     optimizer: str
+    static_batch: int | None
 
     @classmethod
-    def of(cls, config: TrialConfig, users: int, items: int) -> Self:
+    def of(cls, config: TrialConfig, users: int, items: int, xla: bool = False) -> Self:
         """Return the key of `config` on embedding tables of the given numbers of users and items."""
         return cls(
             users,
@@ -76,6 +87,7 @@ class GraphKey:
             l2=config.l2 > 0,
             uncertainty=config.balance == "uncertainty",
             optimizer=config.optimizer,
+            static_batch=config.batch_size if xla else None,
         )
 
 
@@ -93,15 +105,22 @@ class Batch(NamedTuple):
     Attributes:
         users, items: int32.
         ratings: float32, in rating units.
-        by_item: int32, indices into the batch, in the order of their items.
+        by_item: int32, indices into the batch, in the order of their items; None in a graph that XLA compiles.
         seed: `[2]` int32, seed of the dropout masks.
+        weights: float32, 1 for a row and 0 for one that fills the batch; None: all are rows.
     """
 
     users: tf.Tensor
     items: tf.Tensor
     ratings: tf.Tensor
-    by_item: tf.Tensor
+    by_item: tf.Tensor | None
     seed: tf.Tensor
+    weights: tf.Tensor | None = None
+
+    @property
+    def size(self) -> tf.Tensor:
+        """Number of rows as a float32 scalar, without those that fill the batch."""
+        return tf.cast(tf.size(self.users), tf.float32) if self.weights is None else tf.reduce_sum(self.weights)
 
 
 class Tables(NamedTuple):
@@ -208,42 +227,49 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
 
     def task_losses(self, batch: Batch) -> Losses:
         """Return both losses of a batch, and the penalty."""
-        users = unique(batch.users, None, self.graph_key.users, self.graph_key.large_users)
         # Each user and item is looked up once, however often the batch has it. The full softmax ranks the catalogue.
-        items = unique(batch.items, batch.by_item, self.graph_key.items, self.graph_key.large_items)
+        users, items = self._unique(batch)
         full = self.graph_key.retrieval_loss == "full"
-        ranked = self._catalogue.items if full else items.ids
-        user_rows, ranked_rows = tf.gather(self.user_table, users.ids), tf.gather(self.item_table, ranked)
+        ranked = items._replace(ids=self._catalogue.items) if full else items
+        user_rows, ranked_rows = users.take(self.user_table), ranked.take(self.item_table)
         dropped_users = self._drop_embeddings(user_rows, batch, _USER_MASK)
         dropped_ranked = self._drop_embeddings(ranked_rows, batch, _ITEM_MASK)
 
         def of_batch(rows: tf.Tensor) -> tf.Tensor:
             """Return the rows of the items of the batch, from those of the ranked items."""
-            return tf.gather(rows, tf.gather(self._catalogue.places, items.ids)) if full else rows
+            if not full or ranked.ids is items.ids:  # None: all items that there are
+                return rows
+            return tf.gather(rows, items.take(self._catalogue.places))
 
         # Rating task: on the users and items of the batch, after dropout.
         biases: tuple[tf.Tensor, ...] = ()
         if self.graph_key.rating_biases:
-            biases = tf.gather(self.user_bias, users.ids), tf.gather(self.item_bias, items.ids)
+            biases = users.take(self.user_bias), items.take(self.item_bias)
         tables = Tables(dropped_users, of_batch(dropped_ranked), *(biases or self.tables()[2:]))
         predictions = self.rate(tables, users.rows, items.rows, self._hidden_dropout(batch))
-        rating = self.rating_task(labels=batch.ratings[:, tf.newaxis], predictions=predictions[:, tf.newaxis])
+        rating = self.rating_task(
+            labels=batch.ratings[:, tf.newaxis],
+            predictions=predictions[:, tf.newaxis],
+            # Keras divides the sum by the number of all rows, also of those with a weight of 0.
+            sample_weight=None if batch.weights is None else batch.weights * batch.weights.shape[0] / batch.size,
+        )
         # Retrieval task: each row's item among all ranked items.
         place = tf.gather(self._catalogue.places, batch.items) if full else items.rows.index
-        score_bias = None if self.score_bias is None else tf.gather(self.score_bias, ranked)
+        score_bias = None if self.score_bias is None else ranked.take(self.score_bias)
         corrected = self.graph_key.retrieval_loss == "corrected"
         retrieval = self.retrieval_task(
             self.retrieval_users(dropped_users),
             self.retrieval_items(dropped_ranked, score_bias),
             query_index=users.rows,
-            candidate_index=SortedIndex(place, batch.by_item),
-            candidate_sampling_probability=tf.gather(self._catalogue.probability, ranked) if corrected else None,
+            candidate_index=items.rows._replace(index=place),
+            sample_weight=batch.weights,
+            candidate_sampling_probability=ranked.take(self._catalogue.probability) if corrected else None,
             candidate_counts=None if full else items.counts,
         )
         # L2 penalty: of the weights before dropout, each counted once per row that uses it.
         squares = [(users.counts, user_rows), (items.counts, of_batch(ranked_rows))]
         squares += zip((users.counts, items.counts), biases, strict=False)
-        return Losses(rating, retrieval, self._penalty(squares, tf.size(batch.users)))
+        return Losses(rating, retrieval, self._penalty(squares, batch.size))
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Return the weighted loss of a batch with `users`, `items` and `ratings`, users ascending."""
@@ -271,32 +297,42 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
             state = np.random.SeedSequence([seed, number]).generate_state(1)
             variable.assign(_initializer(variable.name, int(state[0]) % 2**31)(variable.shape))
 
+    def _unique(self, batch: Batch) -> tuple[Unique, Unique]:
+        """Return the different users and the different items of a batch."""
+        key = self.graph_key
+        if batch.weights is not None:
+            users = unique_static(batch.users, batch.weights, key.users, key.large_users)
+            return users, unique_static(batch.items, batch.weights, key.items, key.large_items)
+        users = unique(batch.users, None, key.users, key.large_users)
+        return users, unique(batch.items, batch.by_item, key.items, key.large_items)
+
     def _drop_embeddings(self, rows: tf.Tensor, batch: Batch, mask: int) -> tf.Tensor:
         """Apply embedding dropout: one mask per user or item and step, which both tasks share."""
         if not self.graph_key.embedding_dropout:
             return rows
-        return Dropout(self.trial_inputs["embedding_dropout"], batch.seed)(rows, mask)
+        rate = self.trial_inputs["embedding_dropout"]
+        return Dropout(rate, batch.seed, static=batch.weights is not None)(rows, mask)
 
     def _hidden_dropout(self, batch: Batch) -> Dropout | None:
         """Return the dropout of the hidden layers, with other masks than the embeddings have; None if there is none."""
         if not self.graph_key.hidden_dropout:
             return None
-        seed = tf.random.experimental.stateless_fold_in(batch.seed, _HIDDEN_MASK)
-        return Dropout(self.trial_inputs["hidden_dropout"], seed)
+        rate = self.trial_inputs["hidden_dropout"]
+        return Dropout(rate, batch.seed, static=batch.weights is not None).fold_in(_HIDDEN_MASK)
 
     def _penalty(self, squares: list[tuple[tf.Tensor, tf.Tensor]], size: tf.Tensor) -> tf.Tensor:
         """Return the L2 penalty per row of a batch; `squares` are pairs of row counts and weights."""
         if not self.graph_key.l2:
             return tf.constant(0.0)
         total = tf.add_n([tf.reduce_sum(counts * tf.reduce_sum(rows**2, axis=1)) for counts, rows in squares])
-        return self.trial_inputs["l2"] * total / tf.cast(size, tf.float32)
+        return self.trial_inputs["l2"] * total / size
 
 
 class _Catalogue:
     """The items that the full softmax runs over: all that the split ranks or trains on.
 
     Attributes:
-        items: `[C]` int32, ascending.
+        items: `[C]` int32, ascending; None for all items.
         places: `[I]` int32, index of each item in `items`; 0 for an item that is not among them.
         probability: `[I]` float32, share of each item in the training rows.
     """
@@ -306,7 +342,8 @@ class _Catalogue:
         places = np.zeros(len(split.item_ids), np.int32)
         places[items] = np.arange(len(items))
         counts = np.bincount(split.train.items, minlength=len(split.item_ids))
-        self.items, self.places = tf.constant(items), tf.constant(places)
+        self.items = tf.constant(items) if len(items) < len(places) else None
+        self.places = tf.constant(places)
         self.probability = tf.constant(counts / len(split.train), tf.float32)
 
 

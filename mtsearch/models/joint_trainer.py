@@ -7,11 +7,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-from mtsearch.data.interactions import Codes, Rows
+from mtsearch.data.interactions import Rows
 from mtsearch.data.split import Split
 from mtsearch.errors import NonFiniteLoss, OutOfMemory
 from mtsearch.evaluation.evaluator import Evaluator
@@ -19,6 +17,7 @@ from mtsearch.models.compiled_model import CompiledModel
 from mtsearch.models.cost import REMEDY, memory_shortage
 from mtsearch.models.device import Device, EpochOrders, InputPipeline, release_dropped
 from mtsearch.models.joint_model import GraphKey
+from mtsearch.models.joint_scorer import DeviceScorer, ModelScorer, RankCounter
 from mtsearch.models.saved_model import save_joint
 from mtsearch.models.tasks import dynamic_weight_average
 from mtsearch.models.trainer import Clock, EpochMetrics, TrialResult, train_epochs
@@ -59,6 +58,7 @@ class JointTrainer:
         self._compiled: OrderedDict[GraphKey, CompiledModel] = OrderedDict()
         self._last: CompiledModel | None = None
         with tf.device(self.device.name):
+            self._counter = RankCounter() if self.device.is_gpu else None
             self.pipeline = InputPipeline(
                 split.train, self._bytes_for_rows() if resident_bytes is None else resident_bytes
             )
@@ -92,7 +92,7 @@ class JointTrainer:
             MalformedData: there are no rows.
         """
         with tf.device(self.device.name):
-            return Evaluator(self.split, rows).evaluate(ModelScorer(self.last_model(), self.split.catalogue))
+            return Evaluator(self.split, rows).evaluate(self._scorer(self.last_model()))
 
     @defer_signals()
     def save(self, folder: Path) -> None:
@@ -120,9 +120,15 @@ class JointTrainer:
             return losses, _learnt_weights(compiled, config) if config.balance == "uncertainty" else weights
 
         def scorer() -> ModelScorer:
-            return ModelScorer(compiled, self.split.catalogue)
+            return self._scorer(compiled)
 
         return train_epochs(config, run_epoch, self._evaluator, scorer, on_epoch, clock, compiled.parameters)
+
+    def _scorer(self, compiled: CompiledModel) -> ModelScorer:
+        """Return a scorer of a model with its present weights."""
+        if self._counter is not None:
+            return DeviceScorer(compiled, self.split.catalogue, self._counter)
+        return ModelScorer(compiled, self.split.catalogue)
 
     def _set_loss_weights(
         self, compiled: CompiledModel, config: TrialConfig, curve: Sequence[EpochMetrics]
@@ -150,7 +156,7 @@ class JointTrainer:
 
     def compiled_model(self, config: TrialConfig) -> CompiledModel:
         """Return the compiled model for `config`, made if needed in place of the least recently used one."""
-        graph_key = GraphKey.of(config, len(self.split.user_ids), len(self.split.item_ids))
+        graph_key = GraphKey.of(config, len(self.split.user_ids), len(self.split.item_ids), xla=self.device.xla)
         if graph_key not in self._compiled:
             # The oldest model is dropped first: its memory is free before the new one needs it.
             while len(self._compiled) >= MAX_COMPILED_MODELS:
@@ -165,46 +171,3 @@ def _learnt_weights(compiled: CompiledModel, config: TrialConfig) -> dict[str, f
     """Return the weights of the losses that follow from learnt uncertainties."""
     rating, retrieval = compiled.model.balance_factors().numpy()
     return {"rating": config.rating_weight * float(rating), "retrieval": config.retrieval_weight * float(retrieval)}
-
-
-ROWS_AT_ONCE = 2**16
-"""Number of rows whose ratings are computed at a time: at 256 hidden values 67 MB for each layer."""
-
-
-class ModelScorer:
-    """Ratings and scores of a joint model with its present weights; see `mtsearch.evaluation.Scorer`."""
-
-    def __init__(self, compiled: CompiledModel, catalogue: Codes) -> None:
-        self._compiled = compiled
-        *self._tables, self._users, items = compiled.tables()
-        self._catalogue = tf.gather(items, catalogue)
-
-    def ratings(self, users: Codes, items: Codes) -> NDArray[np.float32]:
-        """Return the predicted ratings `[B]` in rating units, unclipped."""
-        if len(users) <= ROWS_AT_ONCE:
-            return self._rate(self._tables, users, items)
-        cuts = range(0, len(users), ROWS_AT_ONCE)
-        return np.concatenate([self._rate_subset(*(c[at : at + ROWS_AT_ONCE] for c in (users, items))) for at in cuts])
-
-    def _rate_subset(self, users: Codes, items: Codes) -> NDArray[np.float32]:
-        """Return ratings as `ratings` does, from only the table rows of these users and items.
-
-        The first layer is computed for each row of the tables.
-        """
-        (some_users, user_rows), (some_items, item_rows) = (np.unique(c, return_inverse=True) for c in (users, items))
-        tables = [
-            tf.gather(table, codes) if len(table) else table
-            for table, codes in zip(self._tables, (some_users, some_items) * 2, strict=True)
-        ]
-        return self._rate(tables, user_rows.astype(np.int32), item_rows.astype(np.int32))
-
-    def _rate(self, tables: Sequence[tf.Tensor], users: Codes, items: Codes) -> NDArray[np.float32]:
-        """Return the ratings of pairs of rows of the given tables."""
-        result: NDArray[np.float32] = self._compiled.rate(*tables, tf.constant(users), tf.constant(items)).numpy()
-        return result
-
-    def scores(self, users: Codes) -> NDArray[np.float32]:
-        """Return the scores `[u, C]` of the catalogue for each user."""
-        rows = tf.gather(self._users, users)
-        result: NDArray[np.float32] = tf.matmul(rows, self._catalogue, transpose_b=True).numpy()
-        return result

@@ -105,7 +105,7 @@ def ours(rows: int, steps: int, judged: int) -> dict[str, float]:
     from mtsearch.evaluation import Evaluator
     from mtsearch.models import Device, JointTrainer
     from mtsearch.models.device import EpochOrder, EpochOrders
-    from mtsearch.models.joint_trainer import ModelScorer
+    from mtsearch.models.joint_scorer import ModelScorer
 
     split = split_of(rows)
     trainer = JointTrainer(split, Device.default(), validate=False)

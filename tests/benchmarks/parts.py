@@ -18,7 +18,7 @@ from mtsearch.data import Split, load, make_split
 from mtsearch.evaluation import Evaluator
 from mtsearch.models import Device, JointTrainer
 from mtsearch.models.device import EpochOrder, EpochOrders, Index
-from mtsearch.models.joint_trainer import ModelScorer
+from mtsearch.models.joint_scorer import ModelScorer
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.definition import StudyDefinition
 

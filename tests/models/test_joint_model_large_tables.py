@@ -17,10 +17,10 @@ from mtsearch.data.split import Split
 from mtsearch.errors import OutOfMemory
 from mtsearch.models import Device, JointTrainer
 from mtsearch.models import joint_model as shape_module
-from mtsearch.models import joint_trainer as scorer_module
+from mtsearch.models import joint_scorer as scorer_module
 from mtsearch.models.compiled_model import OPTIMIZERS, prepare_gradients
 from mtsearch.models.joint_model import GraphKey, is_large
-from mtsearch.models.joint_trainer import ModelScorer
+from mtsearch.models.joint_scorer import ModelScorer
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.model_cases import answer_of, go_on, numbers
 
@@ -150,7 +150,7 @@ import json, resource
 import numpy as np
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.models import Device, JointTrainer
-from mtsearch.models.joint_trainer import ModelScorer
+from mtsearch.models.joint_scorer import ModelScorer
 from tests.helpers.model_cases import go_on, make_split
 
 split = make_split()

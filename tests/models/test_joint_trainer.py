@@ -16,7 +16,7 @@ from mtsearch.models import Device, JointTrainer
 from mtsearch.models import joint_trainer as trainer_module
 from mtsearch.models.device import EpochOrders
 from mtsearch.models.joint_model import JointModel
-from mtsearch.models.joint_trainer import ModelScorer
+from mtsearch.models.joint_scorer import ModelScorer
 from mtsearch.models.trainer import EpochMetrics
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.arithmetic import NumpyModel

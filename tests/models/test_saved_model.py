@@ -19,7 +19,7 @@ from mtsearch.data.interactions import Codes, Rows
 from mtsearch.data.split import Split
 from mtsearch.models import Device, JointTrainer
 from mtsearch.models.compiled_model import CompiledModel
-from mtsearch.models.joint_trainer import ModelScorer
+from mtsearch.models.joint_scorer import ModelScorer
 from mtsearch.models.saved_model import DEFAULT_K, save_joint
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.model_cases import go_on, make_split

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from mtsearch.data.split import Split
 from mtsearch.models import Device, JointTrainer
-from mtsearch.models.joint_trainer import ModelScorer
+from mtsearch.models.joint_scorer import ModelScorer
 from mtsearch.models.tasks import Dropout
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.model_cases import go_on, numbers

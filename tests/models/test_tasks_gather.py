@@ -52,6 +52,7 @@ def test_unique_equals_numpy(ids: list[int], more: int, ascending: bool, large: 
     for ours, theirs in zip((found.ids, found.counts, found.rows.index), (expected, counts, index), strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert found.rows.order is order
+    assert found.ids is not None
     assert (found.ids.dtype, found.counts.dtype, found.rows.index.dtype) == (tf.int32, tf.float32, tf.int32)
 
 

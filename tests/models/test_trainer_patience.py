@@ -10,7 +10,7 @@ from mtsearch.data.split import Split
 from mtsearch.evaluation import Evaluator
 from mtsearch.metrics import METRICS
 from mtsearch.models import Device, JointTrainer
-from mtsearch.models.joint_trainer import ModelScorer
+from mtsearch.models.joint_scorer import ModelScorer
 from mtsearch.models.trainer import EpochMetrics, TrialResult
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.model_cases import go_on, numbers
