@@ -156,7 +156,7 @@ def describe_data(definition: StudyDefinition) -> dict[str, Any]:
     """Describe how the definition's ratings were read, which rows were dropped, and the parts of their split."""
     from mtsearch.data.split import describe
 
-    return {"source": definition.data.source, **describe(*prepare(definition)), "method": definition.split.method}
+    return {"source": definition.data.origin, **describe(*prepare(definition)), "method": definition.split.method}
 
 
 def default_definition() -> str:

@@ -78,7 +78,7 @@ def clean(raw: RawRows, section: "DataSection", report: ReadReport) -> Interacti
         raw = _convert_implicit(raw, report.feedback, counts)
     if not len(raw.users):
         left = " left after cleaning" if report.rows else ""
-        raise MalformedData(f"{section.source} has no rows{left}", "name another source")
+        raise MalformedData(f"{section.origin} has no rows{left}", "name another source")
     raw = _treat_duplicates(raw.take(_find_order(raw, section.duplicates)), section.duplicates, counts)
     user_ids, users = used_ids(raw.user_ids, raw.users)
     item_ids, items = used_ids(raw.item_ids, raw.items)

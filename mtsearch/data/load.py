@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
-from collections.abc import Sequence
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtsearch.data.interactions import Interactions
-from mtsearch.errors import MalformedData, SourceUnavailable
+from mtsearch.errors import MalformedData
 
 if TYPE_CHECKING:
     from mtsearch.study_file.sections import DataSection, SplitSection
 
 logger = logging.getLogger("mtsearch")
 
-_TABLE_KEYS = ("columns", "items", "item_columns")
-_ZIP = b"PK"
 _MEMBERS = ("u.data", "u.item")
+_TABLE_KEYS = ("columns", "items", "item_columns", "where", "reader")
 
 
 def load(section: DataSection, split: SplitSection | None = None) -> Interactions:
@@ -33,37 +31,36 @@ def load(section: DataSection, split: SplitSection | None = None) -> Interaction
         SourceUnavailable: the name or path does not exist, or cannot be reached.
         MalformedData: a file has wrong content.
     """
-    if section.source.startswith("movielens/"):
+    named = section.source if isinstance(section.source, str) and not section.query else ""
+    if named.startswith("movielens/"):
         from mtsearch.data.movielens import EDITIONS, load_movielens
 
-        if edition := EDITIONS.get(section.source):
+        if edition := EDITIONS.get(named):
             _require_no_columns(section, split)
             return _clean(load_movielens(edition), section)
-    if section.source.startswith("synthetic/"):
+    if named.startswith("synthetic/"):
         from mtsearch.data.synthetic import SIZES, make_synthetic
 
-        if size := SIZES.get(section.source):
+        if size := SIZES.get(named):
             _require_no_columns(section, split)
             # NOTE: not cached: 25 million rows are made in 10 s. Reading them from a cache would take a seventh of
             # that, and 480 MiB of disk.
             interactions = make_synthetic(*size)
             logger.info("data: %s synthetic rows", f"{len(interactions.rows):,}")
             return _clean(interactions, section)
-    path = _require_path(section.source)
-
-    from mtsearch.data import tables  # Arrow takes 0.1 s to import
-    from mtsearch.data.table_files import SUFFIXES, is_table
-
-    # NOTE: local files are not cached: 100,000 rows parse in 0.2 s, and a cache would have to notice every edit.
-    if not is_table(path) or (path / "u.data").exists():
-        _require_folder_or_zip(path, SUFFIXES)
+    single = Path(section.sources[0]) if len(section.sources) == 1 and not section.query else None
+    if single and _is_original(single):
         _require_no_columns(section, split)
-        logger.info("data: ml-100k files from %s", path)
+        logger.info("data: ml-100k files from %s", single)
         from mtsearch.data.movielens_100k import read_original_files
 
-        return _clean(read_original_files(path), section)
-    interactions = tables.read_tables(path, section, split)
-    logger.info("data: %s rows from %s; %s", f"{len(interactions.rows):,}", path, interactions.report)
+        return _clean(read_original_files(single), section)
+    from mtsearch.data.sources import open_source  # DuckDB and Arrow take 0.1 s to import
+    from mtsearch.data.tables import read_tables
+
+    # NOTE: local files are not cached: 100,000 rows parse in 0.2 s, and a cache would have to notice every edit.
+    interactions = read_tables(open_source(section), section, split)
+    logger.info("data: %s rows from %s; %s", f"{len(interactions.rows):,}", section.origin, interactions.report)
     ratings = interactions.rows.ratings
     if ratings.min() == ratings.max():
         logger.warning(
@@ -74,35 +71,27 @@ def load(section: DataSection, split: SplitSection | None = None) -> Interaction
     return interactions
 
 
-def _require_folder_or_zip(path: Path, suffixes: Sequence[str]) -> None:
-    """Refuse a file that is neither a folder nor a zip.
-
-    A damaged zip and a file that cannot be opened pass: the reader of ml-100k gives the better message.
-
-    Raises:
-        MalformedData: the path is a file of another kind.
-    """
-    if path.is_dir() or path.suffix.lower() == ".zip":
-        return
+def _is_original(path: Path) -> bool:
+    """Tell whether a path is a folder or an archive with the files of ml-100k."""
     try:
-        with path.open("rb") as file:
-            begin = file.read(len(_ZIP))
-    except OSError:
-        return
-    if begin == _ZIP:
-        return
-    if path.name in _MEMBERS:
-        raise MalformedData(f"{path} is one of the files of ml-100k", f"name its folder, {path.parent}")
-    kinds = f"a table ({', '.join(suffixes)}, also with .gz) nor a zip or folder of ml-100k"
-    raise MalformedData(f"{path} is neither {kinds}", "convert it into one of these")
+        if path.is_dir():
+            return any((path / name).exists() for name in _MEMBERS)
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            return any(name.rpartition("/")[2] in _MEMBERS for name in archive.namelist())
+    except (OSError, RuntimeError, zipfile.BadZipFile):
+        return False
 
 
 def _require_no_columns(section: DataSection, split: SplitSection | None) -> None:
-    given = [key for key, value in section.model_dump(exclude_none=True).items() if key in _TABLE_KEYS and value]
+    from mtsearch.study_file.sections import DataSection
+
+    given = [key for key in _TABLE_KEYS if getattr(section, key) != DataSection.model_fields[key].default]
     if split and split.column:
         given.append("the column of [split]")
     if given:
-        raise MalformedData(f"{section.source} has fixed columns", f"remove {given[0]}")
+        raise MalformedData(f"{section.origin} has fixed columns", f"remove {given[0]}")
 
 
 def _clean(interactions: Interactions, section: DataSection) -> Interactions:
@@ -125,19 +114,3 @@ def source_names() -> list[str]:
     from mtsearch.data.synthetic import SIZES
 
     return [*EDITIONS, *SIZES]
-
-
-def _require_path(source: str) -> Path:
-    try:
-        path = Path(source).expanduser()
-        if path.exists():
-            return path
-    except (OSError, RuntimeError):
-        pass  # a name that is too long, or an unknown home folder, counts as a missing file
-    names = source_names()
-    near = difflib.get_close_matches(source, names, n=1)
-    guess = f"did you mean {near[0]}? " if near else ""
-    raise SourceUnavailable(
-        f"{source!r} is neither a data source nor a file",
-        f"{guess}name one of {', '.join(names)}, or the path of a table or of an ml-100k folder or zip",
-    )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 import numpy as np
@@ -150,8 +151,12 @@ def _to_whole_numbers(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArra
     return pa.chunked_array([pa.array(np.nan_to_num(numbers).astype(np.int64), mask=np.isnan(numbers))])
 
 
-def parse_numbers(column: Column) -> Reals:
+def parse_numbers(column: Column, decimal: str = ".") -> Reals:
     """Return `[N]` numbers; NaN for a missing value or a text such as NA or null. True and false are 1 and 0.
+
+    Args:
+        column: numbers, or text.
+        decimal: decimal sign of a text; with a comma, points between thousands are left out.
 
     Raises:
         MalformedData: a value is not a number.
@@ -161,6 +166,8 @@ def parse_numbers(column: Column) -> Reals:
         return np.asarray(_cast(column, pa.float64()), np.float64)
     distinct = _Distinct.of(column, column.values)
     texts = _strip_and_null(distinct.values)
+    if decimal == ",":
+        texts = pc.replace_substring(pc.replace_substring(texts, ".", ""), ",", ".")
     try:
         parsed = texts.cast(pa.float64())
     except pa.ArrowInvalid:
@@ -188,7 +195,8 @@ def parse_times(column: Column) -> tuple[NDArray[np.int64], Mask, str]:
         return _numbers_to_seconds(column, whole)
     # Not all are whole numbers: parse the distinct texts as fractional numbers or dates.
     distinct = _Distinct.of(column, column.values)
-    parsed = _cast_times(distinct, _strip_and_null(distinct.values))
+    texts = pc.replace_substring_regex(_strip_and_null(distinct.values), " (UTC|GMT)$", "")
+    parsed = _cast_times(distinct, texts)
     if pa.types.is_timestamp(parsed.type):
         seconds, missing = _dates_to_seconds(parsed)
         unit = "dates"
@@ -225,12 +233,33 @@ def _cast_times(distinct: _Distinct, texts: pa.Array) -> pa.Array:
             return texts.cast(form)
         except pa.ArrowInvalid:
             continue
+    written = [each for each in map(partial(_parse_written, texts), _WRITTEN_DATES) if each is not None]
+    if len(written) > 1 and not written[0].equals(written[1]):
+        row, text = distinct.find_row(0), quote(distinct.values[0].as_py())
+        problem = f"{text} may begin with a month or with a day"
+        raise distinct.column.error(row, problem, "write dates such as 2026-01-31, or use `query` with strptime")
+    if written:
+        return written[0]
     form = next((form for form in reversed(forms) if _can_cast(present[:1], form)), None)
     if form is None:
         raise _time_error(distinct, pc.index(pc.is_valid(texts), True).as_py(), "not a time in a known form")
     raise _time_error(
         distinct, _find_first_failure(texts, lambda some: some.cast(form)), "not a time in the form of the first one"
     )
+
+
+_WRITTEN_DATES = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M:%S",
+                  "%d/%m/%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%b %d, %Y", "%m %d, %Y",
+                  "%Y/%m/%d", "%Y/%m/%d %H:%M:%S")  # fmt: skip
+"""Forms of dates that Arrow does not read by itself."""
+
+
+def _parse_written(texts: pa.Array, form: str) -> pa.Array | None:
+    """Return the times of texts that are all in a form; None if one is not."""
+    found = pc.strptime(texts, format=form, unit="s", error_is_null=True)
+    if found.null_count > texts.null_count:
+        return None
+    return found
 
 
 def _time_error(distinct: _Distinct, value: int, expected: str) -> MalformedData:
@@ -249,6 +278,8 @@ def _scale_to_seconds(
     """Convert numbers to seconds; the size of their median tells their unit."""
     if values.dtype.kind == "f":
         missing = missing | np.isnan(values.astype(np.float64))
+    if (dates := _whole_dates(values, missing)) is not None:
+        return dates, missing, "dates as in 20260131"
     present = np.abs(values[~missing].astype(np.float64))
     middle = float(np.median(present)) if len(present) else 0.0
     divisor, unit = next(((by, name) for above, by, name in _SCALES if middle > above), (1, "seconds"))
@@ -260,6 +291,23 @@ def _scale_to_seconds(
         row = int(np.argmax(wrong))
         column.refuse(row, f"{values[row]} is too large for a time", "write seconds since 1970")
     return seconds.astype(np.int64), missing, f"{unit} since 1970"
+
+
+def _whole_dates(values: NDArray[np.generic], missing: Mask) -> NDArray[np.int64] | None:
+    """Return the seconds of dates that are written as whole numbers, as in 20260131; None if one is no such date.
+
+    As seconds since 1970 they would all be in August 1970.
+    """
+    numbers = np.where(missing, 19700101, values.astype(np.float64))
+    if values.dtype.kind != "i" or not len(numbers) or not ((numbers >= 19000101) & (numbers <= 21001231)).all():
+        return None
+    days, index = np.unique(numbers.astype(np.int64), return_inverse=True)
+    texts = pa.array([f"{day // 10000:04}-{day // 100 % 100:02}-{day % 100:02}" for day in days.tolist()])
+    try:
+        seconds, _ = _dates_to_seconds(texts.cast(pa.timestamp("us")))
+    except pa.ArrowInvalid:
+        return None
+    return seconds[index]
 
 
 def _dates_to_seconds(values: pa.Array) -> tuple[NDArray[np.int64], Mask]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,26 +13,29 @@ from numpy.typing import NDArray
 
 from mtsearch.data import parse_columns
 from mtsearch.data.cleaning import NEED_TIMES, RawRows, clean
+from mtsearch.data.doubts import warn_of_codes, warn_of_kinds
 from mtsearch.data.interactions import Codes, Ids, Interactions, ReadReport
 from mtsearch.data.parse_columns import MISSING, Column
+from mtsearch.data.sources import Source
 from mtsearch.data.split import WITHOUT_TIMES
-from mtsearch.data.table_files import SUFFIXES, TYPED, TableFile, is_table, open_table, parquet_parts
-from mtsearch.errors import MalformedData, SourceUnavailable
+from mtsearch.data.table_files import TYPED, TableFile
+from mtsearch.errors import MalformedData
 from mtsearch.study_file.sections import find_aliases
 from mtsearch.text import nearest, quote, shorten_middle
 
 if TYPE_CHECKING:
     from mtsearch.study_file.sections import DataSection, SplitSection
 
+Given = Mapping[str, str | int | bool | None]
+"""For each key the name or the number of its column in the study file, False for no column, None for the usual one."""
 
-def choose_columns(
-    file: TableFile, given: Mapping[str, str | None], table: str, required: Iterable[str]
-) -> dict[str, str]:
+
+def choose_columns(file: TableFile, given: Given, table: str, required: Iterable[str]) -> dict[str, str]:
     """Return the name of the column for each key of `given` that has a column, by the study file or a usual name.
 
     Args:
         file: a table.
-        given: column names from the study file, that of `part` from [split]; None for a key without a name.
+        given: columns from the study file, that of `part` from [split].
         table: the key of [data] that has these names.
         required: keys that must have a column.
 
@@ -42,10 +44,16 @@ def choose_columns(
     """
     chosen: dict[str, str] = {}
     for key, name in given.items():
-        found = _find_column_by_alias(file, key, table) if name is None else _find_named_column(file, key, name)
+        found = None
+        if name is None:
+            found = _find_column_by_alias(file, key, table)
+        elif name is not False:
+            found = _find_named_column(file, key, str(name) if isinstance(name, bool) else name)
         if found is not None:
             chosen[key] = found
         elif key in required:
+            if file.headless:
+                raise _headless_error(file, table, required)
             known = ", ".join(map(repr, file.names))
             raise MalformedData(
                 f"{file.place}: no column for {key} among {shorten_middle(known)}",
@@ -61,7 +69,22 @@ def choose_columns(
     return chosen
 
 
-def _find_named_column(file: TableFile, key: str, name: str) -> str:
+def _headless_error(file: TableFile, table: str, required: Iterable[str]) -> MalformedData:
+    first = shorten_middle(", ".join(map(repr, file.first)))
+    numbers = ", ".join(f"{key} = {number}" for number, key in enumerate(required, start=1))
+    return MalformedData(
+        f"{file.place} seems to have no heading: its first line is {first}",
+        f"give the columns by number under [data]: {table} = {{ {numbers} }}, or write reader = {{ header = true }}",
+    )
+
+
+def _find_named_column(file: TableFile, key: str, name: str | int) -> str:
+    if isinstance(name, int):
+        if name <= len(file.names):
+            return file.names[name - 1]
+        raise MalformedData(
+            f"{file.place}: no column {name}, it has {len(file.names)}", f"give a number from 1 to {len(file.names)}"
+        )
     for known in file.names:
         if name in (known, _strip_type(file, known)):
             return known
@@ -93,31 +116,58 @@ PARTS = ("train", "validation", "test")
 """Values of a column of parts; `Interactions.part` has their indices in this list."""
 
 
-def read_tables(path: Path, section: DataSection, split: SplitSection | None = None) -> Interactions:
-    """Read a file, or a folder of Parquet files, as the canonical table.
+def read_tables(source: Source, section: DataSection, split: SplitSection | None = None) -> Interactions:
+    """Read the files of a source as the canonical table.
 
     Args:
-        path: path of the file or folder.
-        section: how to read it.
+        source: its files.
+        section: how to read them.
         split: how the rows are divided; None if it is not known and may be by time.
 
     Raises:
         SourceUnavailable: a file cannot be read.
         MalformedData: a file is damaged, or has a wrong value.
     """
-    given: dict[str, str | None] = {**dict(section.columns), "part": split.column if split else None}
-    table = _Table.open(path, given, "columns", ("user", "item"), counted=section.feedback == "count")
-    feedback = section.feedback or ("explicit" if "rating" in table.chosen else "binary")
+    # What the study file says comes before what the source's usual form has.
+    named = {key: column for key, column in section.columns if column is not None}
+    given: Given = {
+        **dict.fromkeys(type(section.columns).model_fields), **source.columns, **named,
+        "part": split.column if split else None,
+    }  # fmt: skip
+    given, counted = _find_ratings(source.files[0], given, section.feedback)
+    table = _Table.open(source.files, given, "columns", ("user", "item"), section.where)
+    feedback = section.feedback or ("count" if counted else "explicit" if "rating" in table.chosen else "binary")
     if feedback != "binary" and "rating" not in table.chosen:
         raise MalformedData(
-            f"{path}: no column for rating, which feedback = {feedback!r} needs",
+            f"{section.origin}: no column for rating, which feedback = {feedback!r} needs",
             'name it under [data]: columns = { rating = "..." }, or write feedback = "binary"',
         )
-    raw, time_unit, dropped = _parse_rows(table, section.missing, _needs_times(section, split))
+    if not table.size:
+        kept = " that meet `where`" if section.where else ""
+        raise MalformedData(f"{section.origin} has no rows{kept}", "name another source")
+    raw, time_unit, dropped = _parse_rows(table, section, _needs_times(section, split))
+    if feedback == "binary" and section.where is None:
+        first = source.files[0]
+        warn_of_kinds(table.ignored, lambda name: first.read([name], None).column(0))
+    if feedback == "explicit" and section.rating_range is None:
+        warn_of_codes(raw.ratings)
     if not time_unit:
         table = table.without("timestamp")
     report = ReadReport(table.chosen, table.ignored, feedback, time_unit, table.size, dropped)
-    return _add_items(clean(raw, section, report), section)
+    return _add_items(clean(raw, section, report), source, section)
+
+
+def _find_ratings(file: TableFile, given: Given, feedback: str | None) -> tuple[Given, bool]:
+    """Return `given` with the column of counts for that of ratings, if counts are what there is, and whether it is so.
+
+    For count feedback the usual names of counts come before those of ratings; if nothing is said, after them.
+    """
+    if given["rating"] is not None or feedback not in (None, "count"):
+        return given, False
+    if feedback is None and choose_columns(file, {"rating": None}, "columns", ()):
+        return given, False
+    usual = choose_columns(file, {"count": None}, "columns", ())
+    return {**given, "rating": usual.get("count")}, bool(usual)
 
 
 def _needs_times(section: DataSection, split: SplitSection | None) -> bool:
@@ -144,21 +194,21 @@ class _Table:
 
     @classmethod
     def open(
-        cls, path: Path, given: Mapping[str, str | None], table: str, required: Sequence[str], counted: bool = False
+        cls, files: Sequence[TableFile], given: Given, table: str, required: Sequence[str], where: str | None = None
     ) -> _Table:
-        """Open all files and choose the columns by those of the first; for the arguments see `choose_columns`.
+        """Choose the columns by those of the first file, and read them; for the arguments see `choose_columns`.
 
         Args:
-            path: a file, or a folder of Parquet files.
-            given: column names from the study file.
+            files: the files.
+            given: columns from the study file.
             table: the key of [data] that has these names.
             required: keys that must have a column.
-            counted: True if ratings are counts, whose usual column names differ.
+            where: an SQL condition on the rows.
         """
-        files = [open_table(part) for part in (parquet_parts(path) if path.is_dir() else [path])]
-        chosen = _choose_counted(files[0], given, table, required, counted)
-        pieces = [_read_plain_columns(file, chosen) for file in files]
-        return cls(files[0].names, chosen, pieces, [file.place for file in files])
+        chosen = choose_columns(files[0], given, table, required)
+        pieces = [_read_plain_columns(file, chosen, where) for file in files]
+        kept = ", of the rows that meet `where`" if where else ""
+        return cls(files[0].names, chosen, pieces, [file.place + kept for file in files])
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -192,19 +242,9 @@ class _Table:
         return replace(self, chosen={each: name for each, name in self.chosen.items() if each != key})
 
 
-def _choose_counted(
-    file: TableFile, given: Mapping[str, str | None], table: str, required: Sequence[str], counted: bool
-) -> dict[str, str]:
-    """Choose the columns as `choose_columns` does; for counts, their usual names come before those of ratings."""
-    if counted and given["rating"] is None:
-        usual = choose_columns(file, {"count": None}, table, ())
-        given = {**given, "rating": usual.get("count")}
-    return choose_columns(file, given, table, required)
-
-
-def _read_plain_columns(file: TableFile, names: Mapping[str, str]) -> pa.Table:
+def _read_plain_columns(file: TableFile, names: Mapping[str, str], condition: str | None) -> pa.Table:
     """Read those of the columns that a file has, and convert dictionaries and views into plain values."""
-    table = file.read([name for name in names.values() if name in file.names])
+    table = file.read([name for name in names.values() if name in file.names], condition)
     for number, field in enumerate(table.schema):
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         kind = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}.get(kind, kind)
@@ -227,7 +267,7 @@ def _join_pieces(pieces: Sequence[pa.ChunkedArray], name: str, places: Sequence[
     return pa.chunked_array([chunk for piece in pieces for chunk in piece.cast(kind).chunks], kind)
 
 
-def _parse_rows(table: _Table, missing: str, needs_times: bool) -> tuple[RawRows, str, dict[str, int]]:
+def _parse_rows(table: _Table, section: DataSection, needs_times: bool) -> tuple[RawRows, str, dict[str, int]]:
     """Parse the rows; return those without missing values, the unit of their times, and the counts of dropped rows.
 
     The unit is empty if the table has no times.
@@ -238,17 +278,19 @@ def _parse_rows(table: _Table, missing: str, needs_times: bool) -> tuple[RawRows
         parse_columns.parse_ids(columns["item"]),
     )
     absent = {"user": users == MISSING, "item": items == MISSING}
-    ratings = parse_columns.parse_numbers(columns["rating"]) if "rating" in columns else np.ones(size)
+    ratings = np.ones(size)
+    if "rating" in columns:
+        ratings = parse_columns.parse_numbers(columns["rating"], decimal=section.reader.decimal)
     absent["rating"] = np.isnan(ratings)
     timestamps, time_unit = np.zeros(size, np.int64), ""
-    if found := _parse_times(table, needs_times, missing):
+    if found := _parse_times(table, needs_times, section.missing):
         columns["timestamp"], timestamps, absent["timestamp"], time_unit = found
     part = None
     if "part" in columns:
         part = _parse_parts(columns["part"])
         absent["part"] = part == MISSING
     raw = RawRows(user_ids, item_ids, users, items, ratings, timestamps, part, columns["user"].at)
-    return _drop_missing(raw, columns, absent, missing, time_unit)
+    return _drop_missing(raw, columns, absent, section.missing, time_unit)
 
 
 def _parse_times(
@@ -307,27 +349,25 @@ def _parse_parts(column: Column) -> NDArray[np.int8]:
     return places[codes]
 
 
-def _add_items(interactions: Interactions, section: DataSection) -> Interactions:
-    """Add the catalogue and the titles of the items file to a table, if the study file names one."""
-    if section.items is None:
+def _add_items(interactions: Interactions, source: Source, section: DataSection) -> Interactions:
+    """Add the catalogue and the titles of the items file to a table, if the study file or the source names one."""
+    if not source.items:
         return interactions
-    path = Path(section.items)
-    if not path.exists() or not is_table(path):
-        problem = f"items = {section.items!r} " + ("is not a table" if path.exists() else "does not exist")
-        raise SourceUnavailable(problem, f"name a file that ends in {', '.join(SUFFIXES)}, also with .gz")
-    table = _Table.open(path, dict(section.item_columns), "item_columns", ("item",))
-    column = table.column("item")
+    named = {key: column for key, column in section.item_columns if column is not None}
+    given = {**dict.fromkeys(type(section.item_columns).model_fields), **source.item_columns, **named}
+    table = _Table.open(source.items, given, "item_columns", ("item",))
+    column, place = table.column("item"), source.items[0].place
     listed, codes = parse_columns.parse_ids(column)
     if (codes == MISSING).any():
         column.refuse(int(np.argmax(codes == MISSING)), "no item")
     if not len(listed):
-        raise MalformedData(f"{section.items} lists no items", "name another file, or remove `items`")
+        raise MalformedData(f"{place} lists no items", "name another file, or remove `items`")
     titles = _collect_titles(listed, codes, table.column("title") if "title" in table.chosen else None)
-    _require_rated(listed, interactions, section)
+    _require_rated(listed, interactions, place, section)
     return interactions.with_catalogue(listed, titles)
 
 
-def _require_rated(listed: Ids, interactions: Interactions, section: DataSection) -> None:
+def _require_rated(listed: Ids, interactions: Interactions, place: str, section: DataSection) -> None:
     """Warn if the items file lacks the items of more than a tenth of the rows.
 
     Raises:
@@ -339,7 +379,7 @@ def _require_rated(listed: Ids, interactions: Interactions, section: DataSection
     outside = rows - int(np.count_nonzero(is_listed[interactions.rows.items]))
     if outside == rows:
         raise MalformedData(
-            f"{section.items} lists no item of {section.source}: the first file has ids such as {quote(listed[0])}, "
+            f"{place} lists no item of {section.origin}: the first file has ids such as {quote(listed[0])}, "
             f"the other one ids such as {quote(interactions.item_ids[0])}",
             'write the ids in the same way in both, or name their column: item_columns = { item = "..." }',
         )
@@ -348,7 +388,7 @@ def _require_rated(listed: Ids, interactions: Interactions, section: DataSection
             "data: %s of %s rows have items that %s does not list: these are never recommended, and count as misses",
             f"{outside:,}",
             f"{rows:,}",
-            section.items,
+            place,
         )
 
 

@@ -140,7 +140,7 @@ def describe_study(definition: StudyDefinition, interactions: Interactions, spli
         "fixed": {name: value for name, value in fixed.items() if value != default_of(name)},
         "listed_trials": [dict(trial) for trial in definition.trials],
         "data": {
-            "source": definition.data.source,
+            "source": definition.data.origin,
             "rows": len(interactions.rows),
             "users": len(interactions.user_ids),
             "items": len(interactions.item_ids),

@@ -243,7 +243,7 @@ def _data_section(result: Retrained) -> list[str]:
     low, high = map(number, result.rating_range)
     span = f"{low} to {high} {unit_of(result.feedback)}".rstrip()
     return [
-        f"- Source: {_as_code(export.data.source)}, fingerprint `{export.provenance.data_fingerprint}`",
+        f"- Source: {_as_code(export.data.origin)}, fingerprint `{export.provenance.data_fingerprint}`",
         f"- {result.rows['train']:,} rows trained on, of {count(result.users, 'user')} and "
         f"{count(result.items, 'item')}{tested}",
         f"- {count(result.catalogue, 'item')} in the catalogue; ratings from {span}",
@@ -304,7 +304,7 @@ def _metrics_table(result: Retrained) -> Iterator[str]:
 def _misuse_section(result: Retrained) -> list[str]:
     """Return the lines about unsuitable uses."""
     misuse = _MISUSE.format(held_out=_HELD_OUT[result.export.split.method])
-    return [misuse, _MOVIELENS] if result.export.data.source.startswith("movielens/") else [misuse]
+    return [misuse, _MOVIELENS] if result.export.data.origin.startswith("movielens/") else [misuse]
 
 
 def _configuration_section(result: Retrained) -> Iterator[str]:

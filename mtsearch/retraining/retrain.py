@@ -106,7 +106,7 @@ def load_export_data(export: Export) -> tuple[Interactions, Split]:
     interactions = load(export.data, export.split)
     if interactions.fingerprint != provenance.data_fingerprint:
         raise ExportError(
-            f"the ratings of {export.data.source} are not those of study {provenance.study}: "
+            f"the ratings of {export.data.origin} are not those of study {provenance.study}: "
             f"{_fingerprints_text(provenance.data_fingerprint, interactions.fingerprint)}",
             "give the ratings of the study, or run a new study on these",
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtsearch.errors import DefinitionError
-from mtsearch.study_file.sections import PATHS, make_absolute
+from mtsearch.study_file.sections import PATHS, make_absolute, make_all_absolute
 from mtsearch.text import nearest, quote, shorten_middle
 
 if TYPE_CHECKING:
@@ -226,8 +226,10 @@ def make_paths_absolute(raw: Mapping[str, Any], folder: Path) -> None:
     data = raw.get("data")
     if isinstance(data, dict):
         for key in PATHS:
-            if isinstance(data.get(key), str) and data[key]:
-                data[key] = make_absolute(data[key], folder)
+            if data.get(key):
+                data[key] = make_all_absolute(data[key], folder)
+        if isinstance(data.get("query"), str):
+            data["query_folder"] = make_absolute(str(data.get("query_folder", "")), folder)
 
 
 def set_model_folder(raw: Mapping[str, Any], folder: Path) -> None:

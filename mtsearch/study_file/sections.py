@@ -37,6 +37,13 @@ def is_source_name(source: str) -> bool:
     return _SOURCE_NAME.fullmatch(source) is not None
 
 
+def make_all_absolute(paths: Any, folder: Path) -> Any:
+    """Return a path, or each of a list of paths, as `make_absolute` does; anything else is returned unchanged."""
+    if isinstance(paths, (list, tuple)):
+        return type(paths)(make_all_absolute(path, folder) for path in paths)
+    return make_absolute(paths, folder) if isinstance(paths, str) and paths else paths
+
+
 def make_absolute(path: str, folder: Path) -> str:
     """Return the absolute form of a path that is relative to `folder`; the name of a source is returned unchanged."""
     if is_source_name(path):
@@ -48,18 +55,42 @@ def make_absolute(path: str, folder: Path) -> str:
         return path
 
 
-class Columns(Section):
-    """The names of the table's columns; columns with a usual name are found without them."""
+Place = Name | Annotated[int, Field(ge=1)]
+"""A column's name, or its number from 1 on."""
 
-    user: Name | None = Field(default=None, description="Column of the user's id; text or whole numbers.")
-    item: Name | None = Field(default=None, description="Column of the item's id; text or whole numbers.")
-    rating: Name | None = Field(
-        default=None, description='Column of the rating: stars, or with feedback = "count" a number of times.'
+
+class Reader(Section):
+    """How to read delimited text where it cannot be told from the file."""
+
+    separator: Annotated[str, Field(min_length=1, max_length=4)] | None = Field(
+        default=None, description="Text between two fields."
     )
-    timestamp: Name | None = Field(
+    header: bool | None = Field(default=None, description="Whether the first line names the columns.")
+    quote: Annotated[str, Field(max_length=1)] | None = Field(
+        default=None, description='Sign around fields that may have separators and line ends in them; "" for none.'
+    )
+    escape: Annotated[str, Field(max_length=1)] | None = Field(
+        default=None, description="Sign before a quote within a field; by default the quote itself."
+    )
+    encoding: Literal["utf-8", "utf-16", "latin-1"] | None = Field(default=None, description="Encoding of the text.")
+    decimal: Literal[".", ","] = Field(default=".", description="Decimal sign of the ratings.")
+    null: tuple[str, ...] = Field(default=(), strict=False, description="Texts that mean a missing value.")
+    skip: int = Field(default=0, ge=0, description="Lines before the heading.")
+
+
+class Columns(Section):
+    """The names of the table's columns, or their numbers; columns with a usual name are found without them."""
+
+    user: Place | None = Field(default=None, description="Column of the user's id; text or whole numbers.")
+    item: Place | None = Field(default=None, description="Column of the item's id; text or whole numbers.")
+    rating: Place | Literal[False] | None = Field(
+        default=None,
+        description='Column of the rating: stars, or with feedback = "count" a number of times; false for none.',
+    )
+    timestamp: Place | Literal[False] | None = Field(
         default=None,
         description="Column of the time: seconds, milliseconds, microseconds or nanoseconds since 1970, or dates as "
-        "in 2026-01-31.",
+        "in 2026-01-31; false for none.",
     )
 
     @model_validator(mode="before")
@@ -73,30 +104,48 @@ class Columns(Section):
 class ItemColumns(Section):
     """The names of the columns of the items file."""
 
-    item: Name | None = Field(default=None, description="Column of the item's id, as in the table.")
-    title: Name | None = Field(default=None, description="Column of the title, which `recommend` shows beside the id.")
+    item: Place | None = Field(default=None, description="Column of the item's id, as in the table.")
+    title: Place | Literal[False] | None = Field(
+        default=None, description="Column of the title, which `recommend` shows beside the id; false for none."
+    )
 
 
 class DataSection(Section):
     """The table [data]: the source of the ratings and how it is read."""
 
-    source: Name = Field(
+    source: Name | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = Field(
         default="movielens/100k",
-        description="movielens/100k, 1m, 20m or 25m; synthetic/100k, 1m or 25m, made-up data; or a path: an "
-        "ml-100k folder or zip; a table as Parquet, CSV, TSV, JSON Lines or RecBole's .inter, also with .gz; a "
-        "folder of Parquet files. Relative to the study file's folder.",
+        description="movielens/100k, 1m, 20m or 25m; synthetic/100k, 1m or 25m, made-up data; or a path, a pattern "
+        "with *, or a list of them: tables as CSV, TSV, .dat, JSON, JSON Lines, Parquet or RecBole's .inter, also with "
+        ".gz or .zst; a folder or a zip of them, such as those of MovieLens. Relative to the study file's folder.",
     )
-    columns: Columns = Field(default=Columns(), description="Names of the columns of such a table.")
+    query: Name | None = Field(
+        default=None,
+        description="In place of a source: one SELECT in DuckDB's SQL. Its paths are relative to the study file's "
+        "folder.",
+    )
+    query_folder: Name | None = Field(
+        default=None, description="Folder that the paths in `query` are relative to; left out, the study file's."
+    )
+    where: Name | None = Field(
+        default=None,
+        description="Condition in SQL on the columns of the table: rows that do not meet it are not read.",
+    )
+    reader: Reader = Field(default=Reader(), description="How delimited text is read.")
+    columns: Columns = Field(default=Columns(), description="Names or numbers of the columns of such a table.")
     items: Name | None = Field(
         default=None,
         description="Path of another table: the items that may be recommended, and their titles. Without one it is "
         "every item of the training side.",
     )
-    item_columns: ItemColumns = Field(default=ItemColumns(), description="Names of the columns of that table.")
+    item_columns: ItemColumns = Field(
+        default=ItemColumns(), description="Names or numbers of the columns of that table."
+    )
     feedback: Feedback | None = Field(
         default=None,
         description="Meaning of a row: explicit is a rating; binary is 1 for each row, those whose rating column says "
-        "0 left out; count is log(1 + number of times), and 0 times is left out. Without a rating column binary.",
+        "0 left out; count is log(1 + number of times), and 0 times is left out. Left out, it follows from the "
+        "column: count for one such as plays, binary without a column.",
     )
     rating_range: tuple[Number, Number] | None = Field(
         default=None, strict=False, description="Lowest and highest rating, or number of times, that is allowed."
@@ -116,9 +165,19 @@ class DataSection(Section):
 
     @field_validator(*PATHS)
     @classmethod
-    def _make_paths_absolute(cls, text: str | None) -> str | None:
+    def _make_paths_absolute(cls, paths: Any) -> Any:
         # NOTE: an absolute path lets a study and an export find the file again from any current folder.
-        return text and make_absolute(text, Path.cwd())
+        return make_all_absolute(paths, Path.cwd())
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names and paths of `source`."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def origin(self) -> str:
+        """What the rows come from, for messages."""
+        return "the query" if self.query else ", ".join(self.sources)
 
     @model_validator(mode="after")
     def _require_consistency(self) -> Self:
@@ -126,6 +185,12 @@ class DataSection(Section):
             raise ValueError(f"rating_range: {self.rating_range[0]} is above {self.rating_range[1]}")
         if self.out_of_range == "clip" and self.rating_range is None:
             raise ValueError('out_of_range = "clip" needs a rating_range to clip to')
+        if (
+            self.query
+            and "source" in self.model_fields_set
+            and self.source != DataSection.model_fields["source"].default
+        ):
+            raise ValueError("query stands in place of source: remove one")
         if self.items is None and self.item_columns != ItemColumns():
             raise ValueError("item_columns names columns of a file that `items` does not name: add items")
         return self
@@ -133,7 +198,14 @@ class DataSection(Section):
     @model_serializer(mode="wrap")
     def _leave_out_empty_tables(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = written(self)
-        return {key: value for key, value in fields.items() if not isinstance(value, dict) or any(value.values())}
+        # NOTE: definitions of earlier versions must keep their text, so new keys are written only if they are used.
+        added = {"query": None, "query_folder": None, "where": None, "reader": Reader()}
+        unused = {key for key, value in added.items() if getattr(self, key) == value}
+        return {
+            key: value
+            for key, value in fields.items()
+            if not (isinstance(value, dict) and all(each is None for each in value.values())) and key not in unused
+        }
 
 
 class SplitSection(Section):
@@ -181,15 +253,45 @@ class SplitSection(Section):
         return self
 
 
-_THINGS = ("movie", "product", "book", "track", "song", "artist", "article", "game", "video", "business", "anime")
+_THINGS = (
+    "movie", "product", "book", "track", "song", "artist", "article", "game", "video", "business", "anime", "app",
+    "recipe", "restaurant", "joke", "beer", "news", "ad", "course", "job", "event", "listing", "hotel", "poi", "venue",
+    "content", "photo", "feed", "story", "podcast", "show", "film", "work", "album", "playlist", "gmap", "post", "doc",
+    "document", "goods", "creative", "material", "aid", "offer", "property", "store", "merchant",
+)  # fmt: skip
 COLUMN_ALIASES: Mapping[str, Sequence[str]] = {
-    "user": ("userid", "user", "uid", "users", "customerid", "customer", "memberid", "visitorid", "reviewerid"),
-    "item": ("itemid", "item", "iid", "items", *(f"{thing}id" for thing in _THINGS), "asin", "isbn", *_THINGS),
-    "rating": ("rating", "ratings", "stars", "score", "overall", "userrating"),
-    "count": ("count", "counts", "clicks", "plays", "playcount", "views", "listens", "purchases", "quantity"),
-    "timestamp": ("timestamp", "time", "ts", "date", "datetime", "unixreviewtime", "createdat", "eventtime"),
-    "title": ("title", "name", "movietitle", "itemtitle", "itemname", "productname"),
-}
+    "user": (
+        "userid", "user", "uid", "users", "userids", "customerid", "customer", "memberid", "member", "visitorid",
+        "visitor", "reviewerid", "reviewer", "accountid", "account", "clientid", "client", "buyerid", "buyer", "msno",
+        "personid", "person", "listenerid", "readerid", "viewerid", "subscriberid", "playerid", "householdkey",
+        "householdid", "deviceid", "cookieid", "userkey", "userhash", "usersha1", "useridx", "steamid", "authorid",
+        "author", "username", "profilename", "nickname", "sessionid", "session",
+    ),
+    "item": (
+        "itemid", "item", "iid", "items", "itemids", "parentasin", *(f"{thing}id" for thing in _THINGS), "asin", "isbn",
+        "stockcode", "sku", "msdid", "artid", "musicbrainzartistid", "artistmbid", "trackmbid", "appid", "itemkey",
+        "itemidx", *_THINGS,
+    ),
+    "rating": (
+        "rating", "ratings", "stars", "star", "score", "overall", "userrating", "bookrating", "starrating", "myrating",
+        "reviewrating", "reviewoverall", "reviewscore", "ratingvalue", "ratingscore", "itemrating", "movierating",
+        "overallrating", "usersrating", "scores", "grade", "rate", "rated", "points", "watchratio", "preference",
+    ),
+    "count": (
+        "count", "counts", "clicks", "plays", "playcount", "playscount", "views", "viewcount", "listens", "listencount",
+        "purchases", "quantity", "qty", "hours", "hoursplayed", "playtime", "playtimeforever", "watchtime",
+        "listeningtime", "numplays", "nplays", "times", "frequency", "weight", "amount",
+    ),
+    "timestamp": (
+        "timestamp", "unixreviewtime", "time", "ts", "timestamps", "timestampms", "datetime", "date", "eventtime",
+        "createdat", "createdtime", "reviewtime", "reviewdate", "tdat", "clicktime", "unixtime", "utctime", "ratedat",
+        "ratingtime", "ratingdate", "listenedat", "playedat", "viewedat", "watchedat", "purchasedate", "orderdate",
+        "transactiondate", "invoicedate", "submittedat", "submitted", "eventtimestamp", "eventdate", "timems",
+        "epoch", "dateadded", "added", "starttime", "sessionstart", "updatedat",
+    ),
+    "title": ("title", "name", "movietitle", "itemtitle", "itemname", "productname", "booktitle", "trackname",
+              "artistname", "prodname", "originaltitle"),
+}  # fmt: skip
 """Usual column names in lower case, without spaces and punctuation, the likeliest first."""
 
 

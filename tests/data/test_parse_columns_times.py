@@ -9,7 +9,7 @@ import pytest
 
 from mtsearch.data import load
 from mtsearch.errors import MalformedData
-from mtsearch.study_file.sections import SplitSection
+from mtsearch.study_file.sections import DataSection, SplitSection
 from tests.data.test_tables import decoded, message, section, text
 
 pytestmark = pytest.mark.quick
@@ -59,13 +59,15 @@ def test_times_that_are_missing(tmp_path: Path, word: str) -> None:
 
 
 NOT_TIMES: dict[str, tuple[str | pa.Table, str]] = {
-    "days first": ("user,item,date\na,x,31/01/2026\n", "row 1, column 'date': '31/01/2026' is not a time"),
+    "of either order": (
+        "user,item,date\na,x,01/02/2026\n", "row 1, column 'date': '01/02/2026' may begin with a month or with a day",
+    ),
     "of a day": ("user,item,date\na,x,12:34:56\n", "row 1, column 'date': '12:34:56' is not a time"),
     "blanks": ("user,item,date\na,x,5\nb,x,\n", "row 2, column 'date': no timestamp"),
     "nothing": ("user,item,date\na,x,\n", "row 1, column 'date': no timestamp"),
     "of two forms": ("user,item,date\na,x,5\nb,x,2026-01-31\n", "row 2, column 'date': '2026-01-31' is not a time"),
     "of another type": (
-        pa.table({"user": ["a"], "item": ["x"], "date": pa.array([5], pa.time32("s"))}), "date is of type time32",
+        pa.table({"user": ["a"], "item": ["x"], "date": pa.array([5], pa.time32("s"))}), "date is of type time64",
     ),
 }  # fmt: skip
 
@@ -150,3 +152,21 @@ def test_a_column_of_parts_beside_one_of_no_times(tmp_path: Path) -> None:
         load(section(path), SplitSection(method="column", column="fould"))
     with pytest.raises(MalformedData, match=r"column 'item' is both item and part; name another column in \[split\]"):
         load(section(path), SplitSection(method="column", column="item"))
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [
+        ("31/01/2026", 1769817600),
+        ("01/31/2026 12:30", 1769862600),
+        ("31.01.2026", 1769817600),
+        ("31-Jan-2026", 1769817600),
+        ("01 31, 2026", 1769817600),
+        ("2026/01/31", 1769817600),
+        ("2026-01-31 00:00:00 UTC", 1769817600),
+        ("20260131", 1769817600),
+    ],
+)
+def test_dates_as_they_are_written(tmp_path: Path, written: str, seconds: int) -> None:
+    (tmp_path / "t.csv").write_text(f'user,item,date\na,x,"{written}"\n')
+    assert load(DataSection(source=str(tmp_path / "t.csv"))).rows.timestamps.tolist() == [seconds]

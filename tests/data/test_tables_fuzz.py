@@ -71,7 +71,8 @@ def expected(content: bytes, drop: bool = False) -> list[Row]:
     for cells in body:
         if not cells:
             continue
-        if len(cells) != len(HEADER):
+        # DuckDB leaves out an empty field behind the last one.
+        if len(cells) != len(HEADER) and not (len(cells) == len(HEADER) + 1 and not cells[-1]):
             raise ValueError(cells)
         "".join(cells[:4]).encode()  # UTF-8, of what is used
         row = interpreted(*cells[:4])

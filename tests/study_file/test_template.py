@@ -130,7 +130,7 @@ def test_the_comment_says_which_values_are_allowed(option: Option) -> None:
         return  # which points at the objectives
     schemas = SCHEMA["fixed" if option.table == "space" else option.table]["properties"]
     comment = re.sub(r"\b1e(\d)\b", lambda power: "1" + "0" * int(power[1]), option.comment)
-    said = {*re.findall(r"-?\d+(?:\.\d+)?|\w+", comment), str(option.value)}
+    said = {*re.findall(r"-?\d+(?:\.\d+)?|\w+", comment), *comment.split(), str(option.value)}
     if option.key in KINDS:
         properties = {name: each for name, each in schemas[option.key]["properties"].items() if name in option.value}
         assert properties.pop("kind")["enum"] == list(KINDS[option.key])

@@ -1,0 +1,68 @@
+"""Warn of what a table may mean other than how it was read, each time with the line that would change it."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from mtsearch.text import quote, shorten_middle
+
+logger = logging.getLogger("mtsearch")
+
+_KINDS = re.compile(
+    r"(event|action|behaviou?r|interaction|feedback|activity)(_?type|_?name)?|type|"
+    r"(is_?)?(click(ed)?|like[ds]?|purchased?|bought|view(ed)?|label|follow|share|favou?rite|positive)",
+    re.IGNORECASE,
+)
+_MOST_KINDS = 20
+_NOT_RATED = (-999.0, -99.0, -1.0, 0.0, 99.0, 999.0)
+_MOST_RATINGS = 200
+
+
+def warn_of_kinds(names: Sequence[str], read: Callable[[str], pa.ChunkedArray]) -> None:
+    """Warn of a column that is not used and says what kind of event a row is, since all rows count alike.
+
+    Args:
+        names: the columns that are not used.
+        read: reads one of them.
+    """
+    for name in filter(_KINDS.fullmatch, names):
+        counted = pc.value_counts(read(name).combine_chunks().drop_null())
+        kinds = sorted(((each["counts"], str(each["values"])) for each in counted.to_pylist()), reverse=True)
+        if not 2 <= len(kinds) <= _MOST_KINDS:
+            continue
+        total = sum(count for count, _ in kinds)
+        shares = ", ".join(f"{quote(kind)} {count / total:.0%}" for count, kind in kinds)
+        one = "1" if {kind for _, kind in kinds} <= {"0", "1", "0.0", "1.0", "true", "false"} else f"'{kinds[0][1]}'"
+        logger.warning(
+            "data: column %r is not used, so that rows of all its values count alike: %s; to read one of them, write "
+            'where = "%s = %s" under [data]',
+            name,
+            shorten_middle(shares),
+            name if name.isidentifier() else f'\\"{name}\\"',
+            one,
+        )
+
+
+def warn_of_codes(ratings: NDArray[np.float64]) -> None:
+    """Warn of a lowest or highest rating that seems to mean "not rated": far from the others, or half of all rows."""
+    values, counts = np.unique(ratings[np.isfinite(ratings)], return_counts=True)
+    if not 3 <= len(values) <= _MOST_RATINGS:
+        return
+    steps = np.diff(values)
+    for code, own, others in ((values[0], steps[0], steps[1:]), (values[-1], steps[-1], steps[:-1])):
+        share = counts[values == code][0] / counts.sum()
+        is_far = own > 1.5 * others.max()
+        if code in _NOT_RATED and (is_far or share >= 1 / 2):
+            rest = values[values != code]
+            logger.warning(
+                'data: the rating %g of %.1f %% of the rows may mean "not rated", the others are %g to %g; if so write '
+                'rating_range = [%g, %g] and out_of_range = "drop" under [data], else rating_range = [%g, %g]',
+                code, 100 * share, rest[0], rest[-1], rest[0], rest[-1], values[0], values[-1],
+            )  # fmt: skip
