@@ -100,28 +100,41 @@ def load_stored_definition(
     return StudyDefinition.from_mapping(raw, origin=f"study {study}")
 
 
-def init(file: str | PathLike[str]) -> None:
+def init(file: str | PathLike[str], data: str | None = None) -> None:
     """Write a commented study file to start from; the study is named after the file, and no file is overwritten.
 
+    Args:
+        file: to be written.
+        data: a source of ratings, as [data] takes it, to be searched on; it is read first.
+
     Raises:
+        DataError: the data cannot be read.
         DefinitionError: the file exists already, or its name cannot be the name of a study.
         MachineError: the file cannot be written.
     """
     from mtsearch.study_file.schema import write_template
 
-    write_template(Path(file))
+    changes: dict[str, Any] = {}
+    if data is not None:
+        definition = StudyDefinition.load(DEFAULT, (), {"data.source": data})
+        changes["source"] = definition.data.source
+        if describe_data(definition)["read"]["feedback"] == "binary":  # there is no rating to predict
+            changes["objectives"] = ["top_100", "mrr"]
+    write_template(Path(file), changes)
 
 
 def prepare(definition: StudyDefinition) -> tuple[Interactions, Split]:
-    """Load the definition's ratings and split them; log a warning if an objective is the same for every model.
+    """Load the definition's ratings and split them; log warnings of what makes a metric easy or the same for all.
 
     Raises:
         DataError: the ratings cannot be found, read or used.
     """
     from mtsearch.data import load, make_split
+    from mtsearch.data.doubts import tell_of_split
 
     interactions = load(definition.data, definition.split)
     split = make_split(interactions, definition.split)
+    tell_of_split(split, definition.split.method)
     # With no more items than K, every item is among the first K, and a metric at K says nothing.
     for key in definition.study.objectives:
         if len(split.catalogue) <= (METRICS[key].hits_within or 0):

@@ -1,7 +1,9 @@
 """The command `mtsearch data`."""
 
 import json
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,9 +24,12 @@ _BAR = 40
 def command(definition: str | None, overrides: tuple[str, ...], output_format: str) -> None:
     """Show how the ratings of DEFINITION are read, which rows are dropped, and the parts of the split.
 
-    DEFINITION is a study file or the name of a shipped study.  [default: ml-100k]
+    DEFINITION is a study file, the name of a shipped study, or a table, folder or zip of your own.  [default: ml-100k]
     """
-    loaded = options.load_definition(definition, overrides)
+    table = definition if definition and _is_table(definition) else None
+    if table:
+        overrides = (f"data.source={table}", *overrides)
+    loaded = options.load_definition(None if table else definition, overrides)
     options.show_messages()
 
     from mtsearch import api
@@ -36,6 +41,14 @@ def command(definition: str | None, overrides: tuple[str, ...], output_format: s
     from rich.console import Console
 
     Console().print(_make_tables(description))
+    if table:
+        click.echo(f"next: mtsearch init study.toml --data {shlex.quote(table)}", err=True)
+
+
+def _is_table(definition: str) -> bool:
+    """Tell whether the argument is a path other than a study file's."""
+    path = Path(definition)
+    return path.suffix.lower() != ".toml" and (path.exists() or bool(set("*?[") & set(definition)))
 
 
 def _make_tables(description: dict[str, Any]) -> "Group":
@@ -56,11 +69,17 @@ def _make_tables(description: dict[str, Any]) -> "Group":
             "density": f"{description['density']:.3%} of all pairs; {repeated}",
             "times": f"{dates['first']} to {dates['last']}" if dates else "none",
         }),
+        ("Rows as understood", {str(number): _row_text(row) for number, row in enumerate(description["sample"], 1)}),
         (f"Ratings, {ratings['mean']:.4g} on average", dict(_histogram_rows(ratings["histogram"]))),
         (f"Split, {description['method']}", {name: _part_text(part) for name, part in description["split"].items()}),
     ):  # fmt: skip
         tables += [Text(title, style="bold"), _make_table(rows)]
     return Group(*tables)
+
+
+def _row_text(row: dict[str, Any]) -> str:
+    """Return a row as text."""
+    return ", ".join(f"{key} {value}" for key, value in row.items() if value is not None)
 
 
 def _read_rows(read: dict[str, Any]) -> dict[str, str]:

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from mtsearch.data.interactions import Rows
+from mtsearch.data.split import Split
 from mtsearch.text import quote, shorten_middle
 
 logger = logging.getLogger("mtsearch")
@@ -66,3 +68,35 @@ def warn_of_codes(ratings: NDArray[np.float64]) -> None:
                 'rating_range = [%g, %g] and out_of_range = "drop" under [data], else rating_range = [%g, %g]',
                 code, 100 * share, rest[0], rest[-1], rest[0], rest[-1], values[0], values[-1],
             )  # fmt: skip
+
+
+_TOLD_SHARE = 0.01
+
+
+def tell_of_split(split: Split, method: str) -> None:
+    """Warn of validation rows whose pair of user and item is trained on too, and tell of those of strangers.
+
+    A model that has seen a pair in training finds it again: on clicks of which every tenth was made twice or more, a
+    top-100 accuracy of 0.97 stood where 0.81 was true.
+    """
+    rows = split.validation
+    seen = float(_are_among(rows, split.train, len(split.item_ids)).mean()) if len(rows) else 0.0
+    if method == "random" and seen >= _TOLD_SHARE:
+        logger.warning(
+            "data: %.1f %% of the validation rows have a pair of user and item that the training rows have too, which "
+            'makes them easy; write duplicates = "last" under [data] for one row of each pair',
+            100 * seen,
+        )
+    strangers = ~(split.known_users[rows.users] & split.known_items[rows.items])
+    if len(rows) and (share := float(strangers.mean())) >= _TOLD_SHARE:
+        logger.info("data: %.1f %% of the validation rows are of users or items without training rows", 100 * share)
+
+
+def _are_among(rows: Rows, others: Rows, items: int) -> NDArray[np.bool_]:
+    """Return `[N]`, True for each row whose pair of user and item other rows have; the others are sorted."""
+    keys, wanted = (each.users.astype(np.int64) * items + each.items for each in (others, rows))
+    if not len(keys):
+        return np.zeros(len(wanted), np.bool_)
+    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    found: NDArray[np.bool_] = keys[places] == wanted
+    return found

@@ -271,6 +271,7 @@ def describe(interactions: Interactions, split: Split) -> dict[str, Any]:
         "titles": interactions.titles is not None,
         "density": pairs / (len(users) * len(items)),
         "repeated_pairs": len(rows) - pairs,
+        "sample": _sample(interactions),
         "ratings": _describe_ratings(rows),
         "dates": _describe_dates(rows) if report.time_unit else None,
         "split": {
@@ -280,6 +281,18 @@ def describe(interactions: Interactions, split: Split) -> dict[str, Any]:
             "test": _describe_part(split, split.test),
         },
     }
+
+
+_SAMPLE_ROWS = 5
+
+
+def _sample(interactions: Interactions) -> list[dict[str, Any]]:
+    """Return some rows as plain values: the first ones."""
+    rows = interactions.rows.take(np.arange(min(_SAMPLE_ROWS, len(interactions.rows))))
+    users, items = interactions.user_ids[rows.users], interactions.item_ids[rows.items]
+    times = [_as_date(each) if interactions.report.time_unit else None for each in rows.timestamps.tolist()]
+    columns = users.tolist(), items.tolist(), rows.ratings.tolist(), times
+    return [dict(zip(("user", "item", "rating", "time"), row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _count_pairs(interactions: Interactions) -> int:
@@ -312,7 +325,11 @@ def _histogram(ratings: np.ndarray[Any, np.dtype[np.float64]]) -> list[dict[str,
 
 def _describe_dates(rows: Rows) -> dict[str, str]:
     ends = {"first": rows.timestamps.min(), "last": rows.timestamps.max()}
-    return {name: str(np.datetime64(int(second), "s")) for name, second in ends.items()}
+    return {name: _as_date(int(second)) for name, second in ends.items()}
+
+
+def _as_date(seconds: int) -> str:
+    return str(np.datetime64(seconds, "s"))
 
 
 def _describe_part(split: Split, part: Rows) -> dict[str, int]:

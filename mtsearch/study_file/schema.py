@@ -1,6 +1,7 @@
 """Make the JSON Schema of study files for editors, and the commented study file of `mtsearch init`."""
 
 import json
+import re
 import shlex
 import tomllib
 from collections.abc import Mapping
@@ -151,8 +152,12 @@ def schema_text() -> str:
     return json.dumps(study_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
-def write_template(file: Path) -> None:
+def write_template(file: Path, changes: Mapping[str, Any] | None = None) -> None:
     """Write a commented study file to start from; the study gets the name of the file.
+
+    Args:
+        file: to be written.
+        changes: values of keys that stand in the file, in place of those there.
 
     Raises:
         DefinitionError: the file exists already, or no study can have its name.
@@ -160,6 +165,9 @@ def write_template(file: Path) -> None:
     """
     _require_name(file)
     text = template(file.stem, shlex.quote(str(file)), schema_file())
+    for key, value in (changes or {}).items():
+        line = f"{key} = {json.dumps(value, ensure_ascii=False)}"  # texts and lists of them are the same in TOML
+        text = re.sub(rf"^{key} = .*$", line.replace("\\", r"\\"), text, count=1, flags=re.MULTILINE)
     StudyDefinition.from_mapping(tomllib.loads(text), origin=str(file))
     try:
         with file.open("x", encoding="utf-8") as opened:

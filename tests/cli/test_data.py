@@ -102,3 +102,22 @@ def test_every_rating_the_same_has_no_nan(mtsearch: Command, tmp_path: Path) -> 
         "mean": 1,
         "histogram": [{"low": 1, "high": 1, "rows": 30}],
     }
+
+
+def test_a_table_needs_no_study_file(tmp_path: Path, mtsearch: Command) -> None:
+    rows = "".join(f"u{n % 40},i{n * n % 150}\n" for n in range(2000))
+    (tmp_path / "clicks.csv").write_text("visitor,sku\n" + rows)
+    shown = mtsearch("data", "clicks.csv")
+    assert shown.status == 0 and "user u0, item i0, rating 1.0" in shown.out
+    assert "next: mtsearch init study.toml --data clicks.csv" in shown.err
+    assert mtsearch("init", "mine.toml", "--data", "clicks.csv").status == 0
+    written = (tmp_path / "mine.toml").read_text()
+    assert f'source = "{tmp_path / "clicks.csv"}"' in written and 'objectives = ["top_100", "mrr"]' in written
+    assert mtsearch("check", "mine.toml").status == 0
+
+
+def test_init_writes_nothing_for_data_that_cannot_be_read(tmp_path: Path, mtsearch: Command) -> None:
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    done = mtsearch("init", "mine.toml", "--data", "bad.csv")
+    assert done.status == 1 and "bad.csv" in done.err
+    assert not (tmp_path / "mine.toml").exists()
