@@ -396,20 +396,34 @@ def _open_text(place: Path, file: Path, reader: Reader | None) -> TableFile:
         return f"read_csv({_literal(str(file))}, {joined})"
 
     def read(wanted: Sequence[str], condition: str | None) -> pa.Table:
-        form = dialect
-        if dialect.quote and not given_quote and _has_stray_quotes(connection, source, dialect, file):
-            logger.warning(
-                "data: quotes of %s seem to have no meaning, and are read as text; to have it so without a warning, "
-                'write reader = { quote = "" } under [data], else reader = { quote = \'"\' }',
-                place,
-            )
-            form = replace(dialect, quote="", escape="")
+        table = read_as(dialect, wanted, condition)
+        if not dialect.quote or given_quote or not _may_swallow(file, dialect, table.num_rows, condition):
+            return table
+        plain = replace(dialect, quote="", escape="")
+        if count(plain) <= count(dialect):
+            return table
+        logger.warning(
+            "data: quotes of %s seem to have no meaning, and are read as text; to have it so without a warning, "
+            'write reader = { quote = "" } under [data], else reader = { quote = \'"\' }',
+            place,
+        )
+        return read_as(plain, wanted, condition)
+
+    def read_as(form: _Dialect, wanted: Sequence[str], condition: str | None) -> pa.Table:
         try:
             return select(source(form, _USUAL_LINE), wanted, condition)
         except duckdb.InvalidInputException as error:
             if "aximum line size" not in str(error):
                 raise
         return select(source(form, _LONGEST_LINE), wanted, condition)
+
+    def count(form: _Dialect) -> int:
+        """Count the rows of the text in a form; -1 if it does not have it."""
+        try:
+            [[found]] = connection.execute(f"SELECT count(*) FROM {source(form, _LONGEST_LINE)}").fetchall()
+        except duckdb.Error:
+            return -1
+        return int(found)
 
     def select(rows: str, wanted: Sequence[str], condition: str | None) -> pa.Table:
         if condition is not None:
@@ -424,36 +438,20 @@ def _open_text(place: Path, file: Path, reader: Reader | None) -> TableFile:
     return TableFile(str(place), names, read, headless=dialect.heading is None, first=dialect.first)
 
 
-def _has_stray_quotes(
-    connection: DuckDBPyConnection, source: Callable[[_Dialect, int], str], dialect: _Dialect, file: Path
-) -> bool:
-    """Tell whether a text has quotes that are no signs around fields: without them, all its lines are rows.
+def _may_swallow(file: Path, dialect: _Dialect, rows: int, condition: str | None) -> bool:
+    """Tell whether a quote may have swallowed rows: there are quotes, and more lines than rows.
 
-    A quote that begins a field swallows all rows up to the next quote before a separator. Text with fields that do have
-    line ends in them cannot be read without quotes: its lines have other numbers of fields.
+    A quote that begins a field takes all up to the next quote before a separator. If quotes are signs around fields
+    that have line ends in them, the lines have other numbers of fields, and cannot be read without quotes.
     """
-    import duckdb
-
-    if not _holds(file, dialect.quote.encode()):
-        return False
-
-    def count(form: _Dialect) -> int:
-        try:
-            [[found]] = connection.execute(f"SELECT count(*) FROM {source(form, _LONGEST_LINE)}").fetchall()
-        except duckdb.Error:
-            return -1
-        return int(found)
-
-    with_quotes = count(dialect)  # -1: a quote that is not closed is refused, with the line
-    return with_quotes >= 0 and count(replace(dialect, quote="", escape="")) > with_quotes
-
-
-def _holds(file: Path, sign: bytes) -> bool:
-    """Tell whether a file has a sign; True for a packed file, which is not searched."""
     if file.suffix.lower() in _PACKED:
-        return True
+        return True  # its lines are not counted here
+    lines, has_quotes = 0, False
     with file.open("rb") as opened:
-        return any(sign in block for block in iter(lambda: opened.read(2**24), b""))
+        for block in iter(lambda: opened.read(2**24), b""):
+            lines += block.count(b"\n")
+            has_quotes = has_quotes or dialect.quote.encode() in block
+    return has_quotes and (condition is not None or lines - dialect.skip - bool(dialect.heading) > rows)
 
 
 def _sniff_types(

@@ -264,8 +264,8 @@ COLUMN_ALIASES: Mapping[str, Sequence[str]] = {
         "userid", "user", "uid", "users", "userids", "customerid", "customer", "memberid", "member", "visitorid",
         "visitor", "reviewerid", "reviewer", "accountid", "account", "clientid", "client", "buyerid", "buyer", "msno",
         "personid", "person", "listenerid", "readerid", "viewerid", "subscriberid", "playerid", "householdkey",
-        "householdid", "deviceid", "cookieid", "userkey", "userhash", "usersha1", "useridx", "steamid", "authorid",
-        "author", "username", "profilename", "nickname", "sessionid", "session",
+        "householdid", "deviceid", "cookieid", "userkey", "userhash", "usersha1", "useridx", "steamid", "username",
+        "profilename", "nickname", "sessionid", "session",
     ),
     "item": (
         "itemid", "item", "iid", "items", "itemids", "parentasin", *(f"{thing}id" for thing in _THINGS), "asin", "isbn",

@@ -272,7 +272,7 @@ def test_unreadable_user_files_are_refused(
     ("name", "content", "said"),
     [
         ("pairs.csv", b"user\n1\n", "column 'item' is missing"),
-        ("pairs.csv", b"user,film\n1,i1\n", "column 'item' is missing"),
+        ("pairs.csv", b"user,thing\n1,i1\n", "column 'item' is missing"),
         ("pairs.csv", b"film,movieId\ni1,1\n", "column 'user' is missing"),
         ("pairs.csv", b"user,movie_id,movieId\n1,i1,i1\n", "'movie_id' and 'movieId' could both be the item"),
         (

@@ -311,8 +311,8 @@ def test_clicks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     table = load(section(text(tmp_path, "visitorid,itemid,event\na,x,view\na,x,buy\nb,y,view\n")))
     assert decoded(table) == [("a", "x", 1, 0), ("a", "x", 1, 0), ("b", "y", 1, 0)]
     assert table.report.feedback == "binary" and table.report.ignored == ("event",)
-    assert "binary feedback, 1 rows of a user and an item that had one already, kept" in caplog.messages[0]
-    assert "every rating is 1" in caplog.messages[1]
+    assert "binary feedback, 1 rows of a user and an item that had one already, kept" in caplog.messages[1]
+    assert "column 'event' is not used" in caplog.messages[0] and "every rating is 1" in caplog.messages[2]
 
 
 def test_counts(tmp_path: Path) -> None:

@@ -98,10 +98,10 @@ def interpreted(user: str, item: str, rating: str, time: str) -> Row | None:
         value = float(rating)
     seconds = 0
     if time.strip():
-        date = not re.fullmatch(r"[+-]?\d+", time.strip())
-        seconds = (
-            math.floor(datetime.fromisoformat(time.strip()).replace(tzinfo=UTC).timestamp()) if date else int(time)
-        )
+        if NUMBER.fullmatch(time.strip()):
+            seconds = math.floor(float(time))
+        else:
+            seconds = math.floor(datetime.fromisoformat(time.strip()).replace(tzinfo=UTC).timestamp())
     if missing:
         return None
     if abs(value) > FLOAT32_MAX:
