@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pyarrow as pa
 
 from mtsearch.errors import MalformedData, SourceUnavailable
+from mtsearch.study_file.sections import COLUMN_ALIASES, find_aliases
 from mtsearch.text import quote
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class TableFile:
             JSON are text.
         headless: True for text without a heading.
         first: fields of the first row of such text, for messages.
+        is_text: True for delimited text.
     """
 
     place: str
@@ -74,6 +76,7 @@ class TableFile:
     read: Callable[[Sequence[str], str | None], pa.Table]
     headless: bool = False
     first: Sequence[str] = ()
+    is_text: bool = False
 
 
 def kind_of(path: Path) -> str:
@@ -435,7 +438,7 @@ def _open_text(place: Path, file: Path, reader: Reader | None) -> TableFile:
         chosen = [keys[names.index(name)] for name in wanted]
         return _select(connection, rows, chosen, None, {}).rename_columns(list(wanted))
 
-    return TableFile(str(place), names, read, headless=dialect.heading is None, first=dialect.first)
+    return TableFile(str(place), names, read, headless=dialect.heading is None, first=dialect.first, is_text=True)
 
 
 def _may_swallow(file: Path, dialect: _Dialect, rows: int, condition: str | None) -> bool:
@@ -514,7 +517,7 @@ def _sniff(place: Path, head: bytes, reader: Reader | None) -> _Dialect:
         first = _fields(body, separator, quoting)
     except csv.Error as error:
         _refuse(place, f"its heading cannot be read ({error})")
-    has_heading = reader.header if reader and reader.header is not None else not any(map(_is_number, first))
+    has_heading = reader.header if reader and reader.header is not None else _is_heading(first)
     return _Dialect(separator, quoting, escape, encoding, skip, first if has_heading else None, first)
 
 
@@ -564,6 +567,12 @@ def _count_fields(line: str, separator: str) -> int:
     """Count the fields of a line; separators between quotes are none."""
     outside = re.sub(r'"(?:[^"]|"")*"', "", line) if '"' in line else line
     return outside.count(separator) + 1
+
+
+def _is_heading(first: Sequence[str]) -> bool:
+    """Tell whether fields name columns: one has a usual name, or none is a number."""
+    names = [name.partition(":")[0] for name in first]
+    return any(find_aliases(names, key) for key in COLUMN_ALIASES) or not any(map(_is_number, first))
 
 
 def _is_number(text: str) -> bool:

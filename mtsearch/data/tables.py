@@ -20,7 +20,7 @@ from mtsearch.data.sources import Source
 from mtsearch.data.split import WITHOUT_TIMES
 from mtsearch.data.table_files import TYPED, TableFile
 from mtsearch.errors import MalformedData
-from mtsearch.study_file.sections import find_aliases
+from mtsearch.study_file.sections import COLUMN_ALIASES, find_aliases
 from mtsearch.text import nearest, quote, shorten_middle
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def read_tables(source: Source, section: DataSection, split: SplitSection | None
         **dict.fromkeys(type(section.columns).model_fields), **source.columns, **named,
         "part": split.column if split else None,
     }  # fmt: skip
+    _tell_heading(source.files[0], given, section)
     given, counted = _find_ratings(source.files[0], given, section.feedback)
     table = _Table.open(source.files, given, "columns", ("user", "item"), section.where)
     feedback = section.feedback or ("count" if counted else "explicit" if "rating" in table.chosen else "binary")
@@ -155,6 +156,20 @@ def read_tables(source: Source, section: DataSection, split: SplitSection | None
         table = table.without("timestamp")
     report = ReadReport(table.chosen, table.ignored, feedback, time_unit, table.size, dropped)
     return _add_items(clean(raw, section, report), source, section)
+
+
+def _tell_heading(file: TableFile, given: Given, section: DataSection) -> None:
+    """Warn that a first line is taken for a heading if nothing but the numbers of columns is known of it."""
+    names = [_strip_type(file, name) for name in file.names]
+    by_number = any(isinstance(place, int) and not isinstance(place, bool) for place in given.values())
+    is_known = any(find_aliases(names, key) for key in COLUMN_ALIASES)
+    if by_number and not is_known and file.is_text and not file.headless and section.reader.header is None:
+        logger.warning(
+            "data: the first line of %s, %s, is taken for a heading; if it is a row, write "
+            "reader = { header = false } under [data], else reader = { header = true }",
+            file.place,
+            shorten_middle(", ".join(map(repr, file.names))),
+        )
 
 
 def _find_ratings(file: TableFile, given: Given, feedback: str | None) -> tuple[Given, bool]:

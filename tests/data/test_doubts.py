@@ -93,3 +93,18 @@ def test_rows_of_strangers_are_told(tmp_path: Path, messages: pytest.LogCaptureF
     tell_of_split(make_split(load(section(path)), SplitSection()), "random")
     found = [each.getMessage() for each in messages.records if "without training rows" in each.getMessage()]
     assert found == ["data: 100.0 % of the validation rows are of users or items without training rows"]
+
+
+def test_a_first_line_that_may_be_a_row_is_told(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, "ann,tea\nbob,pot\ncyd,tea\n")
+    columns = {"user": 1, "item": 2}
+    assert len(load(section(path, columns=columns)).rows) == 2
+    assert any("'ann', 'tea', is taken for a heading" in each for each in told(messages))
+    for header, rows in ((False, 3), (True, 2)):
+        messages.clear()
+        assert len(load(section(path, columns=columns, reader={"header": header})).rows) == rows
+        assert not any("heading" in each for each in told(messages))
+
+
+def test_a_heading_may_have_a_number(tmp_path: Path) -> None:
+    assert len(load(section(write(tmp_path, "user_id,item_id,2020\n1,2,3\n"))).rows) == 1
