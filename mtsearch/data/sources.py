@@ -68,6 +68,7 @@ class _Form:
     item_reader: Reader = field(default_factory=Reader)
 
 
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
 _MOVIELENS = {"user": 1, "item": 2, "rating": 3, "timestamp": 4}
 _FORMS = (
     _Form(  # MovieLens 1M and 10M
@@ -139,6 +140,9 @@ def _parts(path: Path) -> list[Path]:
 
 def _open_paths(paths: Sequence[Path], reader: Reader) -> Source:
     """Open files, or the one folder or archive that is given, by its known form where it has one."""
+    for path in paths:
+        if path.suffix.lower() in _SPREADSHEETS:
+            raise MalformedData(f"{path} is a spreadsheet", "save its sheet as CSV")
     if len(paths) == 1 and (paths[0].is_dir() or is_archive(paths[0])):
         return _open_collection(paths[0], reader)
     if len(paths) == 1 and (form := _FILES.get(paths[0].name)):

@@ -223,7 +223,13 @@ def _select(
     plain = ", ".join(f"{_identifier(name)} AS _mtsearch_{number}" for number, name in enumerate(names))
     inner = f"SELECT * {f'REPLACE ({typed})' if typed else ''}, {plain} FROM {source}"
     wanted = ", ".join(f"_mtsearch_{number}" for number in range(len(names)))
-    table: pa.Table = connection.sql(f"SELECT {wanted} FROM ({inner}) WHERE ({condition}\n)").to_arrow_table()
+    text = f"SELECT {wanted} FROM ({inner}) WHERE ({condition}\n)"
+    import duckdb
+
+    # A condition that closes the parenthesis could go on with statements that write files.
+    if len(duckdb.extract_statements(text)) != 1:
+        raise duckdb.ParserException("Parser Error: not one condition")
+    table: pa.Table = connection.sql(text).to_arrow_table()
     return table.rename_columns(list(names))
 
 

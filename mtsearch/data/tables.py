@@ -51,14 +51,14 @@ def choose_columns(file: TableFile, given: Given, table: str, required: Iterable
             found = _find_named_column(file, key, str(name) if isinstance(name, bool) else name)
         if found is not None:
             chosen[key] = found
-        elif key in required:
-            if file.headless:
-                raise _headless_error(file, table, required)
-            known = ", ".join(map(repr, file.names))
-            raise MalformedData(
-                f"{file.place}: no column for {key} among {shorten_middle(known)}",
-                f'name it under [data]: {table} = {{ {key} = "..." }}',
-            )
+    if missing := [key for key in required if key not in chosen]:
+        if file.headless:
+            raise _headless_error(file, table, required)
+        known, named = ", ".join(map(repr, file.names)), ", ".join(f'{key} = "..."' for key in missing)
+        raise MalformedData(
+            f"{file.place}: no column for {' and '.join(missing)} among {shorten_middle(known)}",
+            f"name {'it' if len(missing) == 1 else 'them'} under [data]: {table} = {{ {named} }}",
+        )
     for key, name in chosen.items():
         if file.names.count(name) > 1:
             raise MalformedData(f"{file.place}: two columns are called {name!r}", "rename one of them")

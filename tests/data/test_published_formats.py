@@ -213,6 +213,10 @@ def test_titles_are_found(tmp_path: Path, name: str, title: str) -> None:
 
 
 REFUSED: dict[str, tuple[Write, dict[str, Any], str]] = {
+    "excel": (text("t.xlsx", "PK"), {}, "is a spreadsheet; save its sheet as CSV"),
+    "unknown names": (
+        text("t.csv", "who,what,how\n1,2,3\n"), {}, 'name them under [data]: columns = { user = "...", item = "..." }',
+    ),
     "taobao": (READ["taobao"][0], {}, "seems to have no heading: its first line is '1', '2268318'"),
     "book-crossing": (READ["book-crossing"][0], {}, 'is not UTF-8; write reader = { encoding = "latin-1" }'),
     "netflix": (text("combined_data_1.txt", "1:\n1488844,3,2005-09-06\n822109,5,2005-05-13\n"), {}, "columns"),
@@ -272,6 +276,9 @@ def test_a_condition_that_is_none(tmp_path: Path) -> None:
     path = text("t.csv", "user,item,price\n1,2,3\n")(tmp_path)
     with pytest.raises(MalformedData, match="where: Binder Error"):
         load(section(path, where="prize > 0"))
+    with pytest.raises(MalformedData, match="where: Parser Error"):
+        load(section(path, where="true); COPY (SELECT 1) TO 'written.csv'; SELECT (1"))
+    assert not Path("written.csv").exists()
     with pytest.raises(MalformedData, match="has no rows that meet `where`"):
         load(section(path, where="price > 5"))
 
