@@ -135,9 +135,9 @@ def read_tables(source: Source, section: DataSection, split: SplitSection | None
         "part": split.column if split else None,
     }  # fmt: skip
     _tell_heading(source.files[0], given, section)
-    given, counted = _find_ratings(source.files[0], given, section.feedback)
+    given = _find_counts(source.files[0], given, section.feedback)
     table = _Table.open(source.files, given, "columns", ("user", "item"), section.where)
-    feedback = section.feedback or ("count" if counted else "explicit" if "rating" in table.chosen else "binary")
+    feedback = section.feedback or ("explicit" if "rating" in table.chosen else "binary")
     if feedback != "binary" and "rating" not in table.chosen:
         raise MalformedData(
             f"{section.origin}: no column for rating, which feedback = {feedback!r} needs",
@@ -147,6 +147,8 @@ def read_tables(source: Source, section: DataSection, split: SplitSection | None
         kept = " that meet `where`" if section.where else ""
         raise MalformedData(f"{section.origin} has no rows{kept}", "name another source")
     raw, time_unit, dropped = _parse_rows(table, section, _needs_times(section, split))
+    if feedback == "binary" and section.feedback is None and section.columns.rating is None:
+        _tell_counts(source.files[0])
     if feedback == "binary" and section.where is None:
         first = source.files[0]
         warn_of_kinds(table.ignored, lambda name: first.read([name], None).column(0))
@@ -172,17 +174,21 @@ def _tell_heading(file: TableFile, given: Given, section: DataSection) -> None:
         )
 
 
-def _find_ratings(file: TableFile, given: Given, feedback: str | None) -> tuple[Given, bool]:
-    """Return `given` with the column of counts for that of ratings, if counts are what there is, and whether it is so.
+def _find_counts(file: TableFile, given: Given, feedback: str | None) -> Given:
+    """Return `given` with the column of counts for that of ratings: for count feedback their usual names come first."""
+    if given["rating"] is not None or feedback != "count":
+        return given
+    return {**given, "rating": choose_columns(file, {"count": None}, "columns", ()).get("count")}
 
-    For count feedback the usual names of counts come before those of ratings; if nothing is said, after them.
-    """
-    if given["rating"] is not None or feedback not in (None, "count"):
-        return given, False
-    if feedback is None and choose_columns(file, {"rating": None}, "columns", ()):
-        return given, False
-    usual = choose_columns(file, {"count": None}, "columns", ())
-    return {**given, "rating": usual.get("count")}, bool(usual)
+
+def _tell_counts(file: TableFile) -> None:
+    """Warn of a column of counts that is not used, since every row counts as 1."""
+    if counts := choose_columns(file, {"count": None}, "columns", ()):
+        logger.warning(
+            "data: column %r is not used, and every row counts as 1; to learn from its numbers, write "
+            'feedback = "count" under [data], else feedback = "binary"',
+            counts["count"],
+        )
 
 
 def _needs_times(section: DataSection, split: SplitSection | None) -> bool:

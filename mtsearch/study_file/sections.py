@@ -144,8 +144,7 @@ class DataSection(Section):
     feedback: Feedback | None = Field(
         default=None,
         description="Meaning of a row: explicit is a rating; binary is 1 for each row, those whose rating column says "
-        "0 left out; count is log(1 + number of times), and 0 times is left out. Left out, it follows from the "
-        "column: count for one such as plays, binary without a column.",
+        "0 left out; count is log(1 + number of times), and 0 times is left out. Without a rating column binary.",
     )
     rating_range: tuple[Number, Number] | None = Field(
         default=None, strict=False, description="Lowest and highest rating, or number of times, that is allowed."

@@ -108,3 +108,13 @@ def test_a_first_line_that_may_be_a_row_is_told(tmp_path: Path, messages: pytest
 
 def test_a_heading_may_have_a_number(tmp_path: Path) -> None:
     assert len(load(section(write(tmp_path, "user_id,item_id,2020\n1,2,3\n"))).rows) == 1
+
+
+def test_a_column_of_counts_that_is_not_used_is_told(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path, "user,item,plays\na,x,3\nb,y,5\n")
+    assert load(section(path)).rows.ratings.tolist() == [1, 1]
+    assert any("column 'plays' is not used" in each for each in told(messages))
+    for feedback in ("count", "binary"):
+        messages.clear()
+        load(section(path, feedback=feedback))
+        assert not any("'plays'" in each for each in told(messages))
