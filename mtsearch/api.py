@@ -165,6 +165,16 @@ def check(definition: StudyDefinition) -> dict[str, Any]:
     return describe_study(definition, interactions, split)
 
 
+def is_own_table(name: str) -> bool:
+    """Tell whether a name is the path of a table, folder or zip, and not that of a study file or a shipped study."""
+    from mtsearch.study_file.load import shipped
+
+    path = Path(name)
+    if name in shipped() or path.suffix.lower() == ".toml":
+        return False
+    return path.is_dir() or bool(path.suffix and path.exists()) or any(sign in name for sign in "*?[")
+
+
 def describe_data(definition: StudyDefinition) -> dict[str, Any]:
     """Describe how the definition's ratings were read, which rows were dropped, and the parts of their split."""
     from mtsearch.data.split import describe

@@ -3,7 +3,6 @@
 import json
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,13 +25,13 @@ def command(definition: str | None, overrides: tuple[str, ...], output_format: s
 
     DEFINITION is a study file, the name of a shipped study, or a table, folder or zip of your own.  [default: ml-100k]
     """
-    table = definition if definition and _is_table(definition) else None
+    from mtsearch import api
+
+    table = definition if definition and api.is_own_table(definition) else None
     if table:
         overrides = (f"data.source={table}", *overrides)
     loaded = options.load_definition(None if table else definition, overrides)
     options.show_messages()
-
-    from mtsearch import api
 
     description = api.describe_data(loaded)
     if output_format == "json":
@@ -43,12 +42,6 @@ def command(definition: str | None, overrides: tuple[str, ...], output_format: s
     Console().print(_make_tables(description))
     if table:
         click.echo(f"next: mtsearch init study.toml --data {shlex.quote(table)}", err=True)
-
-
-def _is_table(definition: str) -> bool:
-    """Tell whether the argument is a path other than a study file's."""
-    path = Path(definition)
-    return path.suffix.lower() != ".toml" and (path.exists() or bool(set("*?[") & set(definition)))
 
 
 def _make_tables(description: dict[str, Any]) -> "Group":

@@ -121,3 +121,8 @@ def test_init_writes_nothing_for_data_that_cannot_be_read(tmp_path: Path, mtsear
     done = mtsearch("init", "mine.toml", "--data", "bad.csv")
     assert done.status == 1 and "bad.csv" in done.err
     assert not (tmp_path / "mine.toml").exists()
+
+
+def test_a_shipped_study_comes_before_a_folder_of_its_name(tmp_path: Path, mtsearch: Command) -> None:
+    (tmp_path / "ml-100k").mkdir()
+    assert "307 rows repeat a pair" in mtsearch("data", "ml-100k").out
