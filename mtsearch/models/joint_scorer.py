@@ -182,8 +182,8 @@ def _count(users: tf.Tensor, catalogue: tf.Tensor, rows: _Rows) -> tuple[tf.Tens
 def _offer(scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Find the items that are offered, for `BlockCounts`.
 
-    NOTE: the score at the last place is found by bisection of the bits of float32: `tf.math.top_k` with k = 100 took
-    half of an evaluation on a GPU (H200: of 10 ms, for 943 users and 1,664 items).
+    NOTE: the score at the last place is found by bisection of the bits of float32. On an H200, an evaluation of
+    943 users and 1,664 items took 10 ms with `tf.math.top_k` and comparisons by several graphs, and 6 ms as here.
 
     Returns:
         Which items `[C]` are certainly offered to some user, of the users without ties that share the last places; and
