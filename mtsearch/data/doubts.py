@@ -76,27 +76,24 @@ _TOLD_SHARE = 0.01
 def tell_of_split(split: Split, method: str) -> None:
     """Warn of validation rows whose pair of user and item is trained on too, and tell of those of strangers.
 
-    A model that has seen a pair in training finds it again: on clicks of which every tenth was made twice or more, a
-    top-100 accuracy of 0.97 stood where 0.81 was true.
+    A model that has seen a pair in training finds it again, and the metrics are better than for new pairs.
     """
     rows = split.validation
-    seen = float(_are_among(rows, split.train, len(split.item_ids)).mean()) if len(rows) else 0.0
-    if method == "random" and seen >= _TOLD_SHARE:
+    if not len(rows):
+        return
+    if method == "random" and (seen := _share_among(rows, split.train, len(split.item_ids))) >= _TOLD_SHARE:
         logger.warning(
             "data: %.1f %% of the validation rows have a pair of user and item that the training rows have too, which "
             'makes them easy; write duplicates = "last" under [data] for one row of each pair',
             100 * seen,
         )
     strangers = ~(split.known_users[rows.users] & split.known_items[rows.items])
-    if len(rows) and (share := float(strangers.mean())) >= _TOLD_SHARE:
+    if (share := float(strangers.mean())) >= _TOLD_SHARE:
         logger.info("data: %.1f %% of the validation rows are of users or items without training rows", 100 * share)
 
 
-def _are_among(rows: Rows, others: Rows, items: int) -> NDArray[np.bool_]:
-    """Return `[N]`, True for each row whose pair of user and item other rows have; the others are sorted."""
+def _share_among(rows: Rows, others: Rows, items: int) -> float:
+    """Return the share of rows whose pair of user and item other rows have; these are sorted, and not empty."""
     keys, wanted = (each.users.astype(np.int64) * items + each.items for each in (others, rows))
-    if not len(keys):
-        return np.zeros(len(wanted), np.bool_)
     places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    found: NDArray[np.bool_] = keys[places] == wanted
-    return found
+    return float((keys[places] == wanted).mean())

@@ -164,13 +164,13 @@ def _open_collection(path: Path, reader: Reader) -> Source:
             )
     inter, item = ([name for name in names if kind_of(Path(name)) == kind] for kind in (".inter", ".item"))
     if len(inter) == 1:  # RecBole
-        titled = [open_table(path / name) for name in item if _has_titles(path / name)]
+        titled = [table for table in (open_table(path / name) for name in item) if _has_titles(table)]
         return Source([open_table(path / inter[0], reader)], {}, titled[:1])
     if not names:
         raise MalformedData(
             f"{path} has no tables", f"name a folder or zip with files that end in {', '.join(SUFFIXES)}"
         )
-    return Source([open_table(path / name, reader) for name in _choose(path, names, reader)])
+    return Source(_choose(path, {name: open_table(path / name, reader) for name in names}))
 
 
 def _joined(form: Reader, given: Reader) -> Reader:
@@ -178,32 +178,30 @@ def _joined(form: Reader, given: Reader) -> Reader:
     return form.model_copy(update={name: getattr(given, name) for name in given.model_fields_set})
 
 
-def _has_titles(path: Path) -> bool:
-    names = [name.partition(":")[0] for name in open_table(path).names]
+def _has_titles(table: TableFile) -> bool:
+    names = [name.partition(":")[0] for name in table.names]
     return bool(find_aliases(names, "item") and find_aliases(names, "title"))
 
 
-def _choose(path: Path, names: Sequence[str], reader: Reader) -> list[str]:
+def _choose(path: Path, tables: Mapping[str, TableFile]) -> list[TableFile]:
     """Return the tables of interactions: all files of one form, or the only ones with users and items.
 
     Raises:
         MalformedData: there are several.
     """
-    if len(names) == 1 or all(kind_of(Path(name)) in PARQUET for name in names):  # a data set in parts
-        return list(names)
     headings: dict[tuple[str, ...], list[str]] = {}
-    for name in names:
-        headings.setdefault(tuple(open_table(path / name, reader).names), []).append(name)
-    if len(headings) == 1:
-        return list(names)
+    for name, table in tables.items():
+        headings.setdefault(tuple(table.names), []).append(name)
+    if len(headings) == 1 or all(kind_of(Path(name)) in PARQUET for name in tables):  # a data set in parts
+        return list(tables.values())
     fitting = [
         group for heading, group in headings.items() if all(find_aliases(heading, key) for key in ("user", "item"))
     ]
     rated = [group for heading, group in headings.items() if group in fitting and find_aliases(heading, "rating")]
     for groups in (fitting, rated):
         if len(groups) == 1:
-            others = ", ".join(name for name in names if name not in groups[0])
+            others = ", ".join(name for name in tables if name not in groups[0])
             logger.info("data: of %s, %s is read, and not %s", path, ", ".join(groups[0]), shorten_middle(others))
-            return groups[0]
-    known = shorten_middle(", ".join(names))
-    raise MalformedData(f"{path} has several tables: {known}", f'name one: source = "{path}/{names[0]}"')
+            return [tables[name] for name in groups[0]]
+    known, first = shorten_middle(", ".join(tables)), next(iter(tables))
+    raise MalformedData(f"{path} has several tables: {known}", f'name one: source = "{path}/{first}"')

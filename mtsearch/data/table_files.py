@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pyarrow as pa
 
 from mtsearch.errors import MalformedData, SourceUnavailable
-from mtsearch.study_file.sections import COLUMN_ALIASES, find_aliases
+from mtsearch.study_file.sections import has_usual_name
 from mtsearch.text import quote
 
 if TYPE_CHECKING:
@@ -214,6 +214,8 @@ def _select(
         condition: an SQL condition on the columns; None for all rows.
         types: type of each column in the condition, where the source has it as text.
     """
+    import duckdb
+
     if condition is None:
         columns = ", ".join(_identifier(name) for name in names)
         plain_rows: pa.Table = connection.sql(f"SELECT {columns} FROM {source}").to_arrow_table()
@@ -224,8 +226,6 @@ def _select(
     inner = f"SELECT * {f'REPLACE ({typed})' if typed else ''}, {plain} FROM {source}"
     wanted = ", ".join(f"_mtsearch_{number}" for number in range(len(names)))
     text = f"SELECT {wanted} FROM ({inner}) WHERE ({condition}\n)"
-    import duckdb
-
     # A condition that closes the parenthesis could go on with statements that write files.
     if len(duckdb.extract_statements(text)) != 1:
         raise duckdb.ParserException("Parser Error: not one condition")
@@ -298,7 +298,7 @@ def _refuse_of_duckdb(path: Path, text: str) -> NoReturn:
         )
     if "not utf-8 encoded" in text or "Invalid unicode" in text:
         _refuse(path, f"{place}: {shown} is not UTF-8", 'write reader = { encoding = "latin-1" } under [data]')
-    if "JSON" in text:
+    if kind_of(path) in _JSON:
         number = _find_bad_line(path)
         _refuse(path, f"line {number} is not a JSON object" if number else f"is not JSON ({_first_line(text)})")
     if "parquet" in text.lower() and path.suffix.lower() in PARQUET:
@@ -377,16 +377,86 @@ class _Dialect:
 
 
 def _open_text(place: Path, file: Path, reader: Reader | None) -> TableFile:
-    import duckdb
-
     head = _read_head(file)
     _require_content(place, head)
     dialect = _sniff(place, head, reader)
-    connection, names = _connect(), dialect.names
-    given_quote = reader is not None and reader.quote is not None
-    keys = [f"column {number}" for number in range(len(names))]  # a heading may have a name twice
+    text = _Text(place, file, dialect, reader, _connect())
+    is_headless = dialect.heading is None
+    return TableFile(str(place), dialect.names, text.read, headless=is_headless, first=dialect.first, is_text=True)
 
-    def source(form: _Dialect, longest: int) -> str:
+
+@dataclass(frozen=True)
+class _Text:
+    """A delimited text whose form is known.
+
+    Attributes:
+        place: its path, as messages name it.
+        file: the file that is read.
+        dialect: its form.
+        reader: what the study file says of its form.
+        connection: the database that reads it.
+    """
+
+    place: Path
+    file: Path
+    dialect: _Dialect
+    reader: Reader | None
+    connection: DuckDBPyConnection
+
+    def read(self, wanted: Sequence[str], condition: str | None) -> pa.Table:
+        """Read the columns of some names; see `TableFile`."""
+        table = self._read_as(self.dialect, wanted, condition)
+        is_said = self.reader is not None and self.reader.quote is not None
+        if not self.dialect.quote or is_said or not _may_swallow(self.file, self.dialect, table.num_rows, condition):
+            return table
+        plain = replace(self.dialect, quote="", escape="")
+        if self._count(plain) <= self._count(self.dialect):
+            return table
+        logger.warning(
+            "data: quotes of %s seem to have no meaning, and are read as text; to have it so without a warning, "
+            'write reader = { quote = "" } under [data], else reader = { quote = \'"\' }',
+            self.place,
+        )
+        return self._read_as(plain, wanted, condition)
+
+    def _read_as(self, form: _Dialect, wanted: Sequence[str], condition: str | None) -> pa.Table:
+        """Read in a form, with room for longer lines if there are some."""
+        import duckdb
+
+        try:
+            return self._select(self._source(form, _USUAL_LINE), wanted, condition)
+        except duckdb.InvalidInputException as error:
+            if "aximum line size" not in str(error):
+                raise
+        return self._select(self._source(form, _LONGEST_LINE), wanted, condition)
+
+    def _count(self, form: _Dialect) -> int:
+        """Count the rows of the text in a form; -1 if it does not have it."""
+        import duckdb
+
+        try:
+            [[found]] = self.connection.execute(f"SELECT count(*) FROM {self._source(form, _LONGEST_LINE)}").fetchall()
+        except duckdb.Error:
+            return -1
+        return int(found)
+
+    def _select(self, source: str, wanted: Sequence[str], condition: str | None) -> pa.Table:
+        """Return columns of a source, which names them by their places: a heading may have a name twice."""
+        names, keys = self.dialect.names, self._keys
+        if condition is None:
+            chosen = [keys[names.index(name)] for name in wanted]
+            return _select(self.connection, source, chosen, None, {}).rename_columns(list(wanted))
+        types = _sniff_types(self.connection, source, names, keys)
+        pairs = zip(keys, names, strict=True)
+        renamed = ", ".join(f"{_identifier(key)} AS {_identifier(name)}" for key, name in pairs)
+        return _select(self.connection, f"(SELECT {renamed} FROM {source})", wanted, condition, types)
+
+    @property
+    def _keys(self) -> list[str]:
+        return [f"column {number}" for number in range(len(self.dialect.names))]
+
+    def _source(self, form: _Dialect, longest: int) -> str:
+        """Return what follows FROM; `longest` is the room for a line, in bytes."""
         options = {
             "auto_detect": "false",
             "delim": _literal(form.separator),
@@ -395,56 +465,14 @@ def _open_text(place: Path, file: Path, reader: Reader | None) -> TableFile:
             "header": "true" if form.heading else "false",
             "skip": str(form.skip),
             "encoding": _literal(form.encoding),
-            "columns": "{" + ", ".join(f"{_literal(key)}: 'VARCHAR'" for key in keys) + "}",
+            "columns": "{" + ", ".join(f"{_literal(key)}: 'VARCHAR'" for key in self._keys) + "}",
             "max_line_size": str(longest),
             "strict_mode": "true",
         }
-        if reader and reader.null:
-            options["nullstr"] = "[" + ", ".join(_literal(text) for text in ("", *reader.null)) + "]"
+        if self.reader and self.reader.null:
+            options["nullstr"] = "[" + ", ".join(_literal(text) for text in ("", *self.reader.null)) + "]"
         joined = ", ".join(f"{name} = {value}" for name, value in options.items())
-        return f"read_csv({_literal(str(file))}, {joined})"
-
-    def read(wanted: Sequence[str], condition: str | None) -> pa.Table:
-        table = read_as(dialect, wanted, condition)
-        if not dialect.quote or given_quote or not _may_swallow(file, dialect, table.num_rows, condition):
-            return table
-        plain = replace(dialect, quote="", escape="")
-        if count(plain) <= count(dialect):
-            return table
-        logger.warning(
-            "data: quotes of %s seem to have no meaning, and are read as text; to have it so without a warning, "
-            'write reader = { quote = "" } under [data], else reader = { quote = \'"\' }',
-            place,
-        )
-        return read_as(plain, wanted, condition)
-
-    def read_as(form: _Dialect, wanted: Sequence[str], condition: str | None) -> pa.Table:
-        try:
-            return select(source(form, _USUAL_LINE), wanted, condition)
-        except duckdb.InvalidInputException as error:
-            if "aximum line size" not in str(error):
-                raise
-        return select(source(form, _LONGEST_LINE), wanted, condition)
-
-    def count(form: _Dialect) -> int:
-        """Count the rows of the text in a form; -1 if it does not have it."""
-        try:
-            [[found]] = connection.execute(f"SELECT count(*) FROM {source(form, _LONGEST_LINE)}").fetchall()
-        except duckdb.Error:
-            return -1
-        return int(found)
-
-    def select(rows: str, wanted: Sequence[str], condition: str | None) -> pa.Table:
-        if condition is not None:
-            types = _sniff_types(connection, rows, names, keys)
-            renamed = ", ".join(
-                f"{_identifier(key)} AS {_identifier(name)}" for key, name in zip(keys, names, strict=True)
-            )
-            return _select(connection, f"(SELECT {renamed} FROM {rows})", wanted, condition, types)
-        chosen = [keys[names.index(name)] for name in wanted]
-        return _select(connection, rows, chosen, None, {}).rename_columns(list(wanted))
-
-    return TableFile(str(place), names, read, headless=dialect.heading is None, first=dialect.first, is_text=True)
+        return f"read_csv({_literal(str(self.file))}, {joined})"
 
 
 def _may_swallow(file: Path, dialect: _Dialect, rows: int, condition: str | None) -> bool:
@@ -530,7 +558,7 @@ def _sniff(place: Path, head: bytes, reader: Reader | None) -> _Dialect:
 def _decode(place: Path, head: bytes, reader: Reader | None) -> tuple[str, str]:
     """Return the text of a file's beginning, and its encoding as DuckDB names it."""
     if reader and reader.encoding:
-        return head.decode(_PYTHON_NAMES.get(reader.encoding, reader.encoding), "replace"), reader.encoding
+        return head.decode(reader.encoding, "replace"), reader.encoding
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         return head.decode("utf-16", "replace"), "utf-16"
     first = head.removeprefix(b"\xef\xbb\xbf").partition(b"\n")[0]
@@ -544,9 +572,6 @@ def _decode(place: Path, head: bytes, reader: Reader | None) -> tuple[str, str]:
                 'write reader = { encoding = "latin-1" } under [data]',
             )
     return head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace"), "utf-8"
-
-
-_PYTHON_NAMES = {"utf-16": "utf-16", "latin-1": "latin-1", "utf-8": "utf-8"}
 
 
 def _fields(lines: Sequence[str], separator: str, quoting: str) -> list[str]:
@@ -578,7 +603,7 @@ def _count_fields(line: str, separator: str) -> int:
 def _is_heading(first: Sequence[str]) -> bool:
     """Tell whether fields name columns: one has a usual name, or none is a number."""
     names = [name.partition(":")[0] for name in first]
-    return any(find_aliases(names, key) for key in COLUMN_ALIASES) or not any(map(_is_number, first))
+    return has_usual_name(names) or not any(map(_is_number, first))
 
 
 def _is_number(text: str) -> bool:

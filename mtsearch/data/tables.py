@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +20,13 @@ from mtsearch.data.sources import Source
 from mtsearch.data.split import WITHOUT_TIMES
 from mtsearch.data.table_files import TYPED, TableFile
 from mtsearch.errors import MalformedData
-from mtsearch.study_file.sections import COLUMN_ALIASES, find_aliases
+from mtsearch.study_file.sections import find_aliases, has_usual_name
 from mtsearch.text import nearest, quote, shorten_middle
 
 if TYPE_CHECKING:
     from mtsearch.study_file.sections import DataSection, SplitSection
 
-Given = Mapping[str, str | int | bool | None]
+Given = Mapping[str, str | int | Literal[False] | None]
 """For each key the name or the number of its column in the study file, False for no column, None for the usual one."""
 
 
@@ -48,7 +48,7 @@ def choose_columns(file: TableFile, given: Given, table: str, required: Iterable
         if name is None:
             found = _find_column_by_alias(file, key, table)
         elif name is not False:
-            found = _find_named_column(file, key, str(name) if isinstance(name, bool) else name)
+            found = _find_named_column(file, key, name)
         if found is not None:
             chosen[key] = found
     if missing := [key for key in required if key not in chosen]:
@@ -164,8 +164,7 @@ def _tell_heading(file: TableFile, given: Given, section: DataSection) -> None:
     """Warn that a first line is taken for a heading if nothing but the numbers of columns is known of it."""
     names = [_strip_type(file, name) for name in file.names]
     by_number = any(isinstance(place, int) and not isinstance(place, bool) for place in given.values())
-    is_known = any(find_aliases(names, key) for key in COLUMN_ALIASES)
-    if by_number and not is_known and file.is_text and not file.headless and section.reader.header is None:
+    if by_number and not has_usual_name(names) and file.is_text and not file.headless and section.reader.header is None:
         logger.warning(
             "data: the first line of %s, %s, is taken for a heading; if it is a row, write "
             "reader = { header = false } under [data], else reader = { header = true }",

@@ -309,6 +309,11 @@ def find_aliases(names: Sequence[str], key: str) -> list[int]:
     return [place for place, name in enumerate(plain) if name == likeliest]
 
 
+def has_usual_name(names: Sequence[str]) -> bool:
+    """Tell whether one of the column names is a usual name of anything."""
+    return any(find_aliases(names, key) for key in COLUMN_ALIASES)
+
+
 _FACTORY = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
 
 

@@ -1,14 +1,14 @@
 """What a table may mean other than how it was read is told, with the line that changes it."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from mtsearch.data import load, make_split
 from mtsearch.data.doubts import tell_of_split
-from mtsearch.study_file.sections import DataSection, SplitSection
+from mtsearch.study_file.sections import SplitSection
+from tests.data.test_tables import section
 
 pytestmark = pytest.mark.quick
 
@@ -16,10 +16,6 @@ pytestmark = pytest.mark.quick
 def write(folder: Path, content: str) -> Path:
     (folder / "t.csv").write_text(content)
     return folder / "t.csv"
-
-
-def section(path: Path, **keys: Any) -> DataSection:
-    return DataSection.model_validate({"source": str(path), **keys})
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from mtsearch.data import Interactions, load
+from mtsearch.data import load
 from mtsearch.errors import MalformedData
 from mtsearch.study_file.sections import DataSection
+from tests.data.test_tables import Row, decoded, section
 
 pytestmark = pytest.mark.quick
 
-Row = tuple[str, str, float, int]
 Write = Callable[[Path], Path]
 
 
@@ -183,16 +183,6 @@ READ: dict[str, tuple[Write, dict[str, Any], list[Row]]] = {
     "parquet": (parquet("t.parquet", user_id=[1, 2], item_id=["x", "y"], rating=[1.0, 2.0]), {},
                 [("1", "x", 1, 0), ("2", "y", 2, 0)]),
 }  # fmt: skip
-
-
-def decoded(table: Interactions) -> list[Row]:
-    data = table.rows
-    users, items = table.user_ids[data.users].tolist(), table.item_ids[data.items].tolist()
-    return list(zip(users, items, data.ratings.tolist(), data.timestamps.tolist(), strict=True))
-
-
-def section(path: Path, **keys: Any) -> DataSection:
-    return DataSection.model_validate({"source": str(path), **keys})
 
 
 @pytest.mark.parametrize("name", READ)
