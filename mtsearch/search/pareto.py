@@ -49,24 +49,6 @@ def pareto_front(rows: Sequence[FrontRow], signs: tuple[float, ...]) -> list[Fro
     return [ordered[place] for place in _front_by_elimination(np.array(losses).reshape(-1, len(signs)).T)]
 
 
-def best_layers(losses: NDArray[np.float64], least: int) -> list[list[int]]:
-    """Return the first non-dominated layers, each as the indices of its points, as many as give `least` points.
-
-    The first layer is the front, the next one the front of the others, and so on; of equal points all are in one layer.
-
-    Args:
-        losses: [n, objectives], lower is better.
-        least: number of points, unless there are fewer.
-    """
-    left = np.lexsort(losses.T[::-1])
-    layers: list[list[int]] = []
-    while len(losses) - len(left) < least and len(left):
-        front = _front_by_elimination(losses[left].T)
-        layers.append(left[front].tolist())
-        left = np.delete(left, front)
-    return layers
-
-
 def dominates(row: FrontRow, other: FrontRow, signs: tuple[float, ...]) -> bool:
     """Tell whether a row is no worse than another in every objective and better in one."""
     losses, others = _losses(row, signs), _losses(other, signs)

@@ -273,7 +273,7 @@ def run_trials(
                 ended = [(running.pop(end.trial), end) for end in executor.wait(POLL_SECONDS)]
                 begin_proposed()  # before anything is stored, so that the idle worker need not wait
                 for trial, end in ended:
-                    stored = trial.end(end)
+                    stored = trial.end(end, budget.counted)
                     budget.spend(stored)
                     observe(stored)
                     if end.error is not None and not isinstance(end.error, TrialFailure):

@@ -152,8 +152,13 @@ class RunningTrial:
             self._store_curve()
         return not (self._pruner.should_stop(epoch) or self._interrupt.requested)
 
-    def end(self, end: TrainingEnd) -> TrialEnd:
-        """Store how the training ended and tell the study; a lost training is queued again."""
+    def end(self, end: TrainingEnd, counted: int) -> TrialEnd:
+        """Store how the training ended and tell the study; a lost training is queued again.
+
+        Args:
+            end: of the training.
+            counted: number of trials in the study that have used up budget before.
+        """
         with defer_signals():
             try:
                 if end.result is None:
@@ -167,7 +172,7 @@ class RunningTrial:
                     self._complete(end.result)
             except TrialFailure as failure:
                 self._fail(TrainingEnd(self.number, error=failure))
-            return self._read_end()
+            return self._read_end(counted)
 
     def give_back(self, text: str) -> None:
         """End the trial for a reason that is not its own, a sentence for the user, and queue it again."""
@@ -215,10 +220,9 @@ class RunningTrial:
             trial.set_user_attr(attributes.STANDARD_ERRORS, dict(result.errors))
         self._study.tell(trial, values)
 
-    def _read_end(self) -> TrialEnd:
+    def _read_end(self, counted: int) -> TrialEnd:
         """Return the end of the trial as it is stored."""
-        trials = self._study.get_trials(deepcopy=False)
-        stored = trials[self.number]
+        stored = self._study.get_trials(deepcopy=False)[self.number]
         # An observer may change the values: it must not change those that are kept in memory.
         own = deepcopy(stored.user_attrs)
         return TrialEnd(
@@ -228,7 +232,7 @@ class RunningTrial:
             seconds=time.monotonic() - self._begun,
             feasible=is_feasible(stored),
             counted=attributes.counts(stored),
-            counting=sum(map(attributes.counts, trials)),
+            counting=counted + attributes.counts(stored),
             state=stored.state.name.lower(),
             params=dict(stored.params),
             metrics=own.get(attributes.METRICS, {}),

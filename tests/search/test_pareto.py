@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from optuna._hypervolume import compute_hypervolume
 from optuna.distributions import BaseDistribution, FloatDistribution
 
-from mtsearch.pruning.layers import non_dominated_layers
-from mtsearch.search.pareto import FrontRow, best_layers, dominates, hypervolume, hypervolume_gain, knee, pareto_front
+from mtsearch.search.pareto import FrontRow, dominates, hypervolume, hypervolume_gain, knee, pareto_front
 from tests.helpers.fronts import compute_front
 
 pytestmark = pytest.mark.quick
@@ -290,13 +289,3 @@ class FrontOfTests:
         study.add_trial(trial(state=optuna.trial.TrialState.PRUNED))
         study.add_trial(trial(state=optuna.trial.TrialState.FAIL))
         assert compute_front(study) == [FrontRow(0, (1.0, 0.5), {"x": 0.25}, {"rmse": 1.0, "top_100": 0.5})]
-
-
-@given(problems(fewest=1), st.integers(1, 40))
-def test_best_layers_are_those_of_non_dominated_sorting(problem: tuple[list[Point], Point], least: int) -> None:
-    points, signs = problem
-    losses = np.array(points) * signs
-    found = best_layers(losses, least)
-    expected = non_dominated_layers(losses)
-    assert [sorted(layer) for layer in found] == [np.flatnonzero(expected == n).tolist() for n in range(len(found))]
-    assert sum(map(len, found)) >= min(least, len(points)) > sum(map(len, found[:-1]))

@@ -1,5 +1,7 @@
 """Samplers: their options, and their proposals in resumed studies and with several workers."""
 
+import math
+import random
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -388,16 +390,88 @@ def test_tpe_is_optunas_up_to_its_most_trials(objectives: int) -> None:
     directions = ["minimize", "maximize", "minimize"][:objectives]
     ours, theirs = propose(40, directions)[0], propose(None, directions)[0]
     assert ours[:41] == theirs[:41]
-    assert ours[41:] != theirs[41:]
+    assert propose(20, directions)[0][21:] != theirs[21:]
 
 
-@pytest.mark.parametrize("objectives", [1, 2])
-def test_tpe_selects_the_front_and_some_of_the_others(objectives: int) -> None:
-    _, study = propose(100, ["minimize", "maximize"][:objectives])
-    running = study.ask().number
-    selected = TPE(40, seed=0)._select(study, study.get_trials())
-    numbers = [trial.number for trial in selected]
-    assert numbers == sorted(numbers)
-    assert running in numbers and len(numbers) == 41
-    front = {trial.number for trial in study.best_trials}
-    assert len(front & set(numbers)) == min(len(front), 20)
+def fill_study(objectives: int, seed: int) -> optuna.Study:
+    """Return a study with 80 trials of every kind: with equal values, infinite, infeasible, pruned, failed, running."""
+    directions: list[Any] = ["minimize", "maximize", "minimize"][:objectives]
+    study, rng = optuna.create_study(directions=directions), random.Random(seed)
+    states = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING
+    for _ in range(80):
+        (state,) = rng.choices(states, [7, 1, 1, 1])
+        (last,) = rng.choices([rng.random(), math.inf, -math.inf], [18, 1, 1])
+        complete: dict[str, Any] = {
+            "values": [*(float(rng.randrange(8)) for _ in range(objectives - 1)), last],
+            "constraints": {"c": rng.choice([-1.0, 0.0, 0.5, 2.0])},
+        }
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=state,
+                params={"x": rng.random()},
+                distributions={"x": optuna.distributions.FloatDistribution(0, 1)},
+                **(complete if state == TrialState.COMPLETE else {}),
+            )
+        )
+    return study
+
+
+def ask(study: optuna.Study) -> FrozenTrial:
+    number = study.ask().number
+    return study.get_trials()[number]
+
+
+def numbers_of(trials: list[FrozenTrial]) -> list[int]:
+    return [trial.number for trial in trials]
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(5))
+def test_tpe_divides_a_small_study_as_optuna_does(objectives: int, seed: int) -> None:
+    from optuna.samplers._tpe.sampler import _split_trials, default_gamma
+
+    study = fill_study(objectives, seed)
+    trial = ask(study)
+    states = TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING
+    known = [each for each in study.get_trials(states=states) if each.number != trial.number]
+    finished = sum(each.state != TrialState.RUNNING for each in known)
+    ours, theirs = TPE(80, seed=0)._divide(study, trial), _split_trials(study, known, default_gamma(finished))
+    assert [numbers_of(each) for each in ours] == [numbers_of(each) for each in theirs]
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_tpe_of_a_large_study_takes_those_for_good_that_fewest_dominate(objectives: int) -> None:
+    study = fill_study(objectives, 0)
+    trial = ask(study)
+    good, bad = TPE(20, seed=0)._divide(study, trial)
+    assert numbers_of(good) == sorted(numbers_of(good)) and numbers_of(bad) == sorted(numbers_of(bad))
+
+    signs = np.array([1, -1, 1])[:objectives]
+    losses = {
+        each.number: signs * each.values
+        for each in study.get_trials(states=[TrialState.COMPLETE])
+        if np.isfinite(each.values).all() and each.constraints["c"] <= 0
+    }
+    dominators = {
+        number: sum((other <= loss).all() and (other < loss).any() for other in losses.values())
+        for number, loss in losses.items()
+    }
+    finished = study.get_trials(states=[TrialState.COMPLETE, TrialState.PRUNED])
+    assert len(good) == math.ceil(len(finished) / 10)
+    assert sorted(dominators[each.number] for each in good) == sorted(dominators.values())[: len(good)]
+    running = {each.number for each in study.get_trials(states=[TrialState.RUNNING])} - {trial.number}
+    assert running < set(numbers_of(bad)) <= {*running, *numbers_of(finished)} - set(numbers_of(good))
+    assert len(bad) == 20 + len(running)
+
+
+def test_tpe_of_a_large_study_learns_the_same_in_whatever_order_trials_have_ended() -> None:
+    study, rng = optuna.create_study(directions=["minimize", "minimize"]), np.random.default_rng(0)
+    sampler, running = TPE(20, seed=0), [study.ask() for _ in range(60)]
+    for place in rng.permutation(60):
+        sampler._divide(study, study.get_trials()[0])
+        x = running[place].suggest_float("x", 0, 1)
+        study.tell(running[place], [x, float(rng.integers(0, 3))])
+    trial, again = ask(study), optuna.load_study(study_name=study.study_name, storage=study._storage)
+    ours, fresh = sampler._divide(study, trial), TPE(20, seed=0)._divide(again, trial)
+    assert [numbers_of(each) for each in ours] == [numbers_of(each) for each in fresh]
+    assert [numbers_of(each) for each in TPE(20, seed=1)._divide(again, trial)] != [numbers_of(each) for each in fresh]

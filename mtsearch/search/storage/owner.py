@@ -125,7 +125,8 @@ class OwnerStorage(_Retrying):  # type: ignore[misc] # made above
         """Return the trials of a study in the given states; without `deepcopy` those that this storage itself holds."""
         if study_id not in self._trials:
             self._read_all(study_id)
-        found = [trial for trial in self._trials[study_id] if states is None or trial.state in states]
+        held = self._trials[study_id]
+        found = held[:] if states is None else [trial for trial in held if trial.state in states]
         return copy_deeply(found) if deepcopy else found
 
     def get_trial(self, trial_id: int) -> FrozenTrial:
