@@ -265,6 +265,11 @@ def run(
     from mtsearch.search.run import plan_run, run_study
     from mtsearch.search.storage.url import resolve_url
 
+    if ray is None and (cpus_per_worker, gpus_per_worker) != (1, 0):
+        raise DefinitionError(
+            "the size of a worker is given, but no Ray cluster: workers of this machine share its cores and GPUs",
+            "add --ray, or remove --cpus-per-worker and --gpus-per-worker",
+        )
     plan = plan_run(
         resolve_url(storage),
         definition,

@@ -190,6 +190,8 @@ def test_a_cluster_that_is_not_there_is_refused_with_a_remedy(data: str, tmp_pat
         ({"ray": "auto", "cpus_per_worker": 0}, "a worker with 0 CPUs and 0 GPUs cannot train"),
         ({"ray": "auto", "cpus_per_worker": float("nan")}, "a worker with nan CPUs"),
         ({"ray": "auto", "gpus_per_worker": -1}, "a worker with 1 CPUs and -1 GPUs cannot train"),
+        ({"workers": 2, "cpus_per_worker": 4}, "the size of a worker is given, but no Ray cluster"),
+        ({"gpus_per_worker": 0.5}, "the size of a worker is given, but no Ray cluster"),
         ({"ray": "auto", "workers": 0}, "workers = 0; give a whole number, one or more, or 'auto'"),
     ],
 )
