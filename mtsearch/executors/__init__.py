@@ -137,9 +137,20 @@ class SerialExecutor:
             time.sleep(seconds)
             return []
         (trial, config, on_epoch), self._started = self._started, None
+        of_owner: list[Exception] = []
+
+        def heard(epoch: EpochMetrics) -> bool:
+            try:
+                return on_epoch(epoch)
+            except Exception as error:
+                of_owner.append(error)
+                raise
+
         try:
-            return [TrainingEnd(trial, self._trainer.train(config, on_epoch))]
+            return [TrainingEnd(trial, self._trainer.train(config, heard))]
         except Exception as error:
+            if of_owner:  # such as a storage that cannot be written: the training is not to blame
+                raise
             return [TrainingEnd(trial, error=error)]
 
 
