@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mtsearch import api
 from mtsearch.cli import main
+from tests.helpers.trainers import quick_formula
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ def mtsearch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
         return Result(status, captured.out, captured.err)
 
     return invoke
+
+
+@pytest.fixture
+def formula(mtsearch: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Return a function that runs a command in this process with a formula in place of the model."""
+    assert api.run.__kwdefaults__ is not None
+    monkeypatch.setitem(api.run.__kwdefaults__, "make_trainer", quick_formula)
+    return mtsearch
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from mtsearch import api
 from tests.cli.conftest import Command
 from tests.helpers.fixtures import small_data
 from tests.helpers.results import HOSTILE
-from tests.helpers.trainers import FormulaTrainer, make_factory, slow_formula
+from tests.helpers.trainers import FormulaTrainer, make_factory, quick_formula
 from tests.search.test_run import define
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Served:
     said: list[str]
     address: str
     process: subprocess.Popen[str]
+    taken: int = 0
 
     def ask(self, path: str, method: str = "GET") -> Any:
         host = self.address.partition("/dashboard")[0]
@@ -75,87 +76,102 @@ def served(storage: str, *options: str) -> Iterator[Served]:
         process.communicate()
 
 
-@pytest.fixture
-def stored(tmp_path: Path) -> str:
-    path, data = str(tmp_path / "a.db"), small_data(tmp_path)
-    for name in ("first", HOSTILE[:60].strip()):
-        api.run(
-            define(data, study={"name": name, "seed": 1}), 3, storage=path, make_trainer=make_factory(FormulaTrainer())
-        )
+HOSTILE_NAME = HOSTILE[:60].strip()
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Make a database with two studies, of which one goes on in the tests."""
+    folder = tmp_path_factory.mktemp("stored")
+    path, data = str(folder / "a.db"), small_data(folder)
+    for name in ("first", HOSTILE_NAME):
+        definition = define(data, study={"name": name, "seed": 1})
+        api.run(definition, 3, storage=path, make_trainer=make_factory(FormulaTrainer()))
     return path
 
 
-@pytest.mark.slow
-def test_note_graphs_and_names_over_http_and_nothing_can_be_changed(stored: str) -> None:
-    with served(stored, "--study", "first", "--port", "0") as dashboard:
-        assert dashboard.address.endswith("/dashboard/studies/1")
-        names = [each["study_name"] for each in dashboard.ask("/api/studies")["study_summaries"]]
-        assert len(names) == 2
-        study = dashboard.published(trials=3)
-        assert study["objective_names"] == ["rmse", "top_100"]
-        assert "mtsearch export --study first --storage" in study["note"]["body"]
-        for graph in study["plotly_graph_objects"]:
-            assert json.loads(graph["graph_object"])["data"]
-        for method, path in (("DELETE", "/api/studies/1"), ("POST", "/api/studies"), ("PUT", "/api/studies/1/note")):
-            with pytest.raises(urllib.error.HTTPError, match="403"):
-                dashboard.ask(path, method)
-        assert len(dashboard.ask("/api/studies")["study_summaries"]) == 2
-    assert not list(Path(stored).parent.glob("*-wal"))  # the file alone is the whole study again
-
-
-@pytest.mark.slow
-def test_a_taken_port_moves_on_and_says_so(stored: str) -> None:
+@pytest.fixture(scope="module")
+def of_first(stored: str) -> Iterator[Served]:
+    """Run a server that shows the first study and was asked to listen on a port that is in use."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with served(stored, "--study", "first", "--port", str(port)) as dashboard:
-            assert dashboard.said[0].startswith(f"port {port} is in use; listening on port ")
-            assert f":{port}/" not in dashboard.address
+            dashboard.taken = port
+            yield dashboard
+    assert not list(Path(stored).parent.glob("*-wal"))  # the file alone is the whole study again
+
+
+@pytest.fixture(scope="module")
+def of_last(stored: str) -> Iterator[Served]:
+    """Run a server that shows the last study."""
+    with served(stored, "--port", "0") as dashboard:
+        yield dashboard
 
 
 @pytest.mark.slow
-def test_what_is_not_there_is_one_line_and_no_file(shell: Command, tmp_path: Path, stored: str) -> None:
-    missing = shell("dashboard", "--storage", "none.db", "--port", "0")
+def test_note_graphs_and_names_over_http_and_nothing_can_be_changed(of_first: Served) -> None:
+    dashboard = of_first
+    assert dashboard.address.endswith("/dashboard/studies/1")
+    names = [each["study_name"] for each in dashboard.ask("/api/studies")["study_summaries"]]
+    assert sorted(names) == sorted(["first", HOSTILE_NAME])
+    study = dashboard.published(trials=3)
+    assert study["objective_names"] == ["rmse", "top_100"]
+    assert "mtsearch export --study first --storage" in study["note"]["body"]
+    for graph in study["plotly_graph_objects"]:
+        assert json.loads(graph["graph_object"])["data"]
+    for method, path in (("DELETE", "/api/studies/1"), ("POST", "/api/studies"), ("PUT", "/api/studies/1/note")):
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            dashboard.ask(path, method)
+    assert len(dashboard.ask("/api/studies")["study_summaries"]) == 2
+
+
+@pytest.mark.slow
+def test_a_taken_port_moves_on_and_says_so(of_first: Served) -> None:
+    assert of_first.said[0].startswith(f"port {of_first.taken} is in use; listening on port ")
+    assert f":{of_first.taken}/" not in of_first.address
+
+
+@pytest.mark.slow
+def test_what_is_not_there_is_one_line_and_no_file(mtsearch: Command, tmp_path: Path, stored: str) -> None:
+    missing = mtsearch("dashboard", "--storage", "none.db", "--port", "0")
     assert missing.status == 1
     (line,) = missing.err.splitlines()
     assert line.startswith("error: no database at ")
     assert not (tmp_path / "none.db").exists()
-    unknown = shell("dashboard", "--storage", stored, "--study", "nobody", "--port", "0")
+    unknown = mtsearch("dashboard", "--storage", stored, "--study", "nobody", "--port", "0")
     assert unknown.status == 1
     assert unknown.err.startswith("error: no study 'nobody' made by mtsearch in the storage; it holds: ")
-    elsewhere = shell("dashboard", "--storage", stored, "--host", "192.0.2.1", "--port", "0")
+    elsewhere = mtsearch("dashboard", "--storage", stored, "--host", "192.0.2.1", "--port", "0")
     assert elsewhere.status == 1
     assert elsewhere.err.splitlines()[-1].startswith("error: cannot listen on 192.0.2.1:0: ")
 
 
 @pytest.mark.slow
-def test_it_goes_along_beside_workers_and_hinders_none(tmp_path: Path) -> None:
-    path, definition = str(tmp_path / "a.db"), define(small_data(tmp_path))
-    api.run(definition, 2, storage=path, make_trainer=make_factory(FormulaTrainer()))
-    with served(path, "--port", "0") as dashboard:
-        dashboard.published(trials=2)
-        results = api.run(definition, 60, workers=2, storage=path, make_trainer=slow_formula)
-        assert results.counting == 62
-        assert results.failures == ()
-        assert len(dashboard.published(trials=62)["trials"]) == 62
+def test_it_goes_along_beside_workers_and_hinders_none(stored: str, of_last: Served) -> None:
+    of_last.published(2, trials=3)
+    definition = define(str(Path(stored).parent / "data"), study={"name": HOSTILE_NAME, "seed": 1})
+    results = api.run(definition, 60, workers=2, storage=stored, make_trainer=quick_formula)
+    assert results.counting == 63
+    assert results.failures == ()
+    assert len(of_last.published(2, trials=63)["trials"]) == 63
 
 
 @pytest.mark.slow
-def test_in_a_browser(browser: "Browser", stored: str) -> None:
-    with served(stored, "--port", "0") as dashboard:
-        dashboard.published(2, trials=3)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
-        trouble: list[str] = []
-        page.on("dialog", lambda dialog: trouble.append(dialog.message))
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.goto(dashboard.address.partition("/studies")[0])
-        page.wait_for_selector("text=first")
-        page.goto(dashboard.address)
-        page.wait_for_selector("#graph-pareto-front .main-svg")
-        for name in GRAPHS:
-            page.wait_for_selector(f"[id='user-defined-plot:{name}'] .main-svg")
-        page.goto(f"{dashboard.address}/note")
-        page.wait_for_selector("text=Best points")
-        assert "<img src=x onerror=alert(1)>" in page.inner_text("body")
-        assert page.locator("img[src=x]").count() == 0
-        assert trouble == []
-        page.close()
+def test_in_a_browser(browser: "Browser", stored: str, of_last: Served) -> None:
+    of_last.published(2, trials=api.load_study(HOSTILE_NAME, stored).counting)
+    page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    trouble: list[str] = []
+    page.on("dialog", lambda dialog: trouble.append(dialog.message))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.goto(of_last.address.partition("/studies")[0])
+    page.wait_for_selector("text=first")
+    page.goto(of_last.address)
+    page.wait_for_selector("#graph-pareto-front .main-svg")
+    for name in GRAPHS:
+        page.wait_for_selector(f"[id='user-defined-plot:{name}'] .main-svg")
+    page.goto(f"{of_last.address}/note")
+    page.wait_for_selector("text=Best points")
+    assert "<img src=x onerror=alert(1)>" in page.inner_text("body")
+    assert page.locator("img[src=x]").count() == 0
+    assert trouble == []
+    page.close()

@@ -10,15 +10,15 @@ from tests.cli.conftest import Command
 
 
 @pytest.mark.slow
-def test_what_it_writes_checks_and_runs(shell: Command, tmp_path: Path) -> None:
-    written = shell("init")
+def test_what_it_writes_checks_and_runs(mtsearch: Command, tmp_path: Path) -> None:
+    written = mtsearch("init")
     assert (written.status, written.out) == (0, "")
     assert written.err == "wrote study.toml; next: mtsearch check study.toml\n"
     assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
-    assert shell("check", "study.toml").status == 0
-    ran = shell("run", "study.toml", "--trials", "1", "--set", "fixed.epochs=1")
+    assert mtsearch("check", "study.toml").status == 0
+    ran = mtsearch("run", "study.toml", "--trials", "1", "--set", "fixed.epochs=1")
     assert ran.status == 0, ran.err
-    assert json.loads(shell("studies", "--format", "json").out)[0]["study"] == "study"
+    assert json.loads(mtsearch("studies", "--format", "json").out)[0]["study"] == "study"
 
 
 def test_a_file_of_another_name(mtsearch: Command, tmp_path: Path) -> None:

@@ -76,12 +76,12 @@ def params_by_slot(trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_ten_interruptions_at_random_moments(definition: Path, tmp_path: Path, workers: str) -> None:
+@pytest.mark.parametrize(("workers", "times"), [("1", 10), ("2", 5)])
+def test_interruptions_at_random_moments(definition: Path, tmp_path: Path, workers: str, times: int) -> None:
     moments = random.Random(20)
     whole, parts = tmp_path / "whole.db", tmp_path / "parts.db"
     ended = []
-    for _ in range(10):
+    for _ in range(times):
         number = moments.choice([signal.SIGINT, signal.SIGTERM])
         args = command(definition, parts, "--workers", workers)
         status, said = interrupt(args, moments.uniform(0, 1.0 if workers == "1" else 3.0), number)

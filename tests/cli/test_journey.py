@@ -17,8 +17,8 @@ from mtsearch.cli import COMMANDS
 from tests.cli.conftest import Command
 
 
-def test_run_front_plot_studies(mtsearch: Command, shell: Command, tmp_path: Path) -> None:
-    ran = shell("run", "ml-100k-quick", "--trials", "3", "--set", "fixed.epochs=1")
+def test_run_front_plot_studies(mtsearch: Command, tmp_path: Path) -> None:
+    ran = mtsearch("run", "ml-100k-quick", "--trials", "3", "--set", "fixed.epochs=1")
     database = tmp_path / "studies" / "mtsearch.db"
     assert ran.status == 0, ran.err
     assert ran.out == ""
@@ -93,9 +93,10 @@ def test_help_loads_nothing_heavy() -> None:
 
 @pytest.mark.slow
 def test_a_reader_never_waits_for_a_writer(mtsearch: Command, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mtsearch", "run", "ml-100k-quick", "--trials", "500"]
-    environment = {**os.environ, "MTSEARCH_STORAGE": "mine.db"}
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, env=environment)
+    command = [sys.executable, "-m", "tests.helpers.formula", "run", "ml-100k-quick", "--trials", "5000"]
+    environment = {**os.environ, "MTSEARCH_STORAGE": str(tmp_path / "mine.db")}
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(command, cwd=root, stderr=subprocess.DEVNULL, env=environment)
     fronts, deadline = 0, time.monotonic() + 600
     try:
         while fronts < 3 and time.monotonic() < deadline:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -369,6 +370,15 @@ def test_serve_where_it_cannot(mtsearch: Command, folder: str, address: list[str
     result = mtsearch("serve", folder, *address)
     assert result.status == 1
     assert "cannot listen on" in one_line(result.err)
+
+
+def test_serve_on_a_port_in_use(mtsearch: Command, folder: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = mtsearch("serve", folder, "--port", str(port))
+    assert result.status == 1
+    line = one_line(result.err)
+    assert line.startswith(f"error: cannot listen on 127.0.0.1:{port}: ") and "--port" in line
 
 
 @pytest.mark.slow

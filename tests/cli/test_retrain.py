@@ -246,7 +246,7 @@ def test_interrupted_while_it_writes_it_leaves_what_was_there(mtsearch: Command,
 
 @pytest.mark.slow
 def test_on_movielens_the_trial_is_repeated(mtsearch: Command, shell: Command, tmp_path: Path) -> None:
-    assert mtsearch("run", "ml-100k-quick", "--trials", "3").status == 0
+    assert mtsearch("run", "ml-100k-quick", "--trials", "2", "--set", "fixed.epochs=2").status == 0
     assert mtsearch("export", "-o", "best.toml").status == 0
     result = shell("retrain", "best.toml", "--on", "train", "--seeds", "1")
     assert result.status == 0, result.err

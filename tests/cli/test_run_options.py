@@ -1,20 +1,19 @@
 """Tests of the options of `mtsearch run` that end a run or begin it; a formula replaces the model."""
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from mtsearch import api
+from tests.cli.conftest import Command
 from tests.helpers.fixtures import small_data
 
 Run = Callable[..., list[str]]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(formula: Command, tmp_path: Path) -> Run:
     """Return a function that runs `s.toml` with options on `a.db` and returns the lines of stderr."""
     definition = tmp_path / "s.toml"
     definition.write_text(
@@ -23,21 +22,9 @@ def run(tmp_path: Path) -> Run:
     )
 
     def invoke(*options: str, status: int = 0) -> list[str]:
-        command = [
-            sys.executable,
-            "-m",
-            "tests.helpers.formula",
-            "run",
-            str(definition),
-            "--storage",
-            str(tmp_path / "a.db"),
-        ]
-        done = subprocess.run(
-            [*command, *options], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == status, done.stderr
-        assert done.stdout == ""
-        return done.stderr.splitlines()
+        done = formula("run", str(definition), "--storage", str(tmp_path / "a.db"), *options)
+        assert (done.status, done.out) == (status, ""), done.err
+        return done.err.splitlines()
 
     return invoke
 
@@ -50,14 +37,14 @@ def test_a_timeout_too_short_for_any_trial(run: Run) -> None:
 
 
 @pytest.mark.slow
-def test_a_name_alone_that_no_study_has_is_said(tmp_path: Path) -> None:
+def test_a_name_alone_that_no_study_has_is_said(formula: Command, tmp_path: Path) -> None:
     source = small_data(tmp_path)
-    formula = [sys.executable, "-m", "tests.helpers.formula", "run", "--study", "typo", "--trials", "1"]
-    command = [*formula, "--storage", str(tmp_path / "a.db"), "--set", f'data.source="{source}"']
+    command = ["run", "--study", "typo", "--trials", "1", "--storage", "a.db", "--set", f'data.source="{source}"']
 
     def said() -> str:
-        root = Path(__file__).parents[2]
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stderr
+        done = formula(*command)
+        assert done.status == 0, done.err
+        return done.err
 
     told = "the storage has no study of this name; a new one begins with the definition ml-100k"
     assert told in said()

@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
@@ -67,28 +66,30 @@ def test_a_storage_before_the_subcommand_is_refused(mtsearch: Command, database:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("answer", "left"), [(b"y\n", ["b"]), (b"n\n", ["a", "b"]), (b"\n", ["a", "b"])])
-def test_delete_asks_on_a_terminal(database: str, answer: bytes, left: list[str]) -> None:
+def test_delete_asks_on_a_terminal(
+    mtsearch: Command, monkeypatch: pytest.MonkeyPatch, database: str, answer: bytes, left: list[str]
+) -> None:
     ours, theirs = pty.openpty()
     os.write(ours, answer)
-    command = [sys.executable, "-m", "mtsearch", "studies", "delete", "a", "--storage", database]
-    done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, check=False)
+    with os.fdopen(theirs) as terminal:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        done = mtsearch("studies", "delete", "a", "--storage", database)
     os.close(ours)
-    os.close(theirs)
-    assert "delete study a with its 3 trials? [y/N]" in done.stderr
-    assert done.stdout == ""
+    assert "delete study a with its 3 trials? [y/N]" in done.err
+    assert done.out == ""
     assert [results.name for results in api.studies(database)] == left
 
 
 @pytest.mark.slow
-def test_upgrade_says_one_line(shell: Command, database: str) -> None:
-    result = shell("studies", "upgrade", "--storage", database)
+def test_upgrade_says_one_line(mtsearch: Command, database: str) -> None:
+    result = mtsearch("studies", "upgrade", "--storage", database)
     assert (result.status, result.out, result.err) == (0, "", f"{database} is up to date\n")
     with sqlite3.connect(database) as connection:
         query = "SELECT name FROM sqlite_master WHERE type = 'index' AND name LIKE '%trials_study_id'"
         ((index,),) = connection.execute(query).fetchall()
         connection.execute(f"DROP INDEX {index}")
         connection.execute("UPDATE alembic_version SET version_num = 'v3.0.0.c'")
-    assert shell("studies", "upgrade", "--storage", database).err == f"{database} is up to date\n"
+    assert mtsearch("studies", "upgrade", "--storage", database).err == f"{database} is up to date\n"
 
 
 @pytest.mark.parametrize("command", ["front", "plot"])

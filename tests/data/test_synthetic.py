@@ -94,6 +94,7 @@ def test_biases_beat_the_mean_and_popularity_beats_chance(table: Interactions) -
     assert reached["popularity"]["top_100"] > 4 * reached["chance"]["top_100"]
 
 
+@pytest.mark.slow
 def test_tastes_can_be_learnt(table: Interactions) -> None:
     """Users who share items with a user predict that user's items better than popularity does."""
     split = make_split(table, SplitSection())

@@ -476,6 +476,7 @@ def test_an_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         load(section(path))
 
 
+@pytest.mark.slow
 def test_a_row_longer_than_a_block(tmp_path: Path) -> None:
     title = "x" * 20_000_000
     path = text(tmp_path, json.dumps({"user": "a", "item": title}) + '\n{"user":"b","item":"c"}\n', "t.jsonl")

@@ -40,7 +40,7 @@ ENDLESS = 100_000  # so that no machine is fast enough to end the study before w
 
 def owner(data: str, url: str, until: int, ray: str | None) -> None:
     """Run the study with several workers; the body of a process."""
-    api.run(define(data), until=until, workers=3 if ray else 4, ray=ray, storage=url, make_trainer=slow_formula)
+    api.run(define(data), until=until, workers=3, ray=ray, storage=url, make_trainer=slow_formula)
 
 
 class Chaos:
@@ -115,7 +115,7 @@ class Chaos:
 
 
 class Reader(threading.Thread):
-    """Reads the results and the views as fast as it can.
+    """Reads the results and the views several times a second.
 
     Attributes:
         readings: how many there were.
@@ -128,7 +128,7 @@ class Reader(threading.Thread):
         self.readings, self.wrong = 0, list[str]()
 
     def run(self) -> None:
-        while not self._over.wait(0.05):
+        while not self._over.wait(0.2):
             try:
                 self._read()
             except StudyNotFound:  # not begun yet

@@ -13,6 +13,7 @@ from mtsearch.evaluation import Evaluator
 from mtsearch.models import CustomTrainer, Device, ModelFactory
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.sections import ModelSection
+from tests.helpers.clean_process import Ask
 from tests.helpers.custom_models import Small
 from tests.helpers.model_cases import THREADS, answer_of, go_on, make_split
 
@@ -127,31 +128,29 @@ def test_a_wrong_model_is_refused(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("function", ["small", pytest.param("by_name", marks=pytest.mark.slow)])
-def test_saved_it_answers_in_plain_tensorflow(split: Split, device: Device, tmp_path: Path, function: str) -> None:
+def test_saved_it_answers_in_plain_tensorflow(
+    split: Split, device: Device, tmp_path: Path, ask_a_clean_process: Ask, function: str
+) -> None:
     trainer = custom(function, split, device)
     trainer.train(CONFIG, go_on)
     model: Small = trainer.last_scorer().model
     trainer.save(tmp_path / "1")
-    code = f"""
-import json
-import tensorflow as tf
-loaded = tf.saved_model.load({str(tmp_path / "1")!r})
-assert "tf_keras" not in __import__("sys").modules
-ids = tf.constant(["user 0007", "nobody"])
-best = loaded.signatures["recommend"](user_id=ids, k=tf.constant(80), exclude_seen=tf.constant(False))
-rated = loaded.signatures["predict"](user_id=ids, item_id=tf.constant(["item 0003"] * 2))
-print(json.dumps([best["scores"].numpy().tolist(), best["item_ids"].numpy().astype(str).tolist(),
-                  best["known"].numpy().tolist(), rated["ratings"].numpy().tolist()]))
-"""
-    scores, items, known, ratings = answer_of(code)
+    users = ["user 0007", "nobody"]
+    best, rated = ask_a_clean_process(
+        tmp_path / "1",
+        [
+            ("recommend", {"user_id": users, "k": 80, "exclude_seen": False}),
+            ("predict", {"user_id": users, "item_id": ["item 0003"] * 2}),
+        ],
+    )
     table = model.query_embeddings(tf.range(60)).numpy()
     queries = np.stack([table[7], table[split.known_users].mean(axis=0)])
     expected = queries @ model.candidate_embeddings(tf.range(80)).numpy().T
-    assert known == [True, False]
-    np.testing.assert_allclose(scores, -np.sort(-expected), rtol=1e-4, atol=1e-6)
-    assert items[0][0] == split.item_ids[int(expected[0].argmax())]
+    assert best["known"] == [True, False]
+    np.testing.assert_allclose(best["scores"], -np.sort(-expected), rtol=1e-4, atol=1e-6)
+    assert best["item_ids"][0][0] == split.item_ids[int(expected[0].argmax())]
     mine = float(model.ratings(tf.constant([7]), tf.constant([3]))[0])
-    np.testing.assert_allclose(ratings, [np.clip(mine, 1, 5), split.train.ratings.mean()], rtol=1e-5)
+    np.testing.assert_allclose(rated["ratings"], [np.clip(mine, 1, 5), split.train.ratings.mean()], rtol=1e-5)
 
 
 def test_users_that_are_not_trained_get_what_the_model_says(device: Device) -> None:

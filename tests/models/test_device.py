@@ -24,9 +24,10 @@ def test_other_threads_are_refused_once_tensorflow_runs() -> None:
 
 
 @pytest.mark.slow
-def test_a_second_logical_device_computes_the_same() -> None:
+def test_a_second_logical_device_computes_the_same_and_a_closed_stderr_is_no_obstacle() -> None:
     code = f"""
-import json
+import json, os
+os.close(2)
 from dataclasses import replace
 from mtsearch.models import Device, JointTrainer
 from tests.helpers.model_cases import go_on, make_split, numbers
@@ -61,10 +62,16 @@ recsys.JointTrainer(make_split(), device).train(TrialConfig(embedding_size=32, b
 """
 
 
+COLLECTOR = """
+import atexit, gc
+atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 100_000))  # after what is registered later
+"""
+
+
 @pytest.mark.slow
-def test_tensorflow_is_silent_without_problems() -> None:
-    process = run_python(START + TRAIN)
-    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+def test_tensorflow_is_silent_and_garbage_is_collected_but_not_searched_for_at_the_end() -> None:
+    process = run_python(COLLECTOR + START + TRAIN)
+    assert (process.returncode, process.stdout, process.stderr) == (0, "True True\n", "")
 
 
 @pytest.mark.slow
@@ -72,18 +79,6 @@ def test_the_messages_of_tensorflow_are_shown_on_request() -> None:
     process = run_python(START, TF_CPP_MIN_LOG_LEVEL="0")
     assert process.returncode == 0
     assert "oneDNN" in process.stderr
-
-
-COLLECTOR = """
-import atexit, gc
-atexit.register(lambda: print(gc.isenabled(), gc.get_freeze_count() > 100_000))  # after what is registered later
-from mtsearch.models import Device
-"""
-
-
-@pytest.mark.slow
-def test_garbage_is_collected_after_the_import_and_not_searched_for_at_the_end() -> None:
-    assert run_python(COLLECTOR).stdout == "True True\n"
 
 
 BROKEN = """
@@ -107,9 +102,3 @@ def test_a_failed_import_shows_its_error() -> None:
     assert "heard from Python" in process.stderr
     assert process.stderr.endswith("ImportError: no TensorFlow here\n")
     assert "said be" not in process.stderr
-
-
-@pytest.mark.slow
-def test_a_closed_stderr_is_no_obstacle() -> None:
-    process = run_python("import os; os.close(2)\n" + START + "print('fine')")
-    assert (process.returncode, process.stdout) == (0, "fine\n")

@@ -99,6 +99,7 @@ def test_rows_that_come_in_blocks_give_the_same_bits(split: Split, device: Devic
     assert numbers(streamed.train(config, go_on)) == expected
 
 
+@pytest.mark.slow
 def test_dropout_has_the_same_masks_again_and_others_with_another_seed(compiled: JointTrainer) -> None:
     config = config_of("plain", hidden_dropout=0.3, embedding_dropout=0.2)
     first, second = (numbers(compiled.train(config, go_on)) for _ in range(2))
@@ -109,6 +110,7 @@ def test_dropout_has_the_same_masks_again_and_others_with_another_seed(compiled:
     assert first != plain
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_has_the_same_step(compiled: JointTrainer, trainer: JointTrainer) -> None:
     config = config_of("plain", learning_rate=300.0, optimizer="sgd")
     steps = []

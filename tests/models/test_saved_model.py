@@ -3,8 +3,7 @@
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from mtsearch.models.compiled_model import CompiledModel
 from mtsearch.models.joint_scorer import ModelScorer
 from mtsearch.models.saved_model import DEFAULT_K, save_joint
 from mtsearch.study_file.config import TrialConfig
+from tests.helpers.clean_process import CLEAN, Ask
+from tests.helpers.environments import make_environment
 from tests.helpers.model_cases import go_on, make_split
 
 UNKNOWN = 3  # users and items without training rows
@@ -34,31 +35,6 @@ CONFIGS = {
     ),
     "linear": TrialConfig(epochs=2, batch_size=256, retrieval_loss="corrected", hidden_layers="", rating_biases=True),
 }  # fmt: skip
-
-# No module of these is imported in the process that answers, nor can be.
-CLEAN = """
-import json, sys
-
-class Forbidden:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"mtsearch", "tf_keras", "tensorflow_recommenders", "tests"}:
-            raise ImportError(f"{name} is not to be imported here")
-
-sys.meta_path.insert(0, Forbidden())
-import tensorflow as tf
-
-for line in sys.stdin:
-    folder, questions = json.loads(line)
-    signatures = tf.saved_model.load(folder).signatures
-    answers = []
-    for name, inputs in questions:
-        outputs = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
-        answers.append({key: value.numpy().tolist() for key, value in outputs.items()})
-    print(json.dumps(answers, default=bytes.decode), flush=True)
-"""
-
-Questions = list[tuple[str, dict[str, Any]]]
-Ask = Callable[[Path, Questions], list[dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -252,26 +228,6 @@ def test_ids_of_any_script(device: Device, tmp_path: Path) -> None:
     np.testing.assert_allclose(rated["ratings"], served_ratings(saved.scorer, saved.split, every), rtol=0, atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def ask_a_clean_process() -> Iterator[Ask]:
-    """Give a function that asks the model in a folder from a process that has TensorFlow alone."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TF_")}
-    command = [sys.executable, "-c", CLEAN]
-    with subprocess.Popen(command, env=clean, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None and process.stdout is not None
-        write, read = process.stdin, process.stdout
-
-        def ask(folder: Path, questions: Questions) -> list[dict[str, Any]]:
-            write.write(json.dumps([str(folder), questions]) + "\n")
-            write.flush()
-            answers: list[dict[str, Any]] = json.loads(read.readline())
-            return answers
-
-        yield ask
-        write.close()
-        assert process.wait(60) == 0
-
-
 @pytest.mark.slow
 def test_answers_in_plain_tensorflow(saved: Saved, ask_a_clean_process: Ask) -> None:
     users, items = ids(saved.split.test, saved.split)
@@ -286,13 +242,7 @@ def test_answers_in_plain_tensorflow(saved: Saved, ask_a_clean_process: Ask) -> 
 
 @pytest.mark.slow
 def test_answers_where_only_tensorflow_is_installed(simple: Saved, tmp_path: Path) -> None:
-    environment = tmp_path / "only"
-    python = environment / "bin" / "python"
-    for command in (
-        ["uv", "venv", "--quiet", "--python", sys.executable, str(environment)],
-        ["uv", "pip", "install", "--quiet", "--python", str(python), f"tensorflow=={tf.__version__}"],
-    ):
-        subprocess.run(command, check=True, timeout=600)
+    python = make_environment(tmp_path / "only", "tensorflow")
     users, items = ids(simple.split.test, simple.split)
     pairs = {"user_id": users, "item_id": items}
     question = json.dumps([str(simple.folder), [("predict", pairs)]])

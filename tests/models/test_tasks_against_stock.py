@@ -15,7 +15,7 @@ WEIGHTS = [(1.0, 0.0), (0.0, 1.0), (1.0, 1e-3)]
 
 
 @pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("embedding_size", [16, 32])
+@pytest.mark.parametrize("embedding_size", [pytest.param(16, marks=pytest.mark.slow), 32])
 def test_every_epoch_equals_stock(
     split: Split, trainer: JointTrainer, weights: tuple[float, float], embedding_size: int
 ) -> None:
@@ -46,10 +46,9 @@ def test_it_learns(split: Split, trainer: JointTrainer) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (1.0, 1.0)])
-def test_an_epoch_of_movielens(weights: tuple[float, float], device: Device, movielens: Split) -> None:
+def test_an_epoch_of_movielens(device: Device, movielens: Split) -> None:
     # The stock task makes several matrices of batch x batch: with 8192 rows most time went into paging them in.
-    config = TrialConfig(rating_weight=weights[0], retrieval_weight=weights[1], epochs=1, batch_size=2048)
+    config = TrialConfig(rating_weight=1.0, retrieval_weight=1.0, epochs=1, batch_size=2048)
     result = JointTrainer(movielens, device).train(config, go_on)
     assert result.curve[0].losses == pytest.approx(StockTraining(movielens, config).epoch_losses(1), rel=1e-4)
 

@@ -171,7 +171,6 @@ def random_batches(draw: st.DrawFn, rows: st.SearchStrategy[int], most_ids: int)
     return draw(st.sampled_from([batch, batch.by_user()]))
 
 
-@settings(max_examples=120, deadline=None)
 @given(random_batches(st.integers(1, 40), most_ids=12))
 def test_equals_stock_and_arithmetic(batch: Batch) -> None:
     assert_equal(batch, exact(batch), oracle(batch), tolerance=2e-6)

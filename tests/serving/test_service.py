@@ -4,8 +4,6 @@ import asyncio
 import json
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -258,14 +256,6 @@ def test_a_client_that_never_ends_its_request_leaves_a_line(folder: Path) -> Non
         assert connection.recv(12) == b"HTTP/1.1 500"
     (line,) = service.log
     assert "Cancel 1 running task" in line
-
-
-def test_a_port_in_use(service: Service, http: httpx.Client, folder: Path) -> None:
-    command = [sys.executable, "-m", "mtsearch", "serve", str(folder), "--port", str(service.port)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: cannot listen on 127.0.0.1:{service.port}: ") and "--port" in line
 
 
 def raw(service: Service, content: bytes) -> httpx.Response:
