@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import zipfile
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mtsearch.data.interactions import Interactions
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("mtsearch")
 
-_MEMBERS = ("u.data", "u.item")
 _TABLE_KEYS = ("columns", "items", "item_columns", "where", "reader")
 
 
@@ -24,7 +21,7 @@ def load(section: DataSection, split: SplitSection | None = None) -> Interaction
     """Load the ratings of a study file as the canonical table; the log tells their source and the dropped rows.
 
     Args:
-        section: `source` is one of `source_names`, or the path of an ml-100k folder or zip, or of a table.
+        section: `source` is one of `source_names`, or the path of a table, or of a folder or zip.
         split: how the rows are divided, by a column of the table or by times; None if it is not known.
 
     Raises:
@@ -48,13 +45,6 @@ def load(section: DataSection, split: SplitSection | None = None) -> Interaction
             interactions = make_synthetic(*size)
             logger.info("data: %s synthetic rows", f"{len(interactions.rows):,}")
             return _clean(interactions, section)
-    single = Path(section.sources[0]) if len(section.sources) == 1 and not section.query else None
-    if single and _is_original(single):
-        _require_no_columns(section, split)
-        logger.info("data: ml-100k files from %s", single)
-        from mtsearch.data.movielens_100k import read_original_files
-
-        return _clean(read_original_files(single), section)
     from mtsearch.data.sources import open_source  # DuckDB and Arrow take 0.1 s to import
     from mtsearch.data.tables import read_tables
 
@@ -69,19 +59,6 @@ def load(section: DataSection, split: SplitSection | None = None) -> Interaction
             ratings[0],
         )
     return interactions
-
-
-def _is_original(path: Path) -> bool:
-    """Tell whether a path is a folder or an archive with the files of ml-100k."""
-    try:
-        if path.is_dir():
-            return any((path / name).exists() for name in _MEMBERS)
-        if not zipfile.is_zipfile(path):
-            return False
-        with zipfile.ZipFile(path) as archive:
-            return any(name.rpartition("/")[2] in _MEMBERS for name in archive.namelist())
-    except (OSError, RuntimeError, zipfile.BadZipFile):
-        return False
 
 
 def _require_no_columns(section: DataSection, split: SplitSection | None) -> None:

@@ -9,20 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from mtsearch.data.table_files import (
-    PARQUET,
-    SUFFIXES,
-    TableFile,
-    expand,
-    is_archive,
-    is_table,
-    kind_of,
-    members,
-    open_query,
-    open_table,
-)
 from mtsearch.errors import MalformedData, SourceUnavailable
-from mtsearch.study_file.sections import Reader, find_aliases
+from mtsearch.study_file.sections import Reader
+from mtsearch.tables.names import find_aliases
+from mtsearch.tables.open import TableFile, open_query, open_table
+from mtsearch.tables.paths import PARQUET, SUFFIXES, expand, is_archive, is_table, kind_of, members, parts
 from mtsearch.text import shorten_middle
 
 if TYPE_CHECKING:
@@ -41,12 +32,14 @@ class Source:
         columns: column of each key as the source's known form has it.
         items: the tables of items; none without one.
         item_columns: column of each key of these.
+        titled: True if items are called by their titles.
     """
 
     files: Sequence[TableFile]
     columns: Mapping[str, str | int] = field(default_factory=dict)
     items: Sequence[TableFile] = ()
     item_columns: Mapping[str, str | int] = field(default_factory=dict)
+    titled: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,6 +51,7 @@ class _Form:
         items: name of the file of items.
         columns, item_columns: column of each key, where it has no usual name.
         reader, item_reader: how the files are read.
+        titled: True if items are called by their titles.
     """
 
     interactions: str
@@ -66,11 +60,21 @@ class _Form:
     item_columns: Mapping[str, str | int] = field(default_factory=dict)
     reader: Reader = field(default_factory=Reader)
     item_reader: Reader = field(default_factory=Reader)
+    titled: bool = False
 
 
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
 _MOVIELENS = {"user": 1, "item": 2, "rating": 3, "timestamp": 4}
 _FORMS = (
+    _Form(  # MovieLens 100K
+        "u.data",
+        "u.item",
+        _MOVIELENS,
+        {"item": 1, "title": 2},
+        Reader(separator="\t", header=False, quote=""),
+        Reader(separator="|", header=False, quote="", encoding="latin-1"),
+        titled=True,
+    ),
     _Form(  # MovieLens 1M and 10M
         "ratings.dat",
         "movies.dat",
@@ -83,7 +87,7 @@ _FORMS = (
     _Form("ratings.csv", "books.csv", item_columns={"item": "book_id", "title": "title"}),  # Goodbooks
 )
 
-_FILES = {"ratings.dat": _FORMS[0].reader, "u.data": Reader(separator="\t", header=False, quote="")}
+_FILES = {form.interactions: form.reader for form in _FORMS[:2]}
 """Files of MovieLens that are known by their names, and how they are read."""
 
 
@@ -130,12 +134,7 @@ def _require_items(items: str) -> list[Path]:
     if not paths or not all(is_table(path) or kind_of(path) in SUFFIXES for path in paths):
         problem = f"items = {items!r} " + ("is not a table" if paths else "does not exist")
         raise SourceUnavailable(problem, f"name a file that ends in {', '.join(SUFFIXES)}, also with .gz or .zst")
-    return [part for path in paths for part in _parts(path)]
-
-
-def _parts(path: Path) -> list[Path]:
-    """Return a file itself, or the tables in a folder or an archive."""
-    return [path / name for name in members(path)] if path.is_dir() or is_archive(path) else [path]
+    return [part for path in paths for part in parts(path)]
 
 
 def _open_paths(paths: Sequence[Path], reader: Reader) -> Source:
@@ -147,20 +146,24 @@ def _open_paths(paths: Sequence[Path], reader: Reader) -> Source:
         return _open_collection(paths[0], reader)
     if len(paths) == 1 and (form := _FILES.get(paths[0].name)):
         return Source([open_table(paths[0], _joined(form, reader))], _MOVIELENS)
-    return Source([open_table(part, reader) for path in paths for part in _parts(path)])
+    return Source([open_table(part, reader) for path in paths for part in parts(path)])
 
 
 def _open_collection(path: Path, reader: Reader) -> Source:
     names = list(members(path))
     by_name = {PurePosixPath(name).name.removesuffix(".gz"): name for name in names}
     for form in _FORMS:
-        if form.interactions in by_name and form.items in by_name:
+        lacking = [name for name in (form.interactions, form.items) if name not in by_name]
+        if form.titled and len(lacking) == 1:
+            raise MalformedData(f"{path} has no {lacking[0]}", "name the folder or zip of MovieLens 100K as a whole")
+        if not lacking:
             interactions, items = path / by_name[form.interactions], path / by_name[form.items]
             return Source(
                 [open_table(interactions, _joined(form.reader, reader))],
                 form.columns,
                 [open_table(items, form.item_reader)],
                 form.item_columns,
+                form.titled,
             )
     inter, item = ([name for name in names if kind_of(Path(name)) == kind] for kind in (".inter", ".item"))
     if len(inter) == 1:  # RecBole

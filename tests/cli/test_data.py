@@ -74,9 +74,8 @@ def test_a_user_s_own_table(mtsearch: Command, tmp_path: Path) -> None:
 def test_a_mistake_is_one_line_without_anything_on_stdout(mtsearch: Command, tmp_path: Path) -> None:
     result = mtsearch("data", study(tmp_path, TABLE + "u1,m1,good,1600000000,phone\n"))
     assert (result.status, result.out) == (1, "")
-    assert (
-        result.err == f"error: {tmp_path / 't.csv'}, row 31, column 'rating': 'good' is not a number; correct the row\n"
-    )
+    told = f"error: {tmp_path / 't.csv'}, row 31, column 'rating': 'good' is not a number; correct the row, or write "
+    assert result.err.startswith(told) and result.err.count("\n") == 1
 
 
 def test_names_from_a_file_do_nothing_to_the_terminal(mtsearch: Command, tmp_path: Path) -> None:

@@ -147,8 +147,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(path: Path, caplog:
 def test_two_processes_fill_it_at_once(tmp_path: Path, original: Path) -> None:
     path = tmp_path / "kept.arrow"
     script = (
-        "from pathlib import Path; from mtsearch.data import interactions, movielens_100k;"
-        f"path, table = Path({str(path)!r}), movielens_100k.read_original_files(Path({str(original)!r}))\n"
+        "from pathlib import Path; from mtsearch.data import interactions, load;"
+        "from mtsearch.study_file.sections import DataSection;"
+        f"path, table = Path({str(path)!r}), load(DataSection(source={str(original)!r}))\n"
         "for _ in range(20):\n"
         "    interactions.write_arrow(path, 'movielens/100k', table)\n"
         "    assert interactions.read_arrow(path, 'movielens/100k').fingerprint == table.fingerprint\n"

@@ -67,7 +67,8 @@ NOT_TIMES: dict[str, tuple[str | pa.Table, str]] = {
     "nothing": ("user,item,date\na,x,\n", "row 1, column 'date': no timestamp"),
     "of two forms": ("user,item,date\na,x,5\nb,x,2026-01-31\n", "row 2, column 'date': '2026-01-31' is not a time"),
     "of another type": (
-        pa.table({"user": ["a"], "item": ["x"], "date": pa.array([5], pa.time32("s"))}), "date is of type time64",
+        pa.table({"user": ["a"], "item": ["x"], "date": pa.array([5], pa.time32("s"))}),
+        "column 'date' is of type TIME",
     ),
 }  # fmt: skip
 

@@ -32,7 +32,8 @@ ids = st.text(letters, min_size=1, max_size=6).filter(lambda text: text.strip() 
 ratings = st.sampled_from(["1", "5", "4.5", " 3 ", "+2", "-1", "0", "-0.0", "1e3", ".5", "1e-50"]) | st.floats(
     -1e6, 1e6
 ).map(repr)
-whole_seconds = st.integers(0, 2 * 10**9).map(str)
+# A column of numbers such as 20260131 would be one of dates.
+whole_seconds = st.integers(0, 2 * 10**9).filter(lambda second: not 19000101 <= second <= 21001231).map(str)
 dates = st.datetimes(datetime(1930, 1, 1), datetime(2100, 1, 1)).map(lambda time: time.isoformat(sep=" "))
 rows = st.one_of(*(st.lists(st.tuples(ids, ids, ratings, times, st.text(letters, max_size=5)), min_size=1, max_size=8)
                    for times in (whole_seconds, dates)))  # fmt: skip
@@ -101,7 +102,11 @@ def interpreted(user: str, item: str, rating: str, time: str) -> Row | None:
         if NUMBER.fullmatch(time.strip()):
             seconds = math.floor(float(time))
         else:
-            seconds = math.floor(datetime.fromisoformat(time.strip()).replace(tzinfo=UTC).timestamp())
+            seconds = math.floor(
+                datetime.fromisoformat(re.sub(r"^(\d+)-", lambda year: f"{int(year[1]):04}-", time.strip()))
+                .replace(tzinfo=UTC)
+                .timestamp()
+            )
     if missing:
         return None
     if abs(value) > FLOAT32_MAX:
