@@ -40,7 +40,7 @@ ENDLESS = 100_000  # so that no machine is fast enough to end the study before w
 
 def owner(data: str, url: str, until: int, ray: str | None) -> None:
     """Run the study with several workers; the body of a process."""
-    api.run(define(data), until=until, workers=3, ray=ray, storage=url, make_trainer=slow_formula)
+    api.run(define(data), until=until, workers=3 if ray else 4, ray=ray, storage=url, make_trainer=slow_formula)
 
 
 class Chaos:
