@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SNIFFED_LINES = 100
 _CANDIDATES = (",", "\t", ";", "|", "::")
-_COMMENTS = ("#", "%")
+_COMMENTS = "#%"
 
 # NOTE: `csv` refuses fields of more than 131,072 characters. The limit is for the whole process.
 csv.field_size_limit(2**31 - 1)
@@ -71,26 +71,45 @@ def sniff(place: Path, head: bytes, reader: Reader | None) -> Dialect:
     # A spreadsheet may say its separator in a line of its own.
     if said := re.fullmatch(r"sep=(.)", lines[skip] if skip < len(lines) else ""):
         separator, skip = separator or said[1], skip + 1
-    # Blank lines and comments before the table; the last of them may be its heading.
-    above = ""
-    while skip < len(lines) - 1 and (not lines[skip].strip() or lines[skip][0] in _COMMENTS):
-        above, skip = lines[skip].lstrip("".join(_COMMENTS) + " "), skip + 1
-    body = [line for line in lines[skip:] if line.strip()]
-    if not body:
+    if not any(line.strip() for line in lines[skip:]):
         refuse(place, "has no rows")
     kind = kind_of(place)
-    separator = separator or SEPARATORS.get(kind) or _find_separator(body)
+    separator = separator or SEPARATORS.get(kind)
+    above = _count_comments(lines[skip:], separator)
+    comment, skip = lines[skip + above - 1] if above else "", skip + above
+    body = [line for line in lines[skip:] if line.strip()]
+    separator = separator or _find_separator(body)
     quoting = reader.quote if reader and reader.quote is not None else ("" if kind in TYPED else '"')
     escape = (reader.escape if reader else None) or quoting
     try:
         first = _fields(body, separator, quoting)
-        named = _fields([above], separator, quoting) if above else []
+        named = _fields([comment.lstrip(_COMMENTS + " ")], separator, quoting) if comment.strip() else []
     except csv.Error as error:
         refuse(place, f"its heading cannot be read ({error})")
     if len(named) == len(first) > 1 and has_usual_name(named) and not has_usual_name(first):
         return Dialect(separator, quoting, escape, encoding, skip, named, False, first)
     has_heading = reader.header if reader and reader.header is not None else _is_heading(first)
     return Dialect(separator, quoting, escape, encoding, skip, first if has_heading else None, has_heading, first)
+
+
+def _count_comments(lines: Sequence[str], separator: str | None) -> int:
+    """Count the blank lines and comments before a table.
+
+    Ids may begin with the sign of a comment. So a line with as many fields as the table below is a row of it, or its
+    heading: only the last one, with usual names, is counted.
+    """
+    marked = [not line.strip() or line[0] in _COMMENTS for line in lines]
+    above = marked.index(False) if False in marked else 0
+    while above and not any(line.strip() for line in lines[above:]):
+        above -= 1
+    below = [line for line in lines[above:] if line.strip()]
+    separator = separator or _find_separator(below)
+    width = _count_fields(below[0], separator)
+    for place, line in enumerate(lines[:above]):
+        if line.strip() and width > 1 and _count_fields(line, separator) == width:
+            is_heading = place == above - 1 and has_usual_name(line.lstrip(_COMMENTS + " ").split(separator))
+            return above if is_heading else place
+    return above
 
 
 def _decode(place: Path, head: bytes, reader: Reader | None) -> tuple[str, str]:

@@ -165,9 +165,10 @@ def open_table(path: Path, reader: Reader | None = None) -> TableFile:
             table = _open_text(path, file, reader)
     if reader and reader.null:
         nothing = ", ".join(map(literal, reader.null))
-        texts = (identifier(each) for each, kind in table.types.items() if kind == "VARCHAR")
+        texts = [identifier(each) for each, kind in table.types.items() if kind == "VARCHAR"]
         replaced = ", ".join(f"CASE WHEN {each} NOT IN ({nothing}) THEN {each} END AS {each}" for each in texts)
-        table.source = f"(SELECT * REPLACE ({replaced}) FROM {table.source})"
+        if replaced:
+            table.source = f"(SELECT * REPLACE ({replaced}) FROM {table.source})"
     return table
 
 

@@ -506,3 +506,30 @@ def test_line_ends_and_separators_in_ids(tmp_path: Path) -> None:
     keys = ("user", "item", "rating", "timestamp")
     lines = [json.dumps(dict(zip(keys, row, strict=True))) + "\n" for row in rows]
     assert decoded(load(section(text(tmp_path, "".join(lines), "t.jsonl")))) == wanted
+
+
+NUMBERED = {"user": 1, "item": 2, "rating": 3}
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "users"),
+    [
+        ("# made by a tool\n#user,item,rating\na,x,1\nb,y,2\n", {}, ["a", "b"]),
+        ("# made, by\n\nuser,item,rating\na,x,1\n", {}, ["a"]),
+        ("user,item,rating\n#a,x,1\nb,y,2\n", {}, ["#a", "b"]),
+        ("#a,x,1\n#b,y,2\n", NUMBERED, ["#a", "#b"]),
+        ("#b,y,2\na,x,1\n", NUMBERED, ["#b", "a"]),
+    ],
+)
+def test_a_comment_above_the_table_is_none_of_its_rows_and_no_row_is_taken_for_one(
+    tmp_path: Path, content: str, columns: dict[str, int], users: list[str]
+) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    table = load(DataSection.model_validate({"source": str(tmp_path / "t.csv"), "columns": columns}))
+    assert table.user_ids.tolist() == users
+
+
+def test_a_text_for_nothing_leaves_a_table_of_numbers_as_it_is(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"user": [1, 2], "item": [1, 1], "rating": [3.0, 4.0]}), tmp_path / "t.parquet")
+    table = load(DataSection.model_validate({"source": str(tmp_path / "t.parquet"), "reader": {"null": ["?"]}}))
+    assert table.rows.ratings.tolist() == [3, 4]
