@@ -178,6 +178,9 @@ def query_remedy(column: str, sql: str) -> str:
     return f"query = '''SELECT * REPLACE ({sql.format(name)} AS {name}) FROM {table}''' under [data] in place of source"
 
 
+_MONTH_FIRST = "strptime({}, '%m/%d/%Y')"
+
+
 def _plain_type(kind: str) -> str:
     """Return a type of DuckDB without its parameters; that of a list or a structure unchanged."""
     return kind if kind.endswith("]") else re.split(r"[( ]", kind)[0]
@@ -291,28 +294,24 @@ class Table:
             total, *read = file.measure(measures, _clean(identifier(name)), self._where, None)
         best = max(range(len(read)), key=read.__getitem__)
         rival = kind.texts[best].rival
-        if rival is not None and read[rival] == read[best]:
-            first, second = (kind.texts[place].sql.format("value") for place in (best, rival))
-            counts = [
-                f"count({first})",
-                f"count({second})",
-                f"count(*) FILTER ({first} <> {second})",
-                "any_value(value)",
-            ]
-            one, other, differ, example = file.measure(counts, _clean(identifier(name)), self._where, None)
-            if one == other and differ:
-                problem = f"{quote(example)} may begin with a month or with a day"
-                row, _ = file.find_row(identifier(name), f"{_clean(identifier(name))} IS NOT NULL", self._where) or (
-                    0,
-                    0,
-                )
-                self._errors[key] = MalformedData(
-                    f"{file.place}, row {row + 1}, column {quote(name)}: {problem}",
-                    "write dates such as 2026-01-31, or, with the month first, "
-                    + query_remedy(name, "strptime({}, '%m/%d/%Y')"),
-                )
-            best = rival if other > one else best
-        return kind.texts[best]
+        if rival is None or read[rival] < read[best]:
+            return kind.texts[best]
+        return self._choose_of_rivals(key, file, kind.texts[best], kind.texts[rival])
+
+    def _choose_of_rivals(self, key: str, file: TableFile, form: Form, rival: Form) -> Form:
+        """Return the form that reads more of a whole column; if both read all and not alike, it will be refused."""
+        name = self.chosen[key]
+        value, (one, other) = _clean(identifier(name)), (each.sql.format("value") for each in (form, rival))
+        differ = f"count(*) FILTER ({one} <> {other})"
+        read, rivals, unlike = file.measure([f"count({one})", f"count({other})", differ], value, self._where, None)
+        if read == rivals and unlike and (found := file.find_row(value, f"{value} IS NOT NULL", self._where)):
+            row, example = found
+            self._errors[key] = MalformedData(
+                f"{file.place}, row {row + 1}, column {quote(name)}: {quote(example)} may begin with a month or with a "
+                "day",
+                f"write dates such as 2026-01-31, or, with the month first, {query_remedy(name, _MONTH_FIRST)}",
+            )
+        return rival if rivals > read else form
 
     def _expressions(self, file: TableFile) -> Iterator[str]:
         """Yield the SQL of each used column that a file has."""
