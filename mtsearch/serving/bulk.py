@@ -1,4 +1,4 @@
-"""Recommend items or predict ratings for every row of a file, block by block, in bounded memory."""
+"""Recommend items or predict ratings for every row of a file, whose ids are in memory, and write block by block."""
 
 from __future__ import annotations
 
