@@ -103,7 +103,7 @@ def test_text_for_a_rating_names_file_line_and_value(mtsearch: Command, tmp_path
     result = mtsearch("run", definition(tmp_path, "ml.zip"), *QUICK)
     line = one_line(result.err)
     assert result.status == 1
-    assert "u.data" in line and "line 2" in line and "five" in line
+    assert "u.data, row 2, column" in line and "five" in line
     assert not (tmp_path / "studies").exists()
 
 
