@@ -74,11 +74,12 @@ class TableFile:
         Raises:
             MalformedData: the file is damaged, or the condition cannot be used.
         """
-        table = self.fetch(self.select(columns, where))
-        if self.recheck and (other := self.recheck(self, None if where else table.num_rows)):
-            self.source, self.recheck = other, None
+        with explained(self.path):
             table = self.fetch(self.select(columns, where))
-        return table
+            if self.recheck and (other := self.recheck(self, None if where else table.num_rows)):
+                self.source, self.recheck = other, None
+                table = self.fetch(self.select(columns, where))
+            return table
 
     def select(self, columns: Sequence[str], where: str | None, limit: int | None = None) -> str:
         """Return the SELECT of SQL expressions, of the rows that meet a condition; `result` names its columns."""

@@ -37,8 +37,8 @@ def explained(path: Path | None) -> Iterator[None]:
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         refuse(path or Path(), f"is not a complete gzip file ({error})", AGAIN)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # an encrypted member: RuntimeError
-        if isinstance(error, duckdb.Error):
-            raise
+        if str(error) == "Query interrupted":  # DuckDB raises it in place of what the handler of a signal raised
+            raise KeyboardInterrupt from None
         refuse(path or Path(), f"is not a complete zip archive ({error})", AGAIN)
     except KeyError as error:
         refuse(path or Path(), f"is not in the archive ({error})", "name one of its files")

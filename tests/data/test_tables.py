@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from mtsearch.data import Interactions, load
 from mtsearch.data.split import describe, make_split
 from mtsearch.errors import DataError, MalformedData, SourceUnavailable
 from mtsearch.study_file.sections import DataSection, SplitSection
+from mtsearch.tables.open import open_query
 
 pytestmark = pytest.mark.quick
 
@@ -533,3 +535,16 @@ def test_a_text_for_nothing_leaves_a_table_of_numbers_as_it_is(tmp_path: Path) -
     pq.write_table(pa.table({"user": [1, 2], "item": [1, 1], "rating": [3.0, 4.0]}), tmp_path / "t.parquet")
     table = load(DataSection.model_validate({"source": str(tmp_path / "t.parquet"), "reader": {"null": ["?"]}}))
     assert table.rows.ratings.tolist() == [3, 4]
+
+
+def test_an_interruption_inside_of_a_query_is_one(tmp_path: Path) -> None:
+    """Be interrupted, although DuckDB raises an error of its own in place of what the handler of a signal raised."""
+    table = open_query("SELECT hash(a.range + b.range) AS x FROM range(30000) a, range(30000) b", tmp_path)
+    earlier = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            table.read(["sum(x)"])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, earlier)
