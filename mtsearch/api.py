@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtsearch.errors import DefinitionError
-from mtsearch.metrics import METRICS
 from mtsearch.study_file.definition import DEFAULT, StudyDefinition
 
 if TYPE_CHECKING:
@@ -132,12 +131,12 @@ def prepare(definition: StudyDefinition) -> tuple[Interactions, Split]:
     from mtsearch.data import load, make_split
     from mtsearch.data.doubts import tell_of_split
 
-    interactions = load(definition.data, definition.split)
-    split = make_split(interactions, definition.split)
-    tell_of_split(split, definition.split.method)
+    interactions = load(definition.data, definition.split, definition.tasks)
+    split = make_split(interactions, definition.split, definition.tasks)
+    tell_of_split(split, definition.split)
     # With no more items than K, every item is among the first K, and a metric at K says nothing.
     for key in definition.study.objectives:
-        if len(split.catalogue) <= (METRICS[key].hits_within or 0):
+        if len(split.catalogue) <= (definition.metrics[key].hits_within or 0):
             _logger.warning(
                 "%s is the same for every model, because the catalogue has only %d items; "
                 "choose another objective under [study], such as ndcg_10 or mrr",
@@ -522,17 +521,37 @@ def load_model(folder: str | PathLike[str]) -> ServedModel:
 
 
 def recommend(
-    folder: str | PathLike[str], users: Sequence[str], k: int = 10, exclude_seen: bool = True
+    folder: str | PathLike[str],
+    users: Sequence[str],
+    k: int = 10,
+    exclude_seen: bool = True,
+    task: str | None = None,
 ) -> Recommendations:
     """Recommend the best k items to each user with the model in a folder.
 
     Each call loads the model again; for several calls use `load_model`.
+
+    Args:
+        folder: that `retrain` wrote.
+        users: their ids.
+        k: number of items for each.
+        exclude_seen: leave out the items that the user had in the training rows of the task.
+        task: of retrieval, to rank by; None takes the study's first objective of retrieval.
+
+    Raises:
+        ModelError: see `load_model`.
+        RequestError: an id or k is out of bounds, or the model has no such task.
     """
-    return load_model(folder).recommend(users, k, exclude_seen)
+    return load_model(folder).recommend(users, k, exclude_seen, task)
 
 
 def predict(folder: str | PathLike[str], users: Sequence[str], items: Sequence[str]) -> Predictions:
-    """Predict the rating that each user would give each item, pair by pair, with the model in a folder."""
+    """Predict the ratings and labels of pairs of a user and an item with the model in a folder.
+
+    Raises:
+        ModelError: see `load_model`.
+        RequestError: an id is out of bounds, or the model has no task of ratings or labels.
+    """
     return load_model(folder).predict(users, items)
 
 
@@ -542,15 +561,16 @@ def recommend_file(
     output: str | PathLike[str],
     k: int = 10,
     exclude_seen: bool = True,
+    tasks: Sequence[str] = (),
 ) -> BulkCount:
     """Recommend k items to each user of a file and write them to another file; see `mtsearch.serving.bulk`."""
     from mtsearch.serving import bulk
 
-    return bulk.recommend_file(lambda: load_model(folder), Path(source), Path(output), k, exclude_seen)
+    return bulk.recommend_file(lambda: load_model(folder), Path(source), Path(output), k, exclude_seen, tasks)
 
 
 def predict_file(folder: str | PathLike[str], source: str | PathLike[str], output: str | PathLike[str]) -> BulkCount:
-    """Predict the rating of each pair of a file and write the ratings to another file; see `mtsearch.serving.bulk`."""
+    """Predict ratings and labels of each pair of a file and write them to another file; see `mtsearch.serving.bulk`."""
     from mtsearch.serving import bulk
 
     return bulk.predict_file(lambda: load_model(folder), Path(source), Path(output))

@@ -10,19 +10,25 @@ NOTE: the formulas import NumPy when they run. Reading a study file needs the ke
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from numpy.typing import NDArray
 
     Reals = NDArray[np.float64]
     Counts = NDArray[np.int64]
     Gains = NDArray[np.floating | np.bool_]
+
+TaskKind = Literal["rating", "retrieval", "label"]
+TASK_KINDS: tuple[TaskKind, ...] = ("rating", "retrieval", "label")
+"""What a task learns: a number, which item, or yes or no; each kind has metrics of its own."""
+
+TUTORIAL_KINDS: Mapping[str, TaskKind] = {"rating": "rating", "retrieval": "retrieval"}
+"""The tasks of a study that names none. Their metrics have bare keys: `rmse`, not `rating.rmse`."""
 
 CUT_OFFS = (10, 100)
 COVERAGE_CUT_OFF = 100
@@ -73,22 +79,32 @@ class PossibleRanks:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The input of every formula: a model's predictions for the evaluated rows, and the true ratings; B rows, C items.
+    """The input of the formulas of ratings and labels: predictions for the evaluated rows, and the truth; B rows.
 
     Attributes:
-        ratings: `[B]` predicted, unclipped; finite and within the range of float32, so that no square overflows.
-        true_ratings: `[B]`.
+        ratings: `[B]` predicted, unclipped, of labels the chance of a yes; finite and within the range of float32, so
+            that no square overflows.
+        true_ratings: `[B]`, of labels 0 or 1.
         lowest, highest: the range of the training ratings.
-        ranks: of each row's item in the whole catalogue.
-        ranks_unseen: the same without the items of the user's training rows; the row's own item always stays.
-        missed: `[C]` the chance that no evaluated user is offered the item among their first `COVERAGE_CUT_OFF`;
-            users break ties independently.
     """
 
     ratings: Reals
     true_ratings: Reals
     lowest: float
     highest: float
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """The input of the formulas of retrieval: where the catalogue's order has the evaluated rows; B rows, C items.
+
+    Attributes:
+        ranks: of each row's item in the whole catalogue.
+        ranks_unseen: the same without the items of the user's training rows; the row's own item always stays.
+        missed: `[C]` the chance that no evaluated user is offered the item among their first `COVERAGE_CUT_OFF`;
+            users break ties independently.
+    """
+
     ranks: PossibleRanks
     ranks_unseen: PossibleRanks
     missed: Reals
@@ -99,7 +115,9 @@ class Metric:
     """A measure of a model's quality, with its names, direction, unit and formula.
 
     Attributes:
-        key: name in files, databases and JSON.
+        key: name in files, databases and JSON; in a study with [tasks] `task.metric`, such as `purchase.top_100`.
+        kind: of the tasks that have it.
+        task: name of the task that it measures; empty in `METRICS`.
         label: name in tables and on axes.
         direction: the better direction.
         unit: "stars" for metrics of ratings, see `metrics_of`; "" for shares and other pure numbers.
@@ -107,7 +125,8 @@ class Metric:
         reference: key in `evaluation.baselines.BASELINES` of the baseline that knows nothing. A front is measured
             from that baseline's value (worth nothing) to the ideal.
         summary: one sentence with its definition.
-        formula: gives the numbers whose mean is the metric. A module's function or a `partial` of one can be pickled
+        formula: gives the numbers whose mean is the metric, of `Ranking` for retrieval and of `Predictions` for all
+            other kinds. A module's function or a `partial` of one can be pickled
             with its metric, a lambda cannot.
         per: what the mean is taken over.
             "row": the formula gives `[B]`, one number for each row.
@@ -120,13 +139,15 @@ class Metric:
     """
 
     key: str
+    kind: TaskKind
+    task: str = ""
     label: str
     direction: Literal["minimize", "maximize"]
     unit: str
     ideal: float
     reference: str = "chance"
     summary: str
-    formula: Callable[[Predictions], Reals | float]
+    formula: Callable[[Any], Reals | float]
     per: Literal["row", "user", "catalogue"] | None
     root: bool = False
     hits_within: int | None = None
@@ -157,31 +178,60 @@ def _absolute_error(predictions: Predictions) -> Reals:
     return error
 
 
-def _hits(predictions: Predictions, within: int) -> Reals:
-    return predictions.ranks.expected_gain(lambda rank: rank <= within)
+def _hits(ranking: Ranking, within: int) -> Reals:
+    return ranking.ranks.expected_gain(lambda rank: rank <= within)
 
 
-def _hits_unseen(predictions: Predictions, within: int) -> Reals:
-    return predictions.ranks_unseen.expected_gain(lambda rank: rank <= within)
+def _hits_unseen(ranking: Ranking, within: int) -> Reals:
+    return ranking.ranks_unseen.expected_gain(lambda rank: rank <= within)
 
 
-def _discount_10(predictions: Predictions) -> Reals:
+def _discount_10(ranking: Ranking) -> Reals:
     import numpy as np
 
-    return predictions.ranks.expected_gain(lambda rank: np.where(rank <= 10, 1 / np.log2(rank + 1), 0.0))
+    return ranking.ranks.expected_gain(lambda rank: np.where(rank <= 10, 1 / np.log2(rank + 1), 0.0))
 
 
-def _reciprocal_rank(predictions: Predictions) -> Reals:
-    return predictions.ranks.expected_gain(lambda rank: 1 / rank)
+def _reciprocal_rank(ranking: Ranking) -> Reals:
+    return ranking.ranks.expected_gain(lambda rank: 1 / rank)
 
 
-def _offered(predictions: Predictions) -> Reals:
+def _offered(ranking: Ranking) -> Reals:
     """Return `[C]`, for each item the chance that at least one user is offered it."""
-    return 1 - predictions.missed
+    return 1 - ranking.missed
+
+
+LEAST_CHANCE = 1e-7
+"""Chances of a yes or a no are raised to this, so that a certain mistake has a finite loss."""
+
+
+def _cross_entropy(predictions: Predictions) -> Reals:
+    import numpy as np
+
+    chance = predictions.ratings.clip(LEAST_CHANCE, 1 - LEAST_CHANCE)
+    entropy: Reals = -np.log(np.where(predictions.true_ratings > 0.5, chance, 1 - chance))
+    return entropy
+
+
+def _area_under_curve(predictions: Predictions) -> float:
+    """Return the share of pairs of a yes and a no in which the yes is predicted higher, ties counting half.
+
+    The rank-sum formula of Mann and Whitney (1947), with mean ranks for ties. With rows of one kind only there are no
+    pairs, and nothing can be told: 0.5.
+    """
+    import numpy as np
+
+    is_yes = predictions.true_ratings > 0.5
+    yes, no = int(is_yes.sum()), int((~is_yes).sum())
+    if not yes or not no:
+        return 0.5
+    _, place, count = np.unique(predictions.ratings, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(count) - (count - 1) / 2
+    return float((mean_rank[place][is_yes].sum() - yes * (yes + 1) / 2) / (yes * no))
 
 
 def _rating_metrics() -> list[Metric]:
-    error = partial(Metric, direction="minimize", unit=STARS, ideal=0.0, per="row")
+    error = partial(Metric, kind="rating", direction="minimize", unit=STARS, ideal=0.0, per="row")
     return [
         error(
             key="rmse",
@@ -207,7 +257,7 @@ def _rating_metrics() -> list[Metric]:
 
 
 def _ranking_metrics() -> list[Metric]:
-    share = partial(Metric, direction="maximize", unit="", ideal=1.0)
+    share = partial(Metric, kind="retrieval", direction="maximize", unit="", ideal=1.0)
     metrics = []
     for k in CUT_OFFS:
         metrics += [
@@ -265,13 +315,70 @@ def _ranking_metrics() -> list[Metric]:
     ]
 
 
-METRICS: dict[str, Metric] = {metric.key: metric for metric in [*_rating_metrics(), *_ranking_metrics()]}
+def _label_metrics() -> list[Metric]:
+    label = partial(Metric, kind="label", unit="")
+    return [
+        label(
+            key="auc",
+            label="AUC",
+            direction="maximize",
+            ideal=1.0,
+            summary="share of pairs of a yes and a no in which the yes is predicted higher, ties counting half",
+            formula=_area_under_curve,
+            per=None,
+        ),
+        label(
+            key="log_loss",
+            label="log loss",
+            direction="minimize",
+            ideal=0.0,
+            summary="mean of -log of the chance that was predicted for what is true",
+            formula=_cross_entropy,
+            per="row",
+        ),
+    ]
 
 
-def metrics_of(feedback: str) -> dict[str, Metric]:
-    """Return `METRICS` with the unit that ratings of this kind of feedback have."""
-    unit = unit_of(feedback)
-    return {key: replace(metric, unit=unit) if metric.unit == STARS else metric for key, metric in METRICS.items()}
+METRICS: dict[str, Metric] = {
+    metric.key: metric for metric in [*_rating_metrics(), *_ranking_metrics(), *_label_metrics()]
+}
+"""Every metric, by its bare key."""
+
+
+def metrics_of(
+    kinds: Mapping[str, TaskKind] = TUTORIAL_KINDS, units: Mapping[str, str] | None = None
+) -> dict[str, Metric]:
+    """Return the metrics of a study's tasks, by the key that the study has for each.
+
+    Args:
+        kinds: kind of each task by name.
+        units: unit of the ratings of each task by name; `STARS` for those that are left out.
+    """
+    is_tutorial = dict(kinds) == dict(TUTORIAL_KINDS)
+    metrics: dict[str, Metric] = {}
+    for name, kind in kinds.items():
+        for metric in METRICS.values():
+            if metric.kind != kind:
+                continue
+            unit = (units or {}).get(name, STARS) if metric.unit == STARS else metric.unit
+            named = (
+                metric if is_tutorial else replace(metric, key=f"{name}.{metric.key}", label=f"{name} {metric.label}")
+            )
+            metrics[named.key] = replace(named, task=name, unit=unit)
+    return metrics
+
+
+def find_metric(name: str, metrics: Mapping[str, Metric]) -> str | None:
+    """Return the key of the metric that a name means, or None if it means none or several.
+
+    Args:
+        name: a key, or a bare key that one task alone has, or the tutorial's with its task.
+        metrics: those of the study.
+    """
+    if name in metrics:
+        return name
+    found = [key for key, metric in metrics.items() if name in (key.rpartition(".")[2], f"{metric.task}.{key}")]
+    return found[0] if len(found) == 1 else None
 
 
 def unit_of(feedback: str) -> str:

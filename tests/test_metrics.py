@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from mtsearch.evaluation.baselines import BASELINES
-from mtsearch.metrics import METRICS, Metric, metrics_of, unit_of
+from mtsearch.metrics import METRICS, Metric, find_metric, metrics_of, unit_of
 
 OF_RATINGS = {"rmse", "rmse_clipped", "mae"}
 
@@ -22,17 +22,42 @@ OF_RATINGS = {"rmse", "rmse_clipped", "mae"}
     ],
 )
 def test_the_unit_is_that_of_the_feedback(feedback: str, unit: str, axis: str) -> None:
-    metrics = metrics_of(feedback)
-    assert list(metrics) == list(METRICS)
+    metrics = metrics_of(units={"rating": unit_of(feedback)})
     assert {key: metric.unit for key, metric in metrics.items()} == {
-        key: unit if key in OF_RATINGS else "" for key in METRICS
+        key: unit if key in OF_RATINGS else "" for key in METRICS if METRICS[key].kind != "label"
     }
     assert metrics["rmse"].axis == axis
     assert unit_of(feedback) == unit
 
 
-def test_ratings_are_what_a_metric_is_of_where_nothing_else_is_said() -> None:
-    assert metrics_of("explicit") == METRICS
+def test_the_tutorials_metrics_have_bare_keys_and_are_those_of_stars() -> None:
+    metrics = metrics_of()
+    assert list(metrics) == [key for key, metric in METRICS.items() if metric.kind != "label"]
+    assert {metric.task for metric in metrics.values()} == {"rating", "retrieval"}
+    assert metrics["rmse"].axis == "RMSE (stars)"
+
+
+def test_each_task_has_the_metrics_of_its_kind_with_its_name() -> None:
+    metrics = metrics_of({"view": "retrieval", "stars": "rating", "bought": "label"}, {"stars": "points"})
+    ranking = [key for key, metric in METRICS.items() if metric.kind == "retrieval"]
+    assert list(metrics) == [
+        *(f"view.{key}" for key in ranking),
+        *("stars.rmse", "stars.rmse_clipped", "stars.mae"),
+        *("bought.auc", "bought.log_loss"),
+    ]
+    assert [metrics[key].axis for key in ("stars.mae", "bought.auc")] == ["stars MAE (points)", "bought AUC"]
+    assert all(metric.task == key.partition(".")[0] for key, metric in metrics.items())
+
+
+def test_a_bare_name_will_do_where_one_task_alone_has_it() -> None:
+    one = metrics_of({"view": "retrieval", "stars": "rating"})
+    assert [find_metric(name, one) for name in ("rmse", "stars.rmse", "top_10", "auc", "buy.top_10")] == [
+        *("stars.rmse", "stars.rmse", "view.top_10"),
+        *(None, None),
+    ]
+    two = metrics_of({"view": "retrieval", "buy": "retrieval"})
+    assert [find_metric(name, two) for name in ("top_10", "buy.top_10")] == [None, "buy.top_10"]
+    assert [find_metric(name, metrics_of()) for name in ("rating.rmse", "retrieval.mrr")] == ["rmse", "mrr"]
 
 
 @pytest.mark.parametrize("metric", METRICS.values(), ids=list(METRICS))

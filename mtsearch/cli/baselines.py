@@ -4,7 +4,6 @@ import click
 
 from mtsearch.cli import options
 from mtsearch.cli.console import emit, plain_csv
-from mtsearch.metrics import metrics_of
 
 
 @click.command()
@@ -24,7 +23,7 @@ def command(definition: str | None, overrides: tuple[str, ...], output_format: s
 
     prepared = api.prepare(loaded)
     baselines = api.baselines(loaded, prepared)
-    metrics = metrics_of(prepared[0].report.feedback)
+    metrics = loaded.metrics_of(prepared[0].report.feedback)
     rows = [{"baseline": name, **metrics} for name, metrics in baselines.items()]
     emit(
         output_format,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from mtsearch.metrics import METRICS, Metric
+from mtsearch.metrics import Metric
 from mtsearch.text import count, listing, number, plain, quote_id, reference_names, shorten
 
 if TYPE_CHECKING:
@@ -197,15 +197,15 @@ class TrialProgress(_Progress):
     """Progress of a run: a line or a step for each trial that ends, and the best value of each objective so far.
 
     Args:
-        objectives: keys of the objectives' metrics.
+        objectives: the metrics that the study optimises.
 
     Attributes:
         until: how many counting trials the study shall have.
     """
 
-    def __init__(self, objectives: Sequence[str]) -> None:
+    def __init__(self, objectives: Sequence[Metric]) -> None:
         super().__init__("best")
-        self._metrics = [METRICS[key] for key in objectives]
+        self._metrics = objectives
         self._best: dict[str, tuple[float, int]] = {}
         self.until = 0
         self._task: TaskID | None = None

@@ -49,39 +49,72 @@ def _make_tables(description: dict[str, Any]) -> "Group":
     from rich.console import Group
     from rich.text import Text
 
-    ratings, dates = description["ratings"], description["dates"]
+    dates, tasks = description["dates"], description.get("tasks", {})
+    # Without a column of ratings, and with tasks that say what a row means, all ratings are 1 and nothing learns them.
+    has_ratings = not tasks or "rating" in description["read"]["columns"] or not description["read"]["columns"]
     titles = ", with titles" if description["titles"] else ""
     repeated = f"{description['repeated_pairs']:,} rows repeat a pair"
     tables: list[Any] = []
     for title, rows in (
-        ("Source", {"source": description["source"], **_read_rows(description["read"])}),
+        ("Source", {"source": description["source"], **_read_rows(description["read"], has_ratings)}),
         ("Table", {
-            "rows": f"{description['rows']:,}",
+            "rows": f"{description['rows']:,}{_without_rating(description['without_rating'])}",
             "users": f"{description['users']:,}",
             "items": f"{description['items']:,}; {description['catalogue']:,} in the catalogue{titles}",
             "density": f"{description['density']:.3%} of all pairs; {repeated}",
             "times": f"{dates['first']} to {dates['last']}" if dates else "none",
         }),
-        ("Rows as understood", {str(number): _row_text(row) for number, row in enumerate(description["sample"], 1)}),
-        (f"Ratings, {ratings['mean']:.4g} on average", dict(_histogram_rows(ratings["histogram"]))),
+        ("Rows as understood", dict(_sample_rows(description["sample"], has_ratings))),
+        *([_rating_table(description["ratings"])] if has_ratings else []),
         (f"Split, {description['method']}", {name: _part_text(part) for name, part in description["split"].items()}),
+        *([("Tasks", {name: _task_text(task) for name, task in tasks.items()})] if tasks else []),
     ):  # fmt: skip
         tables += [Text(title, style="bold"), _make_table(rows)]
     return Group(*tables)
 
 
-def _row_text(row: dict[str, Any]) -> str:
-    """Return a row as text."""
-    return ", ".join(f"{key} {value}" for key, value in row.items() if value is not None)
+def _without_rating(rows: int) -> str:
+    return f", {rows:,} of them without a rating" if rows else ""
 
 
-def _read_rows(read: dict[str, Any]) -> dict[str, str]:
+def _rating_table(ratings: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """Return the title and the rows of the table of the ratings."""
+    return f"Ratings, {ratings['mean']:.4g} on average", dict(_histogram_rows(ratings["histogram"]))
+
+
+def _task_text(task: dict[str, Any]) -> str:
+    """Return the rows of a task as text."""
+    rows = ", ".join(f"{task[part]:,} {part}" for part in ("train", "validation", "test"))
+    mean = f", {task['mean']:.4g} on average" if "mean" in task else ""
+    pairs, of_any = task["validation_pairs_in_train"], task["validation_pairs_in_train_of_any"]
+    return (
+        f"{task['kind']}: {rows} rows{mean}; of the validation rows {pairs:,} have a pair that it trains on, "
+        f"{of_any:,} one that any task trains on"
+    )
+
+
+def _sample_rows(sample: list[dict[str, Any]], has_ratings: bool) -> Iterator[tuple[str, str]]:
+    """Yield the number and the text of each row."""
+    for number, row in enumerate(sample, 1):
+        yield str(number), _row_text(row, has_ratings)
+
+
+def _row_text(row: dict[str, Any], has_ratings: bool) -> str:
+    """Return a row as text, with the target of each task that it serves."""
+    hidden = {"tasks"} if has_ratings else {"tasks", "rating"}
+    told = ", ".join(f"{key} {value}" for key, value in row.items() if value is not None and key not in hidden)
+    served = ", ".join(f"{name} {value:g}" for name, value in row.get("tasks", {}).items())
+    return f"{told}; {served}" if served else told
+
+
+def _read_rows(read: dict[str, Any], has_ratings: bool) -> dict[str, str]:
     """Return the lines on how the source was read: its columns, the feedback, and the dropped or changed rows."""
     columns = {f"column for {key}": name for key, name in read["columns"].items()}
     ignored = {"not used": ", ".join(read["ignored"])} if read["ignored"] else {}
     treated = {"treated": "\n".join(f"{count:,} {what}" for what, count in read["treated"].items()) or "nothing"}
     times = {"times in": read["times"]} if read["times"] else {}
-    return {**columns, **ignored, **times, "feedback": read["feedback"], "rows in it": f"{read['rows']:,}", **treated}
+    feedback = {"feedback": read["feedback"]} if has_ratings else {}
+    return {**columns, **ignored, **times, **feedback, "rows in it": f"{read['rows']:,}", **treated}
 
 
 def _histogram_rows(histogram: list[dict[str, float]]) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The command `mtsearch export`."""
 
 from collections.abc import Iterator
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -156,6 +157,8 @@ def _baseline_line(results: "StudyResults", row: "FrontRow", name: str) -> str:
     beaten: list[str] = []
     unbeaten: list[str] = []
     for metric, value, reference in zip(results.objectives, row.values, values, strict=True):
+        if isnan(reference):  # the baseline is none of this objective's task
+            continue
         better = metric.sign * value < metric.sign * reference
         (beaten if better else unbeaten).append(f"{metric.label} ({amount(reference, metric)})")
     if not unbeaten:

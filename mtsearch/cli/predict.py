@@ -17,7 +17,9 @@ import click
 def command(folder: Path, user: str | None, item: str | None, pairs: Path | None, output: Path | None) -> None:
     """Predict the rating that a user would give an item, or the ratings of a file of pairs, with the model in DIR.
 
-    DIR is a model folder that `mtsearch retrain` wrote. The rating of one pair is printed as a number alone.
+    DIR is a model folder that `mtsearch retrain` wrote. The rating of one pair is printed as a number alone. Where the
+    study has several tasks of ratings and labels, each has a line with its name, or a column of the file; of a label
+    the chance of a yes is given.
     """
     one, many = (user is not None, item is not None), (pairs is not None, output is not None)
     if not ((all(one) and not any(many)) or (all(many) and not any(one))):
@@ -36,7 +38,9 @@ def _predict_one(folder: Path, user: str, item: str) -> None:
     for what, id_, known in (("user", user, found.known_users[0]), ("item", item, found.known_items[0])):
         if not known:
             note_unknown(what, id_, f"the average {what} is used instead")
-    click.echo(f"{found.ratings[0]:.3f}")
+    width = max(map(len, found.of_tasks))
+    for task, values in found.of_tasks.items():
+        click.echo(f"{task:<{width}}  {values[0]:.3f}" if len(found.of_tasks) > 1 else f"{values[0]:.3f}")
 
 
 def _predict_file(folder: Path, pairs: Path, output: Path) -> None:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mtsearch.cli import options
-from mtsearch.metrics import metrics_of
-from mtsearch.text import count, listing
+from mtsearch.text import count, listing, plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -59,17 +58,20 @@ def command(export: Path, output: Path | None, seeds: int, on: On) -> None:
 
 def retrained_table(result: Retrained) -> Table:
     """Return the table of test metrics, the trial's validation metrics and the baselines; the objectives come first."""
-    from mtsearch.report.tables import as_text, bare_table, heading
+    from rich.text import Text
 
-    metrics = metrics_of(result.feedback)
-    objectives = [metrics[key] for key in result.export.provenance.objectives if key in metrics]
+    from mtsearch.report.tables import as_text, bare_table, breakable, heading
+
+    metrics, objectives = result.metrics, result.objectives
     columns = _table_columns(result)
     table = bare_table(f"Trained on {result.on}, {count(result.epochs, 'epoch')}, {count(len(result.seeds), 'seed')}")
     table.caption = as_text(" · ".join(_table_legend(result)))
     table.caption_justify = "left"
-    table.add_column("", no_wrap=True)
-    for name in columns:
-        table.add_column(as_text(name), justify="right")
+    table.add_column("", overflow="fold")
+    for name, cells_of in columns.items():
+        # The names of metrics and columns are folded in a narrow terminal, numbers never.
+        widest = max(map(len, cells_of.values()), default=0)
+        table.add_column(Text(breakable(plain(name))), justify="right", overflow="fold", min_width=widest)
     for metric in [*objectives, *(metric for metric in metrics.values() if metric not in objectives)]:
         cells = [column.get(metric.key, "") for column in columns.values()]
         if any(cells):

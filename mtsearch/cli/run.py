@@ -92,7 +92,7 @@ def command(
     say(f"study {loaded.study.name} in {place}")
     if is_new:
         say(f"the storage has no study of this name; a new one begins with the definition {api.default_definition()}")
-    with TrialProgress(loaded.study.objectives) as progress:
+    with TrialProgress([loaded.metrics[key] for key in loaded.study.objectives]) as progress:
         results = api.run(
             loaded,
             trials,

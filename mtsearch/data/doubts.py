@@ -5,15 +5,19 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from mtsearch.data.interactions import Rows
-from mtsearch.data.split import Split
+from mtsearch.data.interactions import Task, make_tasks
+from mtsearch.data.split import Split, count_shared_pairs
 from mtsearch.text import quote, shorten_middle
+
+if TYPE_CHECKING:
+    from mtsearch.study_file.sections import SplitSection
 
 logger = logging.getLogger("mtsearch")
 
@@ -44,7 +48,7 @@ def warn_of_kinds(names: Sequence[str], read: Callable[[str], pa.ChunkedArray]) 
         one = "1" if {kind for _, kind in kinds} <= {"0", "1", "0.0", "1.0", "true", "false"} else f"'{kinds[0][1]}'"
         logger.warning(
             "data: column %r is not used, so that rows of all its values count alike: %s; to read one of them, write "
-            'where = "%s = %s" under [data]',
+            'where = "%s = %s" under [data], or, to learn each as a task, in tables such as [tasks.first]',
             name,
             shorten_middle(shares),
             name if name.isidentifier() else f'\\"{name}\\"',
@@ -73,27 +77,50 @@ def warn_of_codes(ratings: NDArray[np.float64]) -> None:
 _TOLD_SHARE = 0.01
 
 
-def tell_of_split(split: Split, method: str) -> None:
-    """Warn of validation rows whose pair of user and item is trained on too, and tell of those of strangers.
+def tell_of_split(split: Split, section: SplitSection) -> None:
+    """Warn of validation rows whose pair of user and item is trained on too, and tell of the tasks and of strangers.
 
     A model that has seen a pair in training finds it again, and the metrics are better than for new pairs.
     """
     rows = split.validation
     if not len(rows):
         return
-    if method == "random" and (seen := _share_among(rows, split.train, len(split.item_ids))) >= _TOLD_SHARE:
-        logger.warning(
-            "data: %.1f %% of the validation rows have a pair of user and item that the training rows have too, which "
-            'makes them easy; write duplicates = "last" under [data] for one row of each pair',
-            100 * seen,
-        )
+    if split.tasks != make_tasks({}):
+        for task in split.tasks:
+            _tell_of_task(split.of_task(task), task)
+    if section.method == "random" and section.group is None:
+        seen = count_shared_pairs(split.train, rows) / len(rows)
+        if seen >= _TOLD_SHARE:
+            logger.warning(
+                "data: %.1f %% of the validation rows have a pair of user and item that the training rows have too, "
+                'which makes them easy; write group = "pair" under [split] to keep the rows of a pair together, or '
+                'duplicates = "last" under [data] for one row of each pair',
+                100 * seen,
+            )
     strangers = ~(split.known_users[rows.users] & split.known_items[rows.items])
     if (share := float(strangers.mean())) >= _TOLD_SHARE:
         logger.info("data: %.1f %% of the validation rows are of users or items without training rows", 100 * share)
 
 
-def _share_among(rows: Rows, others: Rows, items: int) -> float:
-    """Return the share of rows whose pair of user and item other rows have; these are sorted, and not empty."""
-    keys, wanted = (each.users.astype(np.int64) * items + each.items for each in (others, rows))
-    places = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return float((keys[places] == wanted).mean())
+def _tell_of_task(split: Split, task: Task) -> None:
+    """Tell how many rows a task has in each part, and warn of a target that never changes.
+
+    Args:
+        split: with the rows of the task.
+        task: the task.
+    """
+    parts = {"train": split.train, "validate": split.validation, "test": split.test}
+    sizes = ", ".join(f"{len(rows):,} to {verb}" for verb, rows in parts.items())
+    pairs = count_shared_pairs(split.train, split.validation)
+    logger.info("data: task %s has %s; %s to validate have a pair that it trains on", task.name, sizes, f"{pairs:,}")
+    if task.kind == "retrieval":
+        return
+    for name, rows in (("training", split.train), ("validation", split.validation)):
+        if rows.ratings.min() == rows.ratings.max():
+            logger.warning(
+                "data: the target of [tasks.%s] is %g in all its %s rows, so that %s",
+                task.name,
+                rows.ratings[0],
+                name,
+                "there is nothing to learn" if name == "training" else "no metric tells good models from bad ones",
+            )

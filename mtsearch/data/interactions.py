@@ -1,5 +1,7 @@
 """The canonical table of users, items, ratings and times; its fingerprint; and the Arrow file of the cache."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
@@ -14,6 +16,8 @@ from numpy.typing import NDArray
 
 from mtsearch.errors import MalformedData
 from mtsearch.files import replace_atomically
+from mtsearch.metrics import TaskKind
+from mtsearch.study_file.tasks import TUTORIAL_TASKS, TaskSection
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,38 @@ Codes = NDArray[np.int32]
 Ids = NDArray[np.object_]
 
 
+RATINGS = -1
+"""Place of the column of ratings, in place of a number of a target."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of the joint model, and which rows it learns from.
+
+    Attributes:
+        name: of the task.
+        kind: what it learns.
+        column: which of `Rows.targets` it learns, `RATINGS`, or None for retrieval of all rows.
+    """
+
+    name: str
+    kind: TaskKind
+    column: int | None
+
+
+def make_tasks(sections: Mapping[str, TaskSection]) -> tuple[Task, ...]:
+    """Return the tasks of a study file; without any, the tutorial's two."""
+    tasks: list[Task] = []
+    number = 0
+    for name, section in (sections or TUTORIAL_TASKS).items():
+        if section.where is None and (section.kind == "retrieval" or section.uses_ratings):
+            tasks.append(Task(name, section.kind, RATINGS if section.uses_ratings else None))
+        else:
+            tasks.append(Task(name, section.kind, number))
+            number += 1
+    return tuple(tasks)
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
     """The columns of some rows of the table; N rows.
@@ -55,26 +91,58 @@ class Rows:
     Attributes:
         users: `[N]` index into `Interactions.user_ids`.
         items: `[N]` index into `Interactions.item_ids`.
-        ratings: `[N]` float32, in the units of the source, such as stars.
+        ratings: `[N]` float32, in the units of the source, such as stars; NaN for a row without one.
         timestamps: `[N]` int64, seconds since 1970.
+        targets: `[N]` float32 each, what a task of [tasks] learns from the rows; NaN for rows that do not serve it.
+        weights: `[N]` float32, factors of the rows' losses; None if all are 1.
     """
 
     users: Codes
     items: Codes
     ratings: NDArray[np.float32]
     timestamps: NDArray[np.int64]
+    targets: tuple[NDArray[np.float32], ...] = ()
+    weights: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.users)
 
+    @property
+    def columns(self) -> list[NDArray[Any]]:
+        """All columns: users, items, ratings, timestamps, targets, and the weights if there are some."""
+        weights = [] if self.weights is None else [self.weights]
+        return [self.users, self.items, self.ratings, self.timestamps, *self.targets, *weights]
+
+    def with_columns(self, columns: Sequence[NDArray[Any]]) -> Self:
+        """Return rows with other columns, which are as many as `columns` has."""
+        users, items, ratings, timestamps, *further = columns
+        weights = None if self.weights is None else further.pop()
+        return type(self)(users, items, ratings, timestamps, tuple(further), weights)
+
     def take(self, index: NDArray[np.intp]) -> Self:
         """Return the rows at `index`, in its order."""
-        return type(self)(self.users[index], self.items[index], self.ratings[index], self.timestamps[index])
+        return self.with_columns([column[index] for column in self.columns])
 
     def order(self) -> NDArray[np.intp]:
-        """Return the index `[N]` that sorts the rows by (user, item, timestamp, rating)."""
+        """Return the index `[N]` that sorts the rows by (user, item, timestamp, rating), then by all other columns."""
         # Codes are ranks of sorted ids, so that their order is that of the ids.
-        return canonical_order(self.users, self.items, self.timestamps, self.ratings)
+        users, items, ratings, timestamps, *others = self.columns
+        return canonical_order(users, items, timestamps, ratings, *others)
+
+    def target(self, task: Task) -> NDArray[np.float32]:
+        """Return `[N]`, what a task learns from each row, of retrieval 1; NaN for rows that do not serve it."""
+        if task.column is None:
+            return np.ones(len(self), np.float32)
+        return self.ratings if task.column == RATINGS else self.targets[task.column]
+
+    def serving(self, task: Task) -> Self:
+        """Return the rows that serve a task, with its target as their ratings; of retrieval each has 1, or its own."""
+        if task.column is None:
+            return self
+        target = self.target(task)
+        served = ~np.isnan(target)
+        rows = self if task.column == RATINGS else replace(self, ratings=target)
+        return rows if served.all() else rows.take(np.flatnonzero(served))
 
     def sorted(self) -> Self:
         """Return the rows sorted by (user, item, timestamp, rating)."""
@@ -104,7 +172,7 @@ class Interactions:
     report: ReadReport = field(default_factory=ReadReport)
 
     def __post_init__(self) -> None:
-        for array in (self.user_ids, self.item_ids, *vars(self.rows).values(), self.catalogue, self.titles, self.part):
+        for array in (self.user_ids, self.item_ids, *self.rows.columns, self.catalogue, self.titles, self.part):
             if array is not None:
                 array.flags.writeable = False
 
@@ -164,7 +232,7 @@ class Interactions:
 
 
 def digest(user_ids: Ids, item_ids: Ids, parts: Sequence[Rows]) -> str:
-    """Return the SHA-256 (hex) of the ids in `parts` and then of each part's columns.
+    """Return the SHA-256 (hex) of the ids in `parts` and then of each part's columns, targets and weights with them.
 
     Ids without a row change nothing: codes are counted over the ids that are left.
     """
@@ -173,7 +241,8 @@ def digest(user_ids: Ids, item_ids: Ids, parts: Sequence[Rows]) -> str:
     hasher = hashlib.sha256(b"mtsearch rows 1\n" + id_bytes(users) + id_bytes(items))
     for part in parts:
         hasher.update(len(part).to_bytes(8, "little"))
-        for column in (user_rank[part.users], item_rank[part.items], part.ratings, part.timestamps):
+        users_items = user_rank[part.users], item_rank[part.items]
+        for column in (*users_items, *part.columns[2:]):
             little = column.dtype.newbyteorder("<")
             hasher.update(np.ascontiguousarray(column, little).data)
     return hasher.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from mtsearch.data.interactions import Codes, Ids, Interactions, Rows, digest, id_bytes
+from mtsearch.data.interactions import Codes, Ids, Interactions, Rows, Task, digest, id_bytes, make_tasks
 from mtsearch.errors import MalformedData
 
 if TYPE_CHECKING:
     from mtsearch.study_file.sections import SplitSection
+    from mtsearch.study_file.tasks import TaskSection
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 WITHOUT_TIMES = ("random", "column")
@@ -38,7 +39,11 @@ def partition(interactions: Interactions, section: SplitSection) -> Parts:
         part = _read_column(interactions)
     elif section.method == "random":
         # NOTE: RandomState is frozen by NumPy's policy (NEP 19); default_rng may change its stream with a release.
-        part = _assign_by_share(np.random.RandomState(section.seed).permutation(len(rows)), section)
+        if section.group == "pair":
+            pairs = number_pairs(rows)
+            part = _assign_by_share(np.random.RandomState(section.seed).permutation(pairs[-1] + 1), section)[pairs]
+        else:
+            part = _assign_by_share(np.random.RandomState(section.seed).permutation(len(rows)), section)
     elif section.method == "temporal":
         _require_times(rows, section)
         latest_first = np.argsort(rows.timestamps, kind="stable")[::-1]
@@ -47,6 +52,12 @@ def partition(interactions: Interactions, section: SplitSection) -> Parts:
         _require_times(rows, section)
         part = _assign_by_user(rows, section)
     return np.where(part == VALIDATION, np.int8(TRAIN), part) if validates_on_test else part
+
+
+def number_pairs(rows: Rows) -> Index:
+    """Return `[N]`, the number of each row's pair of a user and an item, from 0 on; the rows are sorted."""
+    differs = (rows.users[1:] != rows.users[:-1]) | (rows.items[1:] != rows.items[:-1])
+    return np.append(0, np.cumsum(differs)).astype(np.intp)[: len(rows)]
 
 
 def _assign_by_share(order: Index, section: SplitSection) -> Parts:
@@ -116,6 +127,7 @@ class Split:
         train, validation, test: rows; the last two are one object if the definition says `validation = "test"`.
         fingerprint: SHA-256 (hex) of the rows of each part and the catalogue.
         titles: `[I]` as in `Interactions`.
+        tasks: what is learnt from the rows.
         set_aside: validation rows of the users that `validation_users` did not draw, on which no trial is evaluated;
             None if `validation` has the rows of all users.
     """
@@ -129,6 +141,7 @@ class Split:
     fingerprint: str
     titles: Ids | None = None
     set_aside: Rows | None = None
+    tasks: tuple[Task, ...] = make_tasks({})
 
     @cached_property
     def drawn_from(self) -> int | None:
@@ -157,6 +170,20 @@ class Split:
         """Sorted codes of the items of a full softmax: the catalogue and all other items with training rows."""
         return np.union1d(self.catalogue, self.train.items).astype(np.int32)
 
+    def of_task(self, task: Task) -> Self:
+        """Return the split with only the rows that serve a task, its target as their ratings; see `Rows.serving`.
+
+        Ids, codes and the catalogue stay those of all tasks.
+        """
+        train, validation = self.train.serving(task), self.validation.serving(task)
+        test = validation if self.test is self.validation else self.test.serving(task)
+        set_aside = None if self.set_aside is None else self.set_aside.serving(task)
+        return replace(self, train=train, validation=validation, test=test, set_aside=set_aside, tasks=(task,))
+
+    def task(self, name: str) -> Task:
+        """Return a task by its name."""
+        return next(task for task in self.tasks if task.name == name)
+
     def final(self) -> Self:
         """Return the split for the final test: train and all validation rows to train on, test to validate on.
 
@@ -170,13 +197,16 @@ class Split:
         return replace(self, train=train, validation=self.test, fingerprint=fingerprint, set_aside=None)
 
 
-def make_split(interactions: Interactions, section: SplitSection) -> Split:
+def make_split(
+    interactions: Interactions, section: SplitSection, tasks: Mapping[str, TaskSection] | None = None
+) -> Split:
     """Split the rows of a table; the same table and section give the same split on every machine.
 
     Args:
         interactions: the table of N rows.
         section: test gets `round(test * N)` rows, validation `round(validation * rest)`, train all others; validation
             rows of users that `validation_users` does not draw are set aside.
+        tasks: of the study file; None for the tutorial's two.
 
     Raises:
         MalformedData: a part would get no row, or the method needs times or a column that the table does not have.
@@ -196,14 +226,30 @@ def make_split(interactions: Interactions, section: SplitSection) -> Split:
     drawn = _draw_users(validation.users, section)
     if drawn is not None:
         parts[1:] = validation.take(np.flatnonzero(drawn)), test, validation.take(np.flatnonzero(~drawn))
-    return _make_split(interactions, parts, learnt)
+    split = _make_split(interactions, parts, learnt, make_tasks(tasks or {}))
+    _require_rows_of_tasks(split)
+    return split
 
 
-def undivided(interactions: Interactions) -> Split:
+def _require_rows_of_tasks(split: Split) -> None:
+    """Refuse a split that leaves a task without rows to learn from or to be judged on."""
+    for task in split.tasks:
+        for name in ("train", "validation", "test"):
+            if not len(getattr(split, name).serving(task)):
+                verb = {"train": "train", "validation": "validate", "test": "test"}[name]
+                raise MalformedData(
+                    f"task {task.name} has no rows to {verb} on",
+                    "change [split], or name another column of ratings under [data]"
+                    if _is_tutorial(split)
+                    else f"change [split], or `where` and `target` of [tasks.{task.name}]",
+                )
+
+
+def undivided(interactions: Interactions, tasks: tuple[Task, ...] = make_tasks({})) -> Split:
     """Return a split with all rows to train on, for a final model that is not evaluated any more."""
     none = interactions.rows.take(np.arange(0))
     parts = [interactions.rows, none, none]
-    return _make_split(interactions, parts, interactions.rows.items)
+    return _make_split(interactions, parts, interactions.rows.items, tasks)
 
 
 def _draw_users(users: Codes, section: SplitSection) -> NDArray[np.bool_] | None:
@@ -220,7 +266,7 @@ def _draw_users(users: Codes, section: SplitSection) -> NDArray[np.bool_] | None
     return np.isin(users, shuffled[: section.validation_users])
 
 
-def _make_split(interactions: Interactions, parts: Sequence[Rows], learnt: Codes) -> Split:
+def _make_split(interactions: Interactions, parts: Sequence[Rows], learnt: Codes, tasks: tuple[Task, ...]) -> Split:
     """Make a split of its parts: train, validation, test and, if there are some, the rows that are set aside.
 
     The catalogue is that of the items file, else the items that are `learnt`.
@@ -230,17 +276,43 @@ def _make_split(interactions: Interactions, parts: Sequence[Rows], learnt: Codes
     fingerprint = _fingerprint(user_ids, item_ids, catalogue, parts)
     train, validation, test, *set_aside = parts
     titles = interactions.titles
-    return Split(user_ids, item_ids, catalogue, train, validation, test, fingerprint, titles, *set_aside)
+    aside = set_aside[0] if set_aside else None
+    return Split(user_ids, item_ids, catalogue, train, validation, test, fingerprint, titles, aside, tasks)
 
 
 def _join_rows(*parts: Rows) -> Rows:
-    columns = zip(*(vars(part).values() for part in parts), strict=True)
-    return Rows(*map(np.concatenate, columns)).sorted()
+    columns = zip(*(part.columns for part in parts), strict=True)
+    return parts[0].with_columns([np.concatenate(each) for each in columns]).sorted()
 
 
 def _fingerprint(user_ids: Ids, item_ids: Ids, catalogue: Codes, parts: Sequence[Rows]) -> str:
     table = digest(user_ids, item_ids, parts)
     return hashlib.sha256(f"mtsearch split 1\n{table}\n".encode() + id_bytes(item_ids[catalogue])).hexdigest()
+
+
+def _is_tutorial(split: Split) -> bool:
+    return split.tasks == make_tasks({})
+
+
+def _describe_tasks(split: Split) -> dict[str, Any]:
+    """Count the rows that serve each task, and those of its validation rows whose pair it, or any task, trains on."""
+    told: dict[str, Any] = {}
+    for task in split.tasks:
+        own = split.of_task(task)
+        told[task.name] = {
+            "kind": task.kind,
+            **{name: len(getattr(own, name)) for name in ("train", "validation", "test")},
+            "validation_pairs_in_train": count_shared_pairs(own.train, own.validation),
+            "validation_pairs_in_train_of_any": count_shared_pairs(split.train, own.validation),
+            **({} if task.kind == "retrieval" else {"mean": float(own.train.ratings.mean(dtype=np.float64))}),
+        }
+    return told
+
+
+def count_shared_pairs(rows: Rows, others: Rows) -> int:
+    """Count the rows of `others` whose user and item have a row in `rows`."""
+    keys, sought = (each.users.astype(np.int64) << 32 | each.items for each in (rows, others))
+    return int(np.isin(sought, keys).sum())
 
 
 _HISTOGRAM_BARS = 10
@@ -271,8 +343,10 @@ def describe(interactions: Interactions, split: Split) -> dict[str, Any]:
         "titles": interactions.titles is not None,
         "density": pairs / (len(users) * len(items)),
         "repeated_pairs": len(rows) - pairs,
-        "sample": _sample(interactions),
+        "sample": _sample(interactions, split.tasks),
         "ratings": _describe_ratings(rows),
+        "without_rating": int(np.isnan(rows.ratings).sum()),
+        **({} if _is_tutorial(split) else {"tasks": _describe_tasks(split)}),
         "dates": _describe_dates(rows) if report.time_unit else None,
         "split": {
             "train": {"rows": len(split.train)},
@@ -286,13 +360,22 @@ def describe(interactions: Interactions, split: Split) -> dict[str, Any]:
 _SAMPLE_ROWS = 5
 
 
-def _sample(interactions: Interactions) -> list[dict[str, Any]]:
-    """Return some rows as plain values: the first ones."""
+def _sample(interactions: Interactions, tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """Return some rows as plain values: the first ones, with the target of each task that a row serves."""
     rows = interactions.rows.take(np.arange(min(_SAMPLE_ROWS, len(interactions.rows))))
     users, items = interactions.user_ids[rows.users], interactions.item_ids[rows.items]
     times = [_as_date(each) if interactions.report.time_unit else None for each in rows.timestamps.tolist()]
-    columns = users.tolist(), items.tolist(), rows.ratings.tolist(), times
-    return [dict(zip(("user", "item", "rating", "time"), row, strict=True)) for row in zip(*columns, strict=True)]
+    ratings = [None if np.isnan(rating) else rating for rating in rows.ratings.tolist()]
+    columns = users.tolist(), items.tolist(), ratings, times
+    sample = [dict(zip(("user", "item", "rating", "time"), row, strict=True)) for row in zip(*columns, strict=True)]
+    if tuple(tasks) == make_tasks({}):
+        return sample
+    targets = {task.name: rows.target(task).tolist() for task in tasks}
+    of_tasks = [{name: values[row] for name, values in targets.items()} for row in range(len(rows))]
+    return [
+        {**row, "tasks": {name: value for name, value in each.items() if not np.isnan(value)}}
+        for row, each in zip(sample, of_tasks, strict=True)
+    ]
 
 
 def _count_pairs(interactions: Interactions) -> int:
@@ -301,7 +384,7 @@ def _count_pairs(interactions: Interactions) -> int:
 
 
 def _describe_ratings(rows: Rows) -> dict[str, Any]:
-    ratings = rows.ratings.astype(np.float64)
+    ratings = rows.ratings[~np.isnan(rows.ratings)].astype(np.float64)
     return {
         "lowest": float(ratings.min()),
         "highest": float(ratings.max()),

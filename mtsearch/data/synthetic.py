@@ -1,7 +1,7 @@
 """Make any number of synthetic ratings, with the long tails of MovieLens 25M and tastes that can be learnt.
 
 Users: their numbers of rows are quantiles of a Pareto distribution of exponent 2 above a lowest number, see
-`_activity`. Items: the chance to be offered to a user falls as 1 / (r + 60)**2 with the rank r by popularity
+`activity`. Items: the chance to be offered to a user falls as 1 / (r + 60)**2 with the rank r by popularity
 (Zipf-Mandelbrot), and is 1 at most.
 
     at 25 million rows             MovieLens    here
@@ -21,7 +21,7 @@ NumPy's Generator, which may change with a release (NEP 19); what is made of the
 alone, which IEEE 754 rounds one way everywhere, and no logarithm or matrix product, which differ with the processor.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -123,28 +123,28 @@ def make_synthetic(rows: int, users: int, items: int, seed: int = 0, block_rows:
     """
     if not (users >= 1 and 2 <= items <= 2**21 and users <= rows <= users * (items // 2) and seed >= 0):
         raise ValueError(f"{rows} rows of {users} users and {items} items, seed {seed}: one is out of its range")
-    world = _World.draw(users, items, seed)
-    count = _activity(rows, users, items)[world.user_rank]
+    world = World.draw(users, items, seed)
+    count = activity(rows, users, items)[world.user_rank]
     columns = Rows(
         np.empty(rows, np.int32), np.empty(rows, np.int32), np.empty(rows, np.float32), np.empty(rows, np.int64)
     )
-    streams = _Streams.of(seed)
+    streams = Streams.of(seed)
     ends = np.cumsum(count)
     first = 0
     while first < users:
         start = ends[first] - count[first]
         last = max(first + 1, int(np.searchsorted(ends, start + block_rows, side="right")))
         block = np.arange(first, last)
-        for column, values in zip(vars(columns).values(), _make_rows(block, count[block], world, streams), strict=True):
+        for column, values in zip(columns.columns, _make_rows(block, count[block], world, streams), strict=True):
             column[start : ends[last - 1]] = values
         first = last
     catalogue = np.arange(items, dtype=np.int32)
-    return Interactions(_number_ids("u", users), _number_ids("i", items), columns, catalogue)
+    return Interactions(number_ids("u", users), number_ids("i", items), columns, catalogue)
 
 
 @dataclass(frozen=True, eq=False)
-class _World:
-    """The properties of all users and items; factors and offsets are nearly standard normal (see `_normal`).
+class World:
+    """The properties of all users and items; factors and offsets are nearly standard normal (see `normal`).
 
     Attributes:
         user_rank: `[U]` rank of each user by activity, the most active first.
@@ -163,20 +163,24 @@ class _World:
     first_time: Index
 
     @classmethod
-    def draw(cls, users: int, items: int, seed: int) -> "_World":
+    def draw(cls, users: int, items: int, seed: int) -> "World":
         """Draw the properties of users and items from two random streams of the seed."""
-        of_users, of_items = _stream(seed, 0), _stream(seed, 1)
+        of_users, of_items = stream(seed, 0), stream(seed, 1)
         return cls(
             user_rank=np.argsort(np.argsort(of_users.random_raw(users), kind="stable")),
             item_of_rank=np.argsort(of_items.random_raw(items), kind="stable").astype(np.int32),
-            user_factors=_normal(of_users.random_raw(_FACTORS * users)).reshape(_FACTORS, users),
-            item_factors=_normal(of_items.random_raw(_FACTORS * items)).reshape(_FACTORS, items),
-            user_offsets=_normal(of_users.random_raw(users)),
-            item_offsets=_normal(of_items.random_raw(items)),
-            first_time=_FIRST_DAY + _integers_below(of_users.random_raw(users), _DAYS * _DAY),
+            user_factors=normal(of_users.random_raw(_FACTORS * users)).reshape(_FACTORS, users),
+            item_factors=normal(of_items.random_raw(_FACTORS * items)).reshape(_FACTORS, items),
+            user_offsets=normal(of_users.random_raw(users)),
+            item_offsets=normal(of_items.random_raw(items)),
+            first_time=_FIRST_DAY + integers_below(of_users.random_raw(users), _DAYS * _DAY),
         )
 
-    def liking(self, users: Index, items: Codes) -> Singles:
+    def with_user_factors(self, factors: Singles) -> "World":
+        """Return the same world with other tastes of its users."""
+        return replace(self, user_factors=factors)
+
+    def liking(self, users: Index, items: Codes | Index) -> Singles:
         """Return `[N]`, how much each user likes the item of the same pair; nearly standard normal."""
         total = np.zeros(len(users), np.float32)
         for of_user, of_item in zip(self.user_factors, self.item_factors, strict=True):
@@ -186,7 +190,7 @@ class _World:
 
 
 @dataclass(frozen=True, eq=False)
-class _Streams:
+class Streams:
     """Random streams for the values that are drawn row by row; each kind has its own, so that blocks do not matter."""
 
     candidates: np.random.Philox
@@ -195,16 +199,17 @@ class _Streams:
     times: np.random.Philox
 
     @classmethod
-    def of(cls, seed: int) -> "_Streams":
+    def of(cls, seed: int) -> "Streams":
         """Return the streams of a seed."""
-        return cls(*(_stream(seed, number) for number in range(2, 6)))
+        return cls(*(stream(seed, number) for number in range(2, 6)))
 
 
-def _stream(seed: int, number: int) -> np.random.Philox:
+def stream(seed: int, number: int) -> np.random.Philox:
+    """Return a source of random bits; those of different numbers are independent."""
     return np.random.Philox(key=[seed, number])
 
 
-def _activity(rows: int, users: int, items: int) -> Index:
+def activity(rows: int, users: int, items: int) -> Index:
     """Return `[U]` numbers of rows of the users, the most active first: `rows` in all, each from 1 to I // 2.
 
     Before it is cut off and rounded, the number at the quantile q from above is in proportion to
@@ -230,29 +235,40 @@ def _limit_counts(wanted: Reals, items: int) -> Index:
     return np.clip(wanted, 1, items // 2).astype(np.int64)
 
 
-def _make_rows(users: Index, count: Index, world: _World, streams: _Streams) -> tuple[Codes, Codes, Singles, Index]:
+def _make_rows(users: Index, count: Index, world: World, streams: Streams) -> tuple[Codes, Codes, Singles, Index]:
     """Make the columns of some users' rows, in the order of the table."""
-    user, item = _choose_pairs(users, count, world, streams)
+    user, item = choose_pairs(users, count, world, streams)
     size = len(user)
-    noise = _normal(streams.ratings.random_raw(size))
+    noise = normal(streams.ratings.random_raw(size))
     stars = np.float32(_MEAN) + np.float32(_USER_SPREAD) * world.user_offsets[user]
     stars += np.float32(_ITEM_SPREAD) * world.item_offsets[item]
     stars += np.float32(_LIKING_SPREAD) * world.liking(user, item)
     stars += np.float32(_NOISE_SPREAD) * noise
     ratings = np.clip(np.rint(stars * 2) / 2, 0.5, 5).astype(np.float32)
-    times = world.first_time[user] + _integers_below(streams.times.random_raw(size), _STAY * _DAY)
+    times = world.first_time[user] + integers_below(streams.times.random_raw(size), _STAY * _DAY)
     return user.astype(np.int32), item, ratings, times
 
 
-def _choose_pairs(users: Index, count: Index, world: _World, streams: _Streams) -> tuple[Index, Codes]:
-    """Choose `count` items for each of some users, and return the pairs sorted by user and item."""
-    drawn = 2 * count
+def choose_pairs(
+    users: Index, count: Index, world: World, streams: Streams, offers: int = 1, strength: float = 1.0
+) -> tuple[Index, Codes]:
+    """Choose `count` items for each of some users, and return the pairs sorted by user and item.
+
+    Args:
+        users: `[n]`.
+        count: `[n]`, at most half of all items.
+        world: gives the items, and how much each user likes each.
+        streams: of random numbers.
+        offers: a user chooses among 2 * `offers` times as many items, as far as a quarter of all items reaches.
+        strength: of the liking, in standard deviations of the noise.
+    """
+    drawn = 2 * np.maximum(count, np.minimum(offers * count, len(world.item_of_rank) // 8))
     owner = np.repeat(np.arange(len(count)), drawn)
     start = np.cumsum(drawn) - drawn
     unit = np.arange(len(owner)) - start[owner]
     rank = draw_offers(unit, owner, drawn, len(world.item_of_rank), streams.candidates)
     user, item = users[owner], world.item_of_rank[rank]
-    wish = world.liking(user, item) + _normal(streams.choice.random_raw(len(owner)))
+    wish = np.float32(strength) * world.liking(user, item) + normal(streams.choice.random_raw(len(owner)))
     # One sort chooses each user's best liked items. A key has the user, the liking (highest first) and the unit, from
     # high bits to low; a wish is between -64 and 64, and no two keys are equal.
     key = owner << 43 | ((np.float32(64) - wish) * np.float32(2**14)).astype(np.int64) << 21 | unit
@@ -264,7 +280,7 @@ def _choose_pairs(users: Index, count: Index, world: _World, streams: _Streams) 
     return pair >> 32, (pair & (2**32 - 1)).astype(np.int32)
 
 
-def _normal(bits: Bits) -> Singles:
+def normal(bits: Bits) -> Singles:
     """Return `[N]` numbers with mean 0 and variance 1, nearly normal: sums of four uniform ones, from -3.5 to 3.5."""
     quarters = bits.view(np.uint16).reshape(-1, 4)
     total = quarters[:, 0].astype(np.int32)
@@ -275,12 +291,12 @@ def _normal(bits: Bits) -> Singles:
     return normal
 
 
-def _integers_below(bits: Bits, end: int) -> Index:
+def integers_below(bits: Bits, end: int) -> Index:
     """Return `[N]` random whole numbers from 0 to end - 1."""
     return (bits % np.uint64(end)).astype(np.int64)
 
 
-def _number_ids(letter: str, count: int) -> Ids:
+def number_ids(letter: str, count: int) -> Ids:
     """Return `count` ids with equally many digits, so that they are sorted as text."""
     width = max(6, len(str(count)))
     ids = np.empty(count, np.object_)

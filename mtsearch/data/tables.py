@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtsearch.data import parse_columns
-from mtsearch.data.cleaning import NEED_TIMES, RawRows, clean
+from mtsearch.data.cleaning import LARGEST, NEED_TIMES, RawRows, clean
 from mtsearch.data.doubts import warn_of_codes, warn_of_kinds
 from mtsearch.data.interactions import Codes, Ids, Interactions, ReadReport
 from mtsearch.data.sources import Source
 from mtsearch.data.split import WITHOUT_TIMES
+from mtsearch.data.targets import drop_idle, find_rated_targets, parse_targets, plan_targets
 from mtsearch.errors import MalformedData
 from mtsearch.tables.columns import IDS, MISSING, Column, Given, Table, choose_columns, parse_ids, strip_type
 from mtsearch.tables.names import has_usual_name
@@ -24,6 +26,7 @@ from mtsearch.text import quote, shorten_middle
 
 if TYPE_CHECKING:
     from mtsearch.study_file.sections import DataSection, SplitSection
+    from mtsearch.study_file.tasks import TaskSection
 
 logger = logging.getLogger("mtsearch")
 
@@ -31,13 +34,19 @@ PARTS = ("train", "validation", "test")
 """Values of a column of parts; `Interactions.part` has their indices in this list."""
 
 
-def read_tables(source: Source, section: DataSection, split: SplitSection | None = None) -> Interactions:
+def read_tables(
+    source: Source,
+    section: DataSection,
+    split: SplitSection | None = None,
+    tasks: Mapping[str, TaskSection] | None = None,
+) -> Interactions:
     """Read the files of a source as the canonical table.
 
     Args:
         source: its files.
         section: how to read them.
         split: how the rows are divided; None if it is not known and may be by time.
+        tasks: of the study file; none for the tutorial's two.
 
     Raises:
         SourceUnavailable: a file cannot be read.
@@ -51,9 +60,22 @@ def read_tables(source: Source, section: DataSection, split: SplitSection | None
     }  # fmt: skip
     _tell_heading(source.files[0], given, section)
     given = _find_counts(source.files[0], given, section.feedback)
+    rating_tasks = [name for name, task in (tasks or {}).items() if task.uses_ratings]
+    if tasks and given["rating"] is None and not rating_tasks:
+        given = {**given, "rating": False}  # its usual name may be that of something else
     chosen = choose_columns(source.files[0], given, "columns", ("user", "item"))
-    kinds = {"user": IDS, "item": IDS, "part": IDS, "rating": parse_columns.numbers(section.reader.decimal)}
-    table = Table(source.files, chosen, {**kinds, "timestamp": parse_columns.TIMES}, section.where)
+    if rating_tasks and "rating" not in chosen:
+        raise MalformedData(
+            f"{section.origin}: no column for rating, which [tasks.{rating_tasks[0]}] needs",
+            f'name it under [data]: columns = {{ rating = "..." }}, or name a target in [tasks.{rating_tasks[0]}]',
+        )
+    targets, computed = plan_targets(tasks or {}, source.files[0])
+    numbers = parse_columns.numbers(section.reader.decimal)
+    kinds = {
+        **{"user": IDS, "item": IDS, "part": IDS, "rating": numbers, "weight": numbers},
+        **{"timestamp": parse_columns.TIMES, **dict.fromkeys(targets, numbers)},
+    }
+    table = Table(source.files, {**chosen, **targets}, kinds, section.where, computed)
     feedback = section.feedback or ("explicit" if "rating" in table.chosen else "binary")
     if feedback != "binary" and "rating" not in table.chosen:
         raise MalformedData(
@@ -63,17 +85,23 @@ def read_tables(source: Source, section: DataSection, split: SplitSection | None
     if not table.size:
         kept = " that meet `where`" if section.where else ""
         raise MalformedData(f"{section.origin} has no rows{kept}", "name another source")
-    raw, time_unit, dropped = _parse_rows(table, section, _needs_times(section, split))
-    if feedback == "binary" and section.feedback is None and section.columns.rating is None:
+    raw, time_unit, dropped = _parse_rows(table, section, _needs_times(section, split), tasks or {})
+    if feedback == "explicit" and section.feedback is None and not tasks and _is_yes_or_no(raw.ratings):
+        feedback = "binary"
+        _tell_yes_or_no(table.chosen["rating"])
+    if feedback == "binary" and section.feedback is None and section.columns.rating is None and not tasks:
         _tell_counts(source.files[0])
-    if feedback == "binary" and section.where is None:
+    if feedback == "binary" and section.where is None and not tasks:
         first = source.files[0]
         warn_of_kinds(table.ignored, lambda name: first.read([identifier(name)]).column(0))
     if feedback == "explicit" and section.rating_range is None:
         warn_of_codes(raw.ratings)
+    if tasks and section.feedback is None and "rating" not in table.chosen:
+        feedback = "explicit"  # there are no ratings to convert, and the tasks say what a row means
     if not time_unit:
         table.drop("timestamp")
-    report = ReadReport(table.chosen, table.ignored, feedback, time_unit, table.size, dropped)
+    ignored = _leave_out_named(table.ignored, [section.where or "", *computed.values()])
+    report = ReadReport(table.chosen, ignored, feedback, time_unit, table.size, dropped)
     if not source.items:
         return clean(raw, section, report)
     listed, titles = _read_items(source, section)
@@ -83,6 +111,30 @@ def read_tables(source: Source, section: DataSection, split: SplitSection | None
     interactions = clean(raw, section, report)
     _require_rated(listed, interactions, source.items[0].place, section)
     return interactions.with_catalogue(listed, titles)
+
+
+def _leave_out_named(columns: Sequence[str], expressions: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns that no SQL expression names."""
+    named = re.compile("|".join(rf"(?<!\w){re.escape(each)}(?!\w)" for each in columns), re.IGNORECASE)
+    found = {each.lower() for expression in expressions if columns for each in named.findall(expression)}
+    return tuple(each for each in columns if each.lower() not in found)
+
+
+def _is_yes_or_no(ratings: NDArray[np.float64]) -> bool:
+    """Tell whether a column of ratings has nothing but 0 and 1, and both; some may be missing."""
+    known = ratings[~np.isnan(ratings)]
+    return len(known) > 0 and bool(np.isin(known, (0, 1)).all()) and 0 < known.mean() < 1
+
+
+def _tell_yes_or_no(name: str) -> None:
+    logger.warning(
+        "data: column %r has only 0 and 1, which are no stars: rows of 1 are taken as chosen, all others left out; to "
+        'have it so without a warning, write feedback = "binary" under [data]; to learn from both, write '
+        '[tasks.chosen] kind = "retrieval" where = "%s = 1" and [tasks.answer] kind = "label" target = "%s"',
+        name,
+        name if name.isidentifier() else f'\\"{name}\\"',
+        name,
+    )
 
 
 def _tell_heading(file: TableFile, given: Given, section: DataSection) -> None:
@@ -121,8 +173,13 @@ def _needs_times(section: DataSection, split: SplitSection | None) -> bool:
     return named or section.duplicates in NEED_TIMES or split is None or split.method not in WITHOUT_TIMES
 
 
-def _parse_rows(table: Table, section: DataSection, needs_times: bool) -> tuple[RawRows, str, dict[str, int]]:
+def _parse_rows(
+    table: Table, section: DataSection, needs_times: bool, tasks: Mapping[str, TaskSection]
+) -> tuple[RawRows, str, dict[str, int]]:
     """Parse the rows; return those without missing values, the unit of their times, and the counts of dropped rows.
+
+    A row without a rating, or without the target of a task, still serves the other tasks. A row that serves none is
+    dropped.
 
     The unit is empty if the table has no times.
     """
@@ -137,7 +194,8 @@ def _parse_rows(table: Table, section: DataSection, needs_times: bool) -> tuple[
     (user_ids, users), (item_ids, items) = parse_ids(take("user")), parse_ids(take("item"))
     absent = {"user": users == MISSING, "item": items == MISSING}
     ratings = parse_columns.parse_numbers(take("rating")) if "rating" in table.chosen else np.ones(table.size)
-    absent["rating"] = np.isnan(ratings)
+    if section.missing == "drop" and not tasks:
+        absent["rating"] = np.isnan(ratings)
     timestamps, time_unit = np.zeros(table.size, np.int64), ""
     if found := _parse_times(table, needs_times, section.missing):
         columns["timestamp"], timestamps, absent["timestamp"], time_unit = found
@@ -145,8 +203,30 @@ def _parse_rows(table: Table, section: DataSection, needs_times: bool) -> tuple[
     if "part" in table.chosen:
         part = _parse_parts(take("part"))
         absent["part"] = part == MISSING
-    raw = RawRows(user_ids, item_ids, users, items, ratings, timestamps, part, columns["user"].at)
-    return _drop_missing(raw, columns, absent, section.missing, time_unit)
+    weights = None
+    if "weight" in table.chosen:
+        weights = _parse_weights(take("weight"))
+        absent["weight"] = np.isnan(weights)
+    targets = parse_targets(tasks, take, ratings)
+    rated = find_rated_targets(tasks)
+    raw = RawRows(
+        user_ids, item_ids, users, items, ratings, timestamps, part, columns["user"].at, targets, weights, rated
+    )
+    raw, time_unit, counts = _drop_missing(raw, columns, absent, section.missing, time_unit)
+    if "rating" in columns and len(raw.users) and np.isnan(raw.ratings).all():
+        columns["rating"].refuse(0, "no row has a rating", "name another column, or columns = { rating = false }")
+    return drop_idle(raw, tasks, counts), time_unit, counts
+
+
+def _parse_weights(column: Column) -> NDArray[np.float64]:
+    weights = parse_columns.parse_numbers(column)
+    if (wrong := ~np.isnan(weights) & ~((weights >= 0) & (weights <= LARGEST))).any():
+        row = int(np.argmax(wrong))
+        problem = f"the weight {weights[row]:g} is negative, infinite or beyond float32"
+        column.refuse(row, problem, "write a number of 0 or more")
+    if len(weights) and not (weights > 0).any():
+        column.refuse(0, "no row has a weight above 0", "name another column, or columns = { weight = false }")
+    return weights
 
 
 def _parse_times(

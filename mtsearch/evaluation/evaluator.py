@@ -1,42 +1,47 @@
 """Compute all metrics of a model on the same rows, with their standard errors.
 
-`Scorer` is the interface to the model.
+`Rater` and `Ranker` are the interfaces to the model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from mtsearch.data.interactions import Codes, Rows
+from mtsearch.data.interactions import Codes, Rows, Task
 from mtsearch.data.split import Split
 from mtsearch.errors import MalformedData, NonFiniteMetric
 from mtsearch.evaluation.plan import Block, Floats, Index, make_plan
 from mtsearch.evaluation.ranks import BlockCounts, Ranks, Reals
-from mtsearch.metrics import METRICS, Metric, Predictions
+from mtsearch.metrics import Metric, Predictions, Ranking, metrics_of
 
 
-class Scorer(Protocol):
-    """A model that predicts ratings and orders the catalogue.
+class Rater(Protocol):
+    """A model that predicts numbers: ratings, or chances of a yes.
 
-    Codes are indices into `Split.user_ids` and `Split.item_ids`. The scorer decides what a user or
-    an item without training rows gets, and into which batches it cuts a long call.
+    Codes are indices into `Split.user_ids` and `Split.item_ids`. The model decides what a user or an item without
+    training rows gets, and into which batches it cuts a long call.
     """
 
     def ratings(self, users: Codes, items: Codes) -> Floats:
-        """Return the predicted rating of each pair.
+        """Return the prediction for each pair.
 
         Args:
             users: `[B]` codes.
             items: `[B]` codes, which may lie outside the catalogue.
 
         Returns:
-            `[B]` float32, in rating units, unclipped.
+            `[B]` float32, in rating units, unclipped; of labels in 0..1.
         """
         ...
+
+
+class Ranker(Protocol):
+    """A model that orders the catalogue; for codes see `Rater`."""
 
     def scores(self, users: Codes) -> Floats:
         """Return for each user a score of each item of the catalogue; items with higher scores are recommended first.
@@ -52,27 +57,47 @@ class Scorer(Protocol):
 
 
 @runtime_checkable
-class CountingScorer(Scorer, Protocol):
-    """A scorer that ranks by itself, where its scores are."""
+class CountingRanker(Ranker, Protocol):
+    """A model that ranks by itself, where its scores are."""
 
     def counts(self, block: Block) -> BlockCounts | None:
         """Return how the items of a block's rows rank, or None if some score is not finite."""
         ...
 
 
+class Scorer(Rater, Ranker, Protocol):
+    """A model that predicts and orders alike for all tasks."""
+
+
 BLOCK_BYTES = 64 * 2**20
 LARGEST_RATING = float(np.finfo(np.float32).max)
 
 
+@runtime_checkable
+class TasksScorer(Protocol):
+    """A model of several tasks, each with a part of its own."""
+
+    def of_task(self, name: str) -> Rater | Ranker | None:
+        """Return what predicts for a task, or orders for one of retrieval; None if the model says nothing of it."""
+        ...
+
+
 class Evaluator:
-    """An evaluator of scorers on fixed rows, which computes once whatever does not depend on the model.
+    """An evaluator of models on fixed rows, which computes once whatever does not depend on the model.
+
+    Each task is judged on the rows that serve it. What a user has seen, and the range of ratings, is that of the
+    task's training rows.
 
     Args:
         split: its training rows tell which items a user has seen and which ids are known; its catalogue is ranked.
-        rows: B rows to evaluate on, such as `split.validation`.
+        rows: rows to evaluate on, such as `split.validation`.
         block_bytes: memory for the float32 scores of one call, in bytes; a call is for one user at least.
         drawn_from: number of users from which those of `rows`, two or more, were drawn; None if they are all.
-        metrics: the metrics to compute, by key.
+        metrics: the metrics to compute, by key; None for all of the split's tasks. One without a task is of every task
+            of its kind.
+
+    Attributes:
+        metrics: the metrics that are computed, by key.
 
     Raises:
         MalformedData: there are no rows to evaluate, no items to rank or no training rows.
@@ -84,52 +109,106 @@ class Evaluator:
         rows: Rows,
         block_bytes: int = BLOCK_BYTES,
         drawn_from: int | None = None,
-        metrics: Mapping[str, Metric] = METRICS,
+        metrics: Mapping[str, Metric] | None = None,
     ) -> None:
         _require_data(split, rows)
-        self._drawn_from, self._metrics = drawn_from, metrics
-        self._split, self._rows = split, rows
-        self._plan = make_plan(split, rows, block_bytes)
-        self._lowest = float(split.train.ratings.min())
-        self._highest = float(split.train.ratings.max())
+        self.metrics = metrics_of({task.name: task.kind for task in split.tasks}) if metrics is None else metrics
+        self._of_tasks: dict[str, _TaskEvaluator] = {}
+        for task in split.tasks:
+            own = [
+                each
+                for each in self.metrics.values()
+                if (each.task or task.name) == task.name and each.kind == task.kind
+            ]
+            if own:
+                view = replace(split, train=split.train.serving(task))
+                drawn = None if drawn_from is None else _scale_drawn(split, rows, task, drawn_from)
+                self._of_tasks[task.name] = _TaskEvaluator(view, rows.serving(task), block_bytes, drawn, own)
 
-    def evaluate(self, scorer: Scorer) -> dict[str, float]:
+    def evaluate(self, scorer: Scorer | TasksScorer) -> dict[str, float]:
         """Compute every metric, in the order of `metrics`.
+
+        Args:
+            scorer: of each task, or one for all.
 
         Raises:
             NonFiniteMetric: a rating or a score is NaN or infinite.
-            ValueError: the scorer returns another shape or type than `Scorer` says.
+            ValueError: the scorer returns another shape or type than its protocol says.
         """
         return self.measure(scorer)[0]
 
-    def measure(self, scorer: Scorer) -> tuple[dict[str, float], dict[str, float]]:
+    def measure(self, scorer: Scorer | TasksScorer) -> tuple[dict[str, float], dict[str, float]]:
         """Compute every metric as `evaluate` does, and their standard errors; see `Means`.
 
-        If the rows are of all users, there are no standard errors.
+        If the rows are of all users, there are no standard errors. A task of which the model says nothing has no
+        metrics.
 
         Raises:
             NonFiniteMetric, ValueError: as `evaluate` does.
         """
-        predictions = self._predictions(scorer)
-        means = Means(self._plan.user_index, self._drawn_from)
-        for metric in self._metrics.values():
-            means.add(metric, metric.formula(predictions))
-        return means.values, means.errors
+        values: dict[str, float] = {}
+        errors: dict[str, float] = {}
+        for name, evaluator in self._of_tasks.items():
+            own = scorer.of_task(name) if isinstance(scorer, TasksScorer) else scorer
+            if own is not None:
+                means = evaluator.measure(own)
+                values |= means.values
+                errors |= means.errors
+        return {key: values[key] for key in self.metrics if key in values}, errors
 
-    def _predictions(self, scorer: Scorer) -> Predictions:
-        """Return what the formulas of the metrics need: ratings, true ratings and ranks."""
-        ratings, ranks = self._ratings(scorer), self._ranks(scorer)
-        return Predictions(
-            ratings=ratings,
-            true_ratings=self._rows.ratings.astype(np.float64),
-            lowest=self._lowest,
-            highest=self._highest,
-            ranks=ranks.whole,
-            ranks_unseen=ranks.unseen,
-            missed=ranks.missed,
-        )
 
-    def _ratings(self, scorer: Scorer) -> Reals:
+def _scale_drawn(split: Split, rows: Rows, task: Task, drawn_from: int) -> int | None:
+    """Return the number of users from whom those with rows of a task were drawn; None if there is one alone."""
+    if split.set_aside is None or rows is not split.validation or task.column is None:
+        return drawn_from
+    users, others = (len(np.unique(part.serving(task).users)) for part in (rows, split.set_aside))
+    return users + others if users > 1 else None  # one user does not tell how far users differ
+
+
+class _TaskEvaluator:
+    """An evaluator of one task; see `Evaluator`.
+
+    Args:
+        split: with the training rows of the task.
+        rows: to evaluate on, of the task.
+        block_bytes, drawn_from: as there.
+        metrics: of the task.
+    """
+
+    def __init__(
+        self, split: Split, rows: Rows, block_bytes: int, drawn_from: int | None, metrics: Sequence[Metric]
+    ) -> None:
+        _require_data(split, rows)
+        self._drawn_from, self._metrics = drawn_from, metrics
+        self._split, self._rows = split, rows
+        self._ranks_items = any(metric.kind == "retrieval" for metric in metrics)
+        if self._ranks_items:
+            self._plan = make_plan(split, rows, block_bytes)
+            self._user_index = self._plan.user_index
+        else:
+            self._user_index = np.unique(rows.users, return_inverse=True)[1]
+            self._lowest, self._highest = float(split.train.ratings.min()), float(split.train.ratings.max())
+
+    def measure(self, scorer: Rater | Ranker) -> Means:
+        """Compute the metrics."""
+        if self._ranks_items:
+            given: Ranking | Predictions = self._ranking(cast(Ranker, scorer))
+        else:
+            given = self._predictions(cast(Rater, scorer))
+        means = Means(self._user_index, self._drawn_from)
+        for metric in self._metrics:
+            means.add(metric, metric.formula(given))
+        return means
+
+    def _predictions(self, scorer: Rater) -> Predictions:
+        truth = self._rows.ratings.astype(np.float64)
+        return Predictions(self._ratings(scorer), truth, self._lowest, self._highest)
+
+    def _ranking(self, scorer: Ranker) -> Ranking:
+        ranks = self._ranks(scorer)
+        return Ranking(ranks.whole, ranks.unseen, ranks.missed)
+
+    def _ratings(self, scorer: Rater) -> Reals:
         """Return the predicted ratings `[B]`; refuse values beyond float32, whose squares could overflow."""
         promised = _require_array("ratings", scorer.ratings(self._rows.users, self._rows.items), (len(self._rows),))
         ratings = promised.astype(np.float64)
@@ -139,12 +218,12 @@ class Evaluator:
             raise self._non_finite("rating", self._rows.users[row], self._rows.items[row])
         return ratings
 
-    def _ranks(self, scorer: Scorer) -> Ranks:
+    def _ranks(self, scorer: Ranker) -> Ranks:
         """Rank the items of all evaluated rows, one block of users at a time."""
         catalogue = self._split.catalogue
         ranks = Ranks.all_misses(len(self._rows), len(catalogue))
         for block in self._plan.blocks:
-            if isinstance(scorer, CountingScorer) and (counts := scorer.counts(block)):
+            if isinstance(scorer, CountingRanker) and (counts := scorer.counts(block)):
                 ranks.record_counts(block, counts)
                 continue
             scores = _require_array("scores", scorer.scores(block.users), (len(block.users), len(catalogue)))

@@ -9,6 +9,7 @@ TOPICS = (
     "data",
     "study-file",
     "tasks-and-metrics",
+    "several-kinds-of-feedback",
     "searching",
     "workers",
     "gpu",

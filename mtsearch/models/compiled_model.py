@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from operator import add, truediv
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from mtsearch.data.interactions import Codes
 from mtsearch.data.split import Split
 from mtsearch.models.device import EpochOrder, InputPipeline, TrainingRows, trace
-from mtsearch.models.joint_model import Batch, GraphKey, JointModel, Tables
+from mtsearch.models.joint_model import Batch, GraphKey, JointModel, LearntTask, Tables
 from mtsearch.models.tasks import SortedIndex
 from mtsearch.study_file.config import TrialConfig
 
@@ -73,14 +76,28 @@ def _dense(gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> tf.
 
 
 class EpochLosses(NamedTuple):
-    """Mean losses per row of one epoch, and the step with the first loss that was not finite.
+    """The losses of one epoch.
 
-    Steps are numbered from 1; 0 means that all losses were finite.
+    Attributes:
+        of_tasks: scalars, the mean loss of each task over its rows; see `Losses.totals`.
+        bad_step: the step with the first loss that was not finite, from 1 on; 0 means that all were finite.
     """
 
-    rating: tf.Tensor
-    retrieval: tf.Tensor
+    of_tasks: tuple[tf.Tensor, ...]
     bad_step: tf.Tensor
+
+
+class TaskTables(NamedTuple):
+    """What serves the tasks of a model, with the mean of the trained rows for unknown (cold-start) users and items.
+
+    Attributes:
+        heads: tables of each task of ratings or labels, by its name.
+        towers: of each task of retrieval the embeddings `[U, E]` of users and `[I, E]` of items, whose products are the
+            scores.
+    """
+
+    heads: dict[str, Tables]
+    towers: dict[str, tuple[tf.Tensor, tf.Tensor]]
 
 
 class CompiledModel:
@@ -97,25 +114,38 @@ class CompiledModel:
         # NOTE: 64 bits, since TensorFlow keeps a variable of 32-bit integers on the host, out of XLA's reach.
         self._seed = tf.Variable(0, trainable=False, dtype=tf.int64)
         self._steps = tf.Variable(1, trainable=False, dtype=tf.int64)
-        self.model.trial_inputs.assign(TrialConfig())
+        self.model.trial_inputs.assign(TrialConfig(losses="normalized" if graph_key.normalized else "tutorial"))
         self.model.compute_loss(pipeline.first()._asdict())  # builds the variables
         self.optimizer.build(self.model.trainable_variables)
         # The optimiser's state before any step, to which `reset` returns.
         self._fresh_optimizer = [variable.numpy() for variable in self.optimizer.variables]
         self._pipeline = pipeline
+        # In the full softmax all items that are ranked are trained, as negatives.
+        negatives = split.candidates[: None if graph_key.retrieval_loss == "full" else 0]
         trained = split.known_items.copy()
-        if graph_key.retrieval_loss == "full":
-            trained[split.catalogue] = True  # as negatives
+        trained[negatives] = True
         self._trained = tf.constant(split.known_users), tf.constant(trained)
+        self._ranked = {}
+        for task in split.tasks:
+            if task.kind == "retrieval":
+                trained = np.bincount(split.train.serving(task).items, minlength=len(split.item_ids)) > 0
+                trained[negatives] = True
+                self._ranked[task.name] = tf.constant(trained)
         integers, reals = tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.float32)
         number, real = tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.float32)
-        columns = TrainingRows(integers, integers, reals)
-        sums = EpochLosses(real, real, number)
+        first = pipeline.first()
+        columns = TrainingRows(integers, integers, (reals,) * len(first.targets), (reals,) * len(first.weights))
+        sums = EpochLosses((real,) * len(graph_key.tasks), number)
+        self._task_rows = [max(1, self.model.scales[task.name].rows) for task in graph_key.tasks]
         self._static_batch = graph_key.static_batch
         signature = columns, integers, integers, number, number, number, number, sums
         self._block = trace(self._block_graph, *signature, xla=self._static_batch is not None)
-        self.tables = trace(self._tables_graph)
-        self.rate = trace(self._rate_graph, *_specs(graph_key), integers, integers)
+        self._tables = trace(self._tables_graph)
+        self._predict = {
+            task.name: trace(partial(self._predict_graph, task), *_specs(graph_key), integers, integers)
+            for task in graph_key.tasks
+            if task.kind != "retrieval"
+        }
 
     @property
     def parameters(self) -> int:
@@ -135,10 +165,10 @@ class CompiledModel:
         self._seed.assign(config.seed)
         self._steps.assign(config.epochs * math.ceil(self._pipeline.size / config.batch_size))
 
-    def set_loss_weights(self, rating: float, retrieval: float) -> None:
-        """Set the weights of the two losses, from the next epoch on."""
-        self.model.trial_inputs["rating_weight"].assign(rating)
-        self.model.trial_inputs["retrieval_weight"].assign(retrieval)
+    def set_loss_weights(self, weights: Iterable[float]) -> None:
+        """Set the weights of the tasks' losses, from the next epoch on."""
+        for variable, weight in zip(self.model.trial_inputs.weights, weights, strict=True):
+            variable.assign(weight)
 
     def epoch(self, order: EpochOrder, batch_size: int, first_step: int = 0) -> EpochLosses:
         """Train one epoch on the rows in `order`, in batches of `batch_size`; stop at the first non-finite loss.
@@ -148,14 +178,14 @@ class CompiledModel:
             batch_size: B.
             first_step: steps that the trial has taken before: learning rate and dropout masks depend on it.
         """
-        losses, done = EpochLosses(tf.constant(0.0), tf.constant(0.0), tf.constant(0)), 0
+        losses, done = EpochLosses((tf.constant(0.0),) * len(self._task_rows), tf.constant(0)), 0
         # Each call of the graph trains on one block of batches and goes on with the sums of the blocks before.
         for block in self._pipeline.epoch(order, batch_size, whole=self._static_batch is not None):
             numbers = map(tf.constant, (block.size, batch_size, first_step, done))
-            losses = EpochLosses(*self._block(block.table, block.rows, block.by_item, *numbers, losses))
+            losses = self._block(block.table, block.rows, block.by_item, *numbers, losses)
             done += math.ceil(block.size / batch_size)
-        total = tf.constant(len(order.rows), tf.float32)
-        return losses._replace(rating=losses.rating / total, retrieval=losses.retrieval / total)
+        totals = (tf.constant(rows, tf.float32) for rows in self._task_rows)
+        return losses._replace(of_tasks=tuple(map(truediv, losses.of_tasks, totals)))
 
     def _block_graph(
         self,
@@ -174,13 +204,13 @@ class CompiledModel:
         """
         # NOTE: a whole epoch in one graph saves 4-5 % over a call per step, and a round trip to the host per step.
 
-        def unfinished(step: tf.Tensor, _rating: tf.Tensor, _retrieval: tf.Tensor, bad_step: tf.Tensor) -> tf.Tensor:
+        def unfinished(step: tf.Tensor, so_far: EpochLosses) -> tf.Tensor:
             if self._static_batch is not None:
                 # XLA knows this number of steps, and need not ask the device after each. The rows fill whole batches.
                 return step < tf.size(rows) // self._static_batch
-            return tf.logical_and(step * batch_size < size, bad_step == 0)
+            return tf.logical_and(step * batch_size < size, so_far.bad_step == 0)
 
-        def advance(step: tf.Tensor, rating: tf.Tensor, retrieval: tf.Tensor, bad_step: tf.Tensor) -> list[tf.Tensor]:
+        def advance(step: tf.Tensor, so_far: EpochLosses) -> list[tf.Tensor | EpochLosses]:
             # Batches are consecutive slices of the drawn rows; the last one may be shorter.
             start, end = step * batch_size, tf.minimum((step + 1) * batch_size, size)
             number = first_step + done + step
@@ -190,18 +220,18 @@ class CompiledModel:
             else:
                 taken, order = tf.slice(rows, [start], [self._static_batch]), None
                 weights = tf.cast(start + tf.range(self._static_batch) < size, tf.float32)
-            users, items, ratings = (tf.gather(column, taken) for column in table)
-            batch = Batch(users, items, ratings, order, seed, weights)
-            rating_loss, retrieval_loss, finite = self._step(batch, number)
+            users, items, targets, row_weights = table.take(taken)
+            batch = Batch(users, items, targets, order, seed, weights, row_weights)
+            totals, finite = self._step(batch, number)
+            bad_step = so_far.bad_step
             bad_step = tf.where(tf.logical_or(finite, bad_step > 0), bad_step, done + step + 1)
-            rating += rating_loss * tf.cast(end - start, tf.float32)
-            return [step + 1, rating, retrieval + retrieval_loss, bad_step]
+            return [step + 1, EpochLosses(tuple(map(add, so_far.of_tasks, totals)), bad_step)]
 
-        _, *sums = tf.while_loop(unfinished, advance, [0, *losses], maximum_iterations=size)
-        return EpochLosses(*sums)
+        _, summed = tf.while_loop(unfinished, advance, [0, losses], maximum_iterations=size)
+        return EpochLosses(*summed)
 
-    def _step(self, batch: Batch, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Run one optimiser step, numbered from 0; return both losses, and whether the trained loss is finite."""
+    def _step(self, batch: Batch, number: tf.Tensor) -> tuple[tuple[tf.Tensor, ...], tf.Tensor]:
+        """Run one optimiser step, numbered from 0; return `Losses.totals`, and whether the trained loss is finite."""
         model, variables = self.model, self.model.trainable_variables
         progress = tf.cast(number, tf.float32) / tf.cast(self._steps, tf.float32)
         # Both schedules are in the graph, so that trials with either share it.
@@ -213,30 +243,41 @@ class CompiledModel:
         gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         gradients = prepare_gradients(gradients, variables, model.graph_key)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return losses.rating, losses.retrieval, tf.math.is_finite(loss)
+        return losses.totals, tf.math.is_finite(loss)
 
-    def _tables_graph(self) -> tuple[tf.Tensor, ...]:
-        """Return the `Tables`, and the embeddings `[U, E]` of users and `[I, E]` of items for retrieval.
+    def tables(self) -> TaskTables:
+        """Return what serves the tasks, with the present weights."""
+        return TaskTables(*self._tables())
 
-        Unknown (cold-start) users and items have the mean of the trained ones.
-        """
-        model, tables, (trained_users, trained_items) = self.model, self.model.tables(), self._trained
-        users, items = _with_unknown(tables.users, trained_users), _with_unknown(tables.items, trained_items)
-        # Unknown items get the mean bias and not 0: trained biases are mostly negative, so 0 would rank them first.
-        score_bias = None if model.score_bias is None else _with_unknown(model.score_bias, trained_items)
-        for_retrieval = model.retrieval_users(users), model.retrieval_items(items, score_bias)
-        return (*tables._replace(users=users, items=items), *for_retrieval)
+    def _tables_graph(self) -> tuple[dict[str, Tables], dict[str, tuple[tf.Tensor, tf.Tensor]]]:
+        model, (trained_users, trained_items) = self.model, self._trained
+        users = _with_unknown(model.user_table, trained_users)
+        items = _with_unknown(model.item_table, trained_items)
+        heads, towers = {}, {}
+        for task in model.graph_key.tasks:
+            views = model.view(task, users, "user"), model.view(task, items, "item")
+            if task.kind != "retrieval":
+                heads[task.name] = model.tables(task)._replace(users=views[0], items=views[1])
+                continue
+            score_bias = model.score_biases.get(task.name)
+            # Unknown items get the mean bias and not 0: trained ones are mostly negative, so 0 would rank them first.
+            if score_bias is not None:
+                score_bias = _with_unknown(score_bias, self._ranked[task.name])
+            towers[task.name] = model.retrieval_users(views[0]), model.retrieval_items(views[1], score_bias)
+        return heads, towers
 
     def means(self) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the mean embeddings `[1, D]` of the trained users and of the trained items, for unknown ids."""
-        users, items = (
-            _mean(table, trained) for table, trained in zip(self.model.tables()[:2], self._trained, strict=True)
-        )
-        return users, items
+        users, items = self.model.user_table, self.model.item_table
+        return _mean(users, self._trained[0]), _mean(items, self._trained[1])
 
-    def _rate_graph(self, *tables_and_index: tf.Tensor) -> tf.Tensor:
+    def predict(self, task: str, tables: Tables, users: Codes, items: Codes) -> tf.Tensor:
+        """Return the predictions `[B]` of a task for pairs of rows of its tables; see `JointModel.predictions`."""
+        return self._predict[task](*tables, tf.constant(users), tf.constant(items))
+
+    def _predict_graph(self, task: LearntTask, *tables_and_index: tf.Tensor) -> tf.Tensor:
         *tables, users, items = tables_and_index
-        return self.model.rate(Tables(*tables), SortedIndex(users), SortedIndex(items))
+        return self.model.predictions(task, Tables(*tables), SortedIndex(users), SortedIndex(items))
 
 
 def _with_unknown(table: tf.Tensor, trained: tf.Tensor) -> tf.Tensor:

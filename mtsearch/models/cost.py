@@ -1,9 +1,9 @@
 """Estimate what a trial costs before it runs: its seconds, and the memory of its softmax.
 
-Training costs 6 operations per weight and row (2 forward, 4 backward). A row meets D weights of each item that its
-retrieval loss compares, and those of the rating layers. A trial of `ml-100k-quick` took 0.84 s on 2 cores
-(tests/benchmarks/speed.py), everything included; this gives the rate below. Another machine, cache or optimiser can
-change the rate several times over: the time left that `run` shows is measured.
+Training costs 6 operations per weight and row (2 forward, 4 backward). A row meets, for each task that it serves, D
+weights of each item that a retrieval loss compares, or those of the layers of a head. A trial of `ml-100k-quick` took
+0.84 s on 2 cores (tests/benchmarks/speed.py), everything included; this gives the rate below. Another machine, cache or
+optimiser can change the rate several times over: the time left that `run` shows is measured.
 """
 
 from __future__ import annotations
@@ -15,36 +15,35 @@ from typing import Any
 from mtsearch.data import Interactions, Split
 from mtsearch.errors import MachineError
 from mtsearch.host import free_gpu_memory, free_memory, visible_gpus
-from mtsearch.study_file.config import PARAMETERS, TrialConfig, default_of, make_config
+from mtsearch.study_file.config import TrialConfig, default_of, in_order
 from mtsearch.study_file.definition import StudyDefinition
 from mtsearch.study_file.load import find_model_source
 from mtsearch.study_file.space import Scalar
+from mtsearch.study_file.tasks import kinds_of
 
 OPERATIONS_PER_SECOND = 2.2e11
 LEAST_SECONDS = 0.2
 """Time for sampling, storing and evaluating a trial, for any model."""
 
 
-def trial_seconds(config: TrialConfig, rows: int, catalogue: int) -> float:
-    """Estimate the seconds of one training of `config` that runs all its epochs.
-
-    Args:
-        config: configuration of the trial.
-        rows: number of training rows.
-        catalogue: number of items.
-    """
-    compared = catalogue if config.retrieval_loss == "full" else min(config.batch_size, catalogue, rows)
+def trial_seconds(config: TrialConfig, split: Split) -> float:
+    """Estimate the seconds of one training of `config` that runs all its epochs."""
     widths = (2 * config.embedding_size, *config.hidden_widths, 1)
-    weights = config.embedding_size * compared + sum(first * second for first, second in pairwise(widths))
-    return LEAST_SECONDS + config.epochs * rows * 6 * weights / OPERATIONS_PER_SECOND
+    of_head = sum(first * second for first, second in pairwise(widths))
+    operations = 0
+    for task in split.tasks:
+        rows, catalogue = len(split.train.serving(task)), len(split.catalogue)
+        compared = catalogue if config.retrieval_loss == "full" else min(config.batch_size, catalogue, rows)
+        operations += 6 * rows * (config.embedding_size * compared if task.kind == "retrieval" else of_head)
+    return LEAST_SECONDS + config.epochs * operations / OPERATIONS_PER_SECOND
 
 
-def trial_seconds_range(definition: StudyDefinition, rows: int, catalogue: int) -> tuple[float, float]:
+def trial_seconds_range(definition: StudyDefinition, split: Split) -> tuple[float, float]:
     """Estimate the seconds of the cheapest and of the most expensive trial of a definition, with all repeats."""
     repeats = definition.study.repeats
 
     def cost(values: Mapping[str, Scalar]) -> float:
-        return repeats * trial_seconds(make_config({**definition.fixed, **values}), rows, catalogue)
+        return repeats * trial_seconds(definition.config(values), split)
 
     if not definition.space:
         costs = [cost(trial) for trial in definition.trials]
@@ -61,13 +60,16 @@ def trial_seconds_range(definition: StudyDefinition, rows: int, catalogue: int) 
 REMEDY = 'set retrieval_loss = "corrected", or lower batch_size'
 
 _MATRICES = 1.1
-"""Number of float32 matrices that a step of `full` holds: a row for each user of a batch, a column for each item.
+"""Number of float32 matrices that a step of `full` holds for a task: a row for each user of a batch, a column for each
+item.
 
 NOTE: TensorFlow makes the exponentials in the place of the scores: the peak of loss and gradient is 1.05 of them.
 """
 
 
-def memory_shortage(config: TrialConfig, users: int, candidates: int, free: int | None) -> str | None:
+def memory_shortage(
+    config: TrialConfig, users: int, candidates: int, free: int | None, rankings: int = 1
+) -> str | None:
     """Return the reason why the softmax of `config` does not fit into memory; None if it fits or memory is unknown.
 
     Args:
@@ -75,9 +77,10 @@ def memory_shortage(config: TrialConfig, users: int, candidates: int, free: int 
         users: U, the number of users; a batch has at most that many.
         candidates: number of items, `Split.candidates`.
         free: free memory in bytes; None if unknown.
+        rankings: number of tasks of retrieval, each of which has a softmax.
     """
     rows = min(config.batch_size, users)
-    needed = int(_MATRICES * 4 * rows * candidates)
+    needed = int(_MATRICES * 4 * rows * candidates) * rankings
     if config.retrieval_loss != "full" or free is None or needed <= free:
         return None
     return (
@@ -98,8 +101,9 @@ def require_memory(definition: StudyDefinition, users: int, candidates: int, wor
     if definition.model is not None:
         return
     free = free_gpu_memory() if visible_gpus() else free_memory() // workers
+    rankings = list(kinds_of(definition.tasks).values()).count("retrieval")
     for values in _trials_to_check(definition):
-        if shortage := memory_shortage(make_config({**definition.fixed, **values}), users, candidates, free):
+        if shortage := memory_shortage(definition.config(values), users, candidates, free, rankings):
             raise MachineError(shortage, REMEDY)
 
 
@@ -123,8 +127,8 @@ def _trials_to_check(definition: StudyDefinition) -> Iterator[dict[str, Scalar]]
 def describe_study(definition: StudyDefinition, interactions: Interactions, split: Split) -> dict[str, Any]:
     """Describe a definition and its data as plain values: space, fixed values, sizes, and a rough time per trial."""
     custom, resolved = definition.model, definition.resolved()
-    space = {name: resolved["space"][name] for name in PARAMETERS if name in definition.space}
-    fixed = {name: definition.fixed[name] for name in PARAMETERS if name in definition.fixed}
+    space = {name: resolved["space"][name] for name in in_order(definition.space)}
+    fixed = {name: definition.fixed[name] for name in in_order(definition.fixed)}
     parts = {"train": split.train, "validation": split.validation, "set_aside": split.set_aside, "test": split.test}
     return {
         "study": definition.study.name,
@@ -147,7 +151,7 @@ def describe_study(definition: StudyDefinition, interactions: Interactions, spli
             "catalogue": len(split.catalogue),
         },
         "split": {name: len(part) for name, part in parts.items() if part is not None},
-        **({} if custom else _rough_time(*trial_seconds_range(definition, len(split.train), len(split.catalogue)))),
+        **({} if custom else _rough_time(*trial_seconds_range(definition, split))),
     }
 
 

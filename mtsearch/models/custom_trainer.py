@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mtsearch.data.interactions import Codes, Rows
 from mtsearch.data.split import Split
-from mtsearch.errors import CustomModelFailure, NonFiniteLoss, OutOfMemory
+from mtsearch.errors import CustomModelFailure, MalformedData, NonFiniteLoss, OutOfMemory
 from mtsearch.evaluation.evaluator import Evaluator
 from mtsearch.models.custom_model import ModelFactory
 from mtsearch.models.device import Device, EpochOrders, release_dropped
@@ -43,12 +43,20 @@ class CustomTrainer:
         split: trained on `split.train`, evaluated on `split.validation`.
         device: to train on; None for the first GPU, else the CPU.
         validate: evaluate after every epoch; else no epoch has metrics, and a configuration may have no patience.
+
+    Raises:
+        MalformedData: a training row has no rating.
     """
 
     @defer_signals()
     def __init__(
         self, factory: ModelFactory, split: Split, device: Device | None = None, *, validate: bool = True
     ) -> None:
+        if without := int(np.isnan(split.train.ratings).sum()):
+            raise MalformedData(
+                f"{without:,} training rows have no rating, and a custom model gets one with every row",
+                'write missing = "drop" under [data] to leave such rows out',
+            )
         self.split = split
         self.device = device or Device.default()
         self._factory = factory
@@ -92,8 +100,8 @@ class CustomTrainer:
             return Evaluator(self.split, rows).evaluate(self.last_scorer())
 
     @defer_signals()
-    def save(self, folder: Path) -> None:
-        """Write the model that was trained last into `folder`; see `mtsearch.models.saved_model`."""
+    def save(self, folder: Path, first: str | None = None) -> None:
+        """Write the model that was trained last into `folder`; see `mtsearch.models.saved_model.write_servable`."""
         with self._factory.failures():
             save_custom(self.last_scorer().model, self.split, folder)
 
@@ -255,7 +263,8 @@ def save_custom(model: tfrs.models.Model, split: Split, folder: Path) -> None:
             for tower, ids in zip(towers, (split.user_ids, split.item_ids), strict=True)
         )
         unknown = tf.reduce_mean(tf.boolean_mask(users, split.known_users), axis=0, keepdims=True)
-        servable = Servable(split, tf.concat([users, unknown], axis=0), items, CustomRating(model, split))
+        towers_of = {"retrieval": (tf.concat([users, unknown], axis=0), items)}
+        servable = Servable(split, towers_of, {"rating": CustomRating(model, split)})
     write_servable(servable, folder)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -241,23 +241,34 @@ def _shortest_type(most: int) -> type[np.unsignedinteger | np.signedinteger]:
     return np.uint16 if most <= np.iinfo(np.uint16).max else np.int32
 
 
-ROW_BYTES = 20
-"""Bytes of a row on the device: user, item, rating, and its two numbers in the order of an epoch."""
-
 _BLOCK_ROWS = 2**19
 
 
 class TrainingRows(NamedTuple):
-    """Users, items and ratings of the training rows, `[N]` each, as tensors."""
+    """The training rows as tensors, `[N]` each.
+
+    Attributes:
+        users, items: int32.
+        targets: float32, what the tasks learn; NaN for rows that do not serve one.
+        weights: float32, factors of the rows' losses, one array; none if all are 1.
+    """
 
     users: tf.Tensor
     items: tf.Tensor
-    ratings: tf.Tensor
+    targets: tuple[tf.Tensor, ...]
+    weights: tuple[tf.Tensor, ...] = ()
 
     @classmethod
-    def of(cls, rows: Rows) -> TrainingRows:
-        """Copy rows to the current device."""
-        return cls(tf.constant(rows.users), tf.constant(rows.items), tf.constant(rows.ratings))
+    def of(cls, rows: Rows, targets: Sequence[NDArray[np.float32]]) -> TrainingRows:
+        """Copy rows and what the tasks learn from them to the current device."""
+        weights = () if rows.weights is None else (tf.constant(rows.weights),)
+        return cls(tf.constant(rows.users), tf.constant(rows.items), tuple(map(tf.constant, targets)), weights)
+
+    def take(self, index: tf.Tensor) -> TrainingRows:
+        """Return the rows at `index`."""
+        users, items = tf.gather(self.users, index), tf.gather(self.items, index)
+        further = (tuple(tf.gather(each, index) for each in columns) for columns in (self.targets, self.weights))
+        return TrainingRows(users, items, *further)
 
 
 class Block(NamedTuple):
@@ -283,24 +294,34 @@ class InputPipeline:
 
     Args:
         rows: sorted by user.
-        resident_bytes: memory of the device for the rows and the order of an epoch. If they take more, they stay on
-            the host, and `tf.data` gathers the next block while the device trains on this one. None: no limit.
+        targets: `[N]` each, what the tasks learn from them.
+        resident_bytes: memory of the device for the rows, 4 bytes a number, and the order of an epoch, 8 a row. If they
+            take more, they stay on the host, and `tf.data` gathers the next block while the device trains on this one.
+            None: no limit.
         block_rows: number of rows of a block; it has at least one batch.
     """
 
-    def __init__(self, rows: Rows, resident_bytes: int | None = None, block_rows: int = _BLOCK_ROWS) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        targets: Sequence[NDArray[np.float32]],
+        resident_bytes: int | None = None,
+        block_rows: int = _BLOCK_ROWS,
+    ) -> None:
         self.size = len(rows)
-        self.is_resident = resident_bytes is None or ROW_BYTES * self.size <= resident_bytes
+        columns = 2 + 2 + len(targets) + (rows.weights is not None)
+        needed = columns * np.dtype(np.float32).itemsize * self.size
+        self.is_resident = resident_bytes is None or needed <= resident_bytes
         self._block_rows = block_rows
         if self.is_resident:
-            self._rows = TrainingRows.of(rows)
+            self._rows = TrainingRows.of(rows, targets)
         else:
             with tf.device("/CPU:0"):
-                self._rows = TrainingRows.of(rows)
+                self._rows = TrainingRows.of(rows, targets)
 
     def first(self) -> TrainingRows:
         """Return the first row."""
-        return TrainingRows(*(column[:1] for column in self._rows))
+        return self._rows.take(tf.constant([0]))
 
     def epoch(self, order: EpochOrder, batch_size: int, whole: bool = False) -> Iterator[Block]:
         """Yield the blocks of one epoch, with the rows in `order`; with `whole`, of whole batches."""
@@ -321,8 +342,7 @@ class InputPipeline:
 
             def block(start: tf.Tensor) -> Block:
                 taken = rows[start : start + step]
-                table = TrainingRows(*(tf.gather(column, taken) for column in self._rows))
-                return Block(table, tf.range(tf.size(taken)), by_item[start : start + step], step)
+                return Block(self._rows.take(taken), tf.range(tf.size(taken)), by_item[start : start + step], step)
 
             options = tf.data.Options()
             options.autotune.enabled = False  # NOTE: its threads sleep 0.3-0.9 s at every start

@@ -1,16 +1,21 @@
-"""Define the joint model (two towers, a rating head, two tasks), and the key of its graph, `GraphKey`."""
+"""Define the joint model (two towers, a head or a ranking for each task), and the key of its graph, `GraphKey`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from functools import reduce
+from operator import add
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
+from mtsearch.data.interactions import RATINGS, Rows
 from mtsearch.data.split import Split
+from mtsearch.metrics import TaskKind
+from mtsearch.models.scales import make_scale
 from mtsearch.models.tasks import (
     Dropout,
     ExactRetrieval,
@@ -18,6 +23,7 @@ from mtsearch.models.tasks import (
     SortedIndex,
     Unique,
     gather,
+    sum_by_row,
     unique,
     unique_static,
 )
@@ -33,20 +39,69 @@ over these rows: 4,000 of 10,000 1.0 and 1.3; 4,000 of 20,000 1.3 and 1.4; 4,200
 
 
 @dataclass(frozen=True)
+class LearntTask:
+    """A task as the graph of a model has it.
+
+    Attributes:
+        name, kind: of the task.
+        target: place of its column in `Batch.targets`; None for retrieval of all rows.
+        is_whole: True if all training rows serve the task.
+    """
+
+    name: str
+    kind: TaskKind
+    target: int | None
+    is_whole: bool = True
+
+
+TUTORIAL_TASKS = (LearntTask("rating", "rating", 0), LearntTask("retrieval", "retrieval", None))
+
+
+def learnt_tasks(split: Split) -> tuple[LearntTask, ...]:
+    """Return the tasks of a split as the graph of a model has them."""
+    columns = target_columns(split.train, split)
+    tasks = []
+    for task in split.tasks:
+        column = None if task.column is None else 0 if task.column == RATINGS else task.column + _uses_ratings(split)
+        is_whole = column is None or not np.isnan(columns[column]).any()
+        tasks.append(
+            LearntTask(task.name, task.kind, None if task.kind == "retrieval" and is_whole else column, is_whole)
+        )
+    return tuple(tasks)
+
+
+def target_columns(rows: Rows, split: Split) -> list[np.ndarray[tuple[int], np.dtype[np.float32]]]:
+    """Return the columns `[N]` that the tasks of a split learn from its rows, the ratings first if they are learnt."""
+    return [*([rows.ratings] if _uses_ratings(split) else []), *rows.targets]
+
+
+def _uses_ratings(split: Split) -> bool:
+    return any(task.column == RATINGS for task in split.tasks)
+
+
+@dataclass(frozen=True)
 class GraphKey:
     """The settings that the graph of a joint model depends on; the other settings of a trial are inputs of the graph.
 
     Attributes:
         users, items: rows of the embedding tables, U and I.
+        tasks: what is learnt, in the order of the study.
+        normalized: True if each loss is divided by that of a predictor that knows nothing; see `TrialConfig.losses`.
+        has_weights: True if the rows have weights.
         large_users, large_items: True: a step updates only the rows of the table that its batch has; see `is_large`.
         embedding_dropout, hidden_dropout: True if there is dropout; its rate is an input.
         l2: True if there is a penalty; its size is an input.
         uncertainty: True if the balance of the losses is learnt.
         static_batch: B of a graph that XLA compiles for batches of this size; None: the graph takes any, without XLA.
+        sharing: how the tasks use the embeddings.
+        experts: number of layers that they mix; 0 for none.
     """
 
     users: int
     items: int
+    tasks: tuple[LearntTask, ...]
+    normalized: bool
+    has_weights: bool
     large_users: bool
     large_items: bool
     embedding_size: int
@@ -64,13 +119,26 @@ class GraphKey:
     uncertainty: bool
     optimizer: str
     static_batch: int | None
+    sharing: str
+    experts: int
 
     @classmethod
-    def of(cls, config: TrialConfig, users: int, items: int, xla: bool = False) -> Self:
+    def of(
+        cls,
+        config: TrialConfig,
+        users: int,
+        items: int,
+        xla: bool = False,
+        tasks: tuple[LearntTask, ...] = TUTORIAL_TASKS,
+        has_weights: bool = False,
+    ) -> Self:
         """Return the key of `config` on embedding tables of the given numbers of users and items."""
         return cls(
             users,
             items,
+            tasks,
+            config.losses == "normalized",
+            has_weights,
             is_large(users, config.batch_size),
             is_large(items, config.batch_size),
             config.embedding_size,
@@ -88,6 +156,8 @@ class GraphKey:
             uncertainty=config.balance == "uncertainty",
             optimizer=config.optimizer,
             static_batch=config.batch_size if xla else None,
+            sharing=config.sharing,
+            experts=config.experts if config.sharing == "experts" else 0,
         )
 
 
@@ -104,18 +174,20 @@ class Batch(NamedTuple):
 
     Attributes:
         users, items: int32.
-        ratings: float32, in rating units.
+        targets: float32 each, in the units of the data; NaN for rows that do not serve a task.
         by_item: int32, indices into the batch, in the order of their items; None in a graph that XLA compiles.
         seed: `[2]` int32, seed of the dropout masks.
         weights: float32, 1 for a row and 0 for one that fills the batch; None: all are rows.
+        row_weights: float32, factors of the rows' losses, one array; none if all are 1.
     """
 
     users: tf.Tensor
     items: tf.Tensor
-    ratings: tf.Tensor
+    targets: tuple[tf.Tensor, ...]
     by_item: tf.Tensor | None
     seed: tf.Tensor
     weights: tf.Tensor | None = None
+    row_weights: tuple[tf.Tensor, ...] = ()
 
     @property
     def size(self) -> tf.Tensor:
@@ -123,8 +195,51 @@ class Batch(NamedTuple):
         return tf.cast(tf.size(self.users), tf.float32) if self.weights is None else tf.reduce_sum(self.weights)
 
 
+class _TaskRows(NamedTuple):
+    """The rows of a batch that serve a task, n; in a graph that XLA compiles all rows, of which some do not count.
+
+    Attributes:
+        users, items: the different ones among them. Their `ids` are places among those of the batch, or those of the
+            batch itself if all rows serve the task.
+        codes: `[n]` int32, the item of each row.
+        target: `[n]` float32; 0 for rows that do not count; None for retrieval.
+        size: number of rows that count, a float32 scalar, at least 1.
+        counts: `[n]` float32, 1 for a row that counts and 0 for others; None: all count.
+        row_weights: `[n]` float32, factors of the rows' losses; None if all are 1.
+        is_whole: True if these are all rows of the batch.
+    """
+
+    users: Unique
+    items: Unique
+    codes: tf.Tensor
+    target: tf.Tensor | None
+    size: tf.Tensor
+    counts: tf.Tensor | None
+    row_weights: tf.Tensor | None
+    is_whole: bool
+
+    def take_users(self, rows: tf.Tensor) -> tf.Tensor:
+        """Return those of the batch's users, or of what is known of each, that these rows have."""
+        return rows if self.is_whole else self.users.take(rows)
+
+    def take_items(self, rows: tf.Tensor) -> tf.Tensor:
+        """Return those of the batch's items, or of what is known of each, that these rows have."""
+        return rows if self.is_whole else self.items.take(rows)
+
+    def factors(self, scale: float) -> tf.Tensor | None:
+        """Return the factors `[n]` of the rows' losses, 0 for rows that do not count; None if all are 1.
+
+        Args:
+            scale: multiplies the weights of the rows.
+        """
+        weights = None if self.row_weights is None else self.row_weights * scale
+        if self.counts is None or weights is None:
+            return weights if self.counts is None else self.counts
+        return self.counts * weights
+
+
 class Tables(NamedTuple):
-    """The arrays of the rating head: embeddings `[u, D]` and `[i, D]`, and biases `[u, 1]` and `[i, 1]` or none."""
+    """The arrays of a head: embeddings `[u, D]` and `[i, D]`, and biases `[u, 1]` and `[i, 1]` or none."""
 
     users: tf.Tensor
     items: tf.Tensor
@@ -133,85 +248,131 @@ class Tables(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """The losses of a batch as scalars: mean squared rating error, summed retrieval loss, L2 penalty."""
+    """The losses of a batch as scalars.
 
-    rating: tf.Tensor
-    retrieval: tf.Tensor
+    Attributes:
+        terms: of each task what is weighed: with the tutorial's losses the mean squared error of its ratings, or the
+            summed loss of retrieval; else the mean loss of its rows over that of a predictor that knows nothing.
+        totals: of each task the sum of the losses of its rows, in the same unit.
+        penalty: L2 penalty.
+    """
+
+    terms: tuple[tf.Tensor, ...]
+    totals: tuple[tf.Tensor, ...]
     penalty: tf.Tensor
 
 
 class TrialInputs:
-    """The settings in which trials of one graph differ, as variables of the graph."""
+    """The settings in which trials of one graph differ, as variables of the graph.
 
-    def __init__(self) -> None:
-        names = ("rating_weight", "retrieval_weight", "temperature", "embedding_dropout", "hidden_dropout", "l2")
+    Attributes:
+        weights: of each task.
+    """
+
+    def __init__(self, tasks: tuple[LearntTask, ...]) -> None:
+        names = ("temperature", "embedding_dropout", "hidden_dropout", "l2")
         self._by_name = {name: tf.Variable(0.0, trainable=False, name=name) for name in names}
+        self._tasks = tasks
+        self.weights = [tf.Variable(0.0, trainable=False, name=f"{task.name}_weight") for task in tasks]
 
     def assign(self, config: TrialConfig) -> None:
         """Set the variables to the values of a trial."""
         for name, variable in self._by_name.items():
             variable.assign(getattr(config, name))
+        for task, variable in zip(self._tasks, self.weights, strict=True):
+            variable.assign(config.weight_of(task.name, task.kind))
 
     def __getitem__(self, name: str) -> tf.Variable:
         """Return the variable of a setting."""
         return self._by_name[name]
 
 
+Side = Literal["user", "item"]
+
+
 class JointModel(tfrs.models.Model):  # type: ignore[misc]
-    """Ratings and retrieval from shared embeddings, on integer codes of users and items.
+    """Several tasks from shared embeddings, on integer codes of users and items.
 
-    The loss of a batch is `rating_weight` times the mean squared error of its ratings plus `retrieval_weight` times
-    its summed retrieval loss plus the L2 penalty; with learnt uncertainties s (log variances; Kendall, Gal, Cipolla,
-    "Multi-task learning using uncertainty", CVPR 2018)
+    The loss of a batch is the sum over the tasks of weight times loss (see `Losses`), plus the L2 penalty; with learnt
+    uncertainties s (log variances; Kendall, Gal, Cipolla, "Multi-task learning using uncertainty", CVPR 2018)
 
-        exp(-s_1) / 2 * rating term + exp(-s_2) * retrieval term + (s_1 + s_2) / 2 + penalty.
+        sum_t c_t * exp(-s_t) * weight_t * loss_t + sum_t s_t / 2 + penalty,    c_t = 1/2 for ratings and 1 for others.
 
     Args:
         graph_key: settings of the graph.
-        split: its training rows give the global mean and the items' sampling probabilities, its catalogue the items
-            of the full softmax.
+        split: its training rows give the units of each task and the items' sampling probabilities, its catalogue the
+            items of the full softmax.
+
+    Attributes:
+        user_table, item_table: the shared embeddings, `[U, D]` and `[I, D]`.
+        heads: layers of each task of ratings or labels, by its name.
+        biases: of the same tasks the offsets of users `[U, 1]` and items `[I, 1]`; empty without `rating_biases`.
+        score_biases: of each task of retrieval a score of each item `[I, 1]`; empty without `item_bias`.
     """
 
     def __init__(self, graph_key: GraphKey, split: Split) -> None:
         super().__init__()
-        self.graph_key = graph_key
-        size = graph_key.embedding_size
-        self.user_table = self.add_weight("user_table", [graph_key.users, size], initializer="zeros")
-        self.item_table = self.add_weight("item_table", [graph_key.items, size], initializer="zeros")
-        if graph_key.rating_biases:
-            self.user_bias = self.add_weight("user_bias", [graph_key.users, 1], initializer="zeros")
-            self.item_bias = self.add_weight("item_bias", [graph_key.items, 1], initializer="zeros")
-        self.score_bias = None
-        if graph_key.item_bias:
-            self.score_bias = self.add_weight("score_bias", [graph_key.items, 1], initializer="zeros")
-        if graph_key.uncertainty:
-            self.log_variance = self.add_weight("bias_log_variance", [2], initializer="zeros")
-        self.rating_layers = RatingLayers(graph_key.hidden_widths, graph_key.precision)
-        self.trial_inputs = TrialInputs()
+        self.graph_key = key = graph_key
+        self.user_table = self.add_weight("user_table", [key.users, key.embedding_size], initializer="zeros")
+        self.item_table = self.add_weight("item_table", [key.items, key.embedding_size], initializer="zeros")
+        with_head = [task for task in key.tasks if task.kind != "retrieval"]
+        self.biases = {
+            task.name: tuple(
+                self.add_weight(f"bias_{side}", [size, 1], initializer="zeros")
+                for side, size in (("user", key.users), ("item", key.items))
+            )
+            for task in (with_head if key.rating_biases else [])
+        }
+        self.score_biases = {
+            task.name: self.add_weight("bias_score", [key.items, 1], initializer="zeros")
+            for task in key.tasks
+            if key.item_bias and task.kind == "retrieval"
+        }
+        if key.uncertainty:
+            self.log_variance = self.add_weight("bias_log_variance", [len(key.tasks)], initializer="zeros")
+        self._layers_of = _SharingLayers(self, key)
+        self.heads = {task.name: RatingLayers(key.hidden_widths, key.precision) for task in with_head}
+        self.trial_inputs = TrialInputs(key.tasks)
         self.rating_task = tfrs.tasks.Ranking(loss=tf_keras.losses.MeanSquaredError())
+        self.label_task = tfrs.tasks.Ranking(loss=tf_keras.losses.BinaryCrossentropy(from_logits=True))
         self.retrieval_task = ExactRetrieval(
             temperature=self.trial_inputs["temperature"],
-            remove_accidental_hits=graph_key.remove_accidental_hits,
+            remove_accidental_hits=key.remove_accidental_hits,
         )
-        self._mean_rating = float(split.train.ratings.mean(dtype=np.float64))
+        self.scales = {task.name: make_scale(split, task) for task in split.tasks}
         self._catalogue = _Catalogue(split)
 
-    def tables(self) -> Tables:
-        """Return the embeddings and biases of all users and items."""
-        if self.graph_key.rating_biases:
-            return Tables(self.user_table, self.item_table, self.user_bias, self.item_bias)
-        return Tables(self.user_table, self.item_table, tf.zeros([0, 1]), tf.zeros([0, 1]))
+    def tables(self, task: LearntTask) -> Tables:
+        """Return the biases of all users and items, and their embeddings as the head of a task sees them."""
+        views = (self.view(task, table, side) for table, side in self._sides())
+        return Tables(*views, *self.biases.get(task.name, (tf.zeros([0, 1]), tf.zeros([0, 1]))))
 
-    def rate(self, tables: Tables, users: SortedIndex, items: SortedIndex, dropout: Dropout | None = None) -> tf.Tensor:
-        """Return the predicted ratings `[B]`, in rating units, of rows of the given tables."""
-        pair = tables.users, tables.items
-        ratings = self.rating_layers(pair, users=users, items=items, dropout=dropout)
+    def view(self, task: LearntTask, rows: tf.Tensor, side: Side) -> tf.Tensor:
+        """Return embeddings `[n, D]` of users or items as a task sees them."""
+        return self._layers_of(task.name, rows, side)
+
+    def raw_values(
+        self, task: LearntTask, tables: Tables, users: SortedIndex, items: SortedIndex, dropout: Dropout | None = None
+    ) -> tf.Tensor:
+        """Return what the head of a task says `[B]` of rows of the given tables: its training units.
+
+        A rating is in its own units, or standardised where losses are normalized; a label has log odds.
+        """
+        values = self.heads[task.name]((tables.users, tables.items), users=users, items=items, dropout=dropout)
         if self.graph_key.dot_product:
-            ratings += tf.reduce_sum(gather(tables.users, users) * gather(tables.items, items), axis=1)
+            values += tf.reduce_sum(gather(tables.users, users) * gather(tables.items, items), axis=1)
         if self.graph_key.rating_biases:
-            biases = gather(tables.user_bias, users) + gather(tables.item_bias, items)
-            ratings += self._mean_rating + tf.squeeze(biases, axis=1)
-        return ratings
+            biases = tf.squeeze(gather(tables.user_bias, users) + gather(tables.item_bias, items), axis=1)
+            values += biases if self.graph_key.normalized else self.scales[task.name].center + biases
+        return values + self.scales[task.name].center if task.kind == "label" else values
+
+    def predictions(self, task: LearntTask, tables: Tables, users: SortedIndex, items: SortedIndex) -> tf.Tensor:
+        """Return the predictions `[B]` for rows of the given tables: ratings in their units, or chances of a yes."""
+        raw = self.raw_values(task, tables, users, items)
+        if task.kind == "label":
+            return tf.sigmoid(raw)
+        scale = self.scales[task.name]
+        return scale.center + scale.spread * raw if self.graph_key.normalized else raw
 
     def retrieval_users(self, user_rows: tf.Tensor) -> tf.Tensor:
         """Return user embeddings `[u, D]` in the form that the retrieval scores use."""
@@ -226,7 +387,7 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         return item_rows if score_bias is None else tf.concat([item_rows, score_bias], axis=1)
 
     def task_losses(self, batch: Batch) -> Losses:
-        """Return both losses of a batch, and the penalty."""
+        """Return the losses of a batch, and the penalty."""
         # Each user and item is looked up once, however often the batch has it. The full softmax ranks the catalogue.
         users, items = self._unique(batch)
         full = self.graph_key.retrieval_loss == "full"
@@ -241,61 +402,130 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
                 return rows
             return tf.gather(rows, items.take(self._catalogue.places))
 
-        # Rating task: on the users and items of the batch, after dropout.
-        biases: tuple[tf.Tensor, ...] = ()
-        if self.graph_key.rating_biases:
-            biases = users.take(self.user_bias), items.take(self.item_bias)
-        tables = Tables(dropped_users, of_batch(dropped_ranked), *(biases or self.tables()[2:]))
-        predictions = self.rate(tables, users.rows, items.rows, self._hidden_dropout(batch))
-        rating = self.rating_task(
-            labels=batch.ratings[:, tf.newaxis],
-            predictions=predictions[:, tf.newaxis],
-            # Keras divides the sum by the number of all rows, also of those with a weight of 0.
-            sample_weight=None if batch.weights is None else batch.weights * batch.weights.shape[0] / batch.size,
-        )
-        # Retrieval task: each row's item among all ranked items.
-        place = tf.gather(self._catalogue.places, batch.items) if full else items.rows.index
-        score_bias = None if self.score_bias is None else ranked.take(self.score_bias)
-        corrected = self.graph_key.retrieval_loss == "corrected"
-        retrieval = self.retrieval_task(
-            self.retrieval_users(dropped_users),
-            self.retrieval_items(dropped_ranked, score_bias),
-            query_index=users.rows,
-            candidate_index=items.rows._replace(index=place),
-            sample_weight=batch.weights,
-            candidate_sampling_probability=ranked.take(self._catalogue.probability) if corrected else None,
-            candidate_counts=None if full else items.counts,
-        )
         # L2 penalty: of the weights before dropout, each counted once per row that uses it.
         squares = [(users.counts, user_rows), (items.counts, of_batch(ranked_rows))]
-        squares += zip((users.counts, items.counts), biases, strict=False)
-        return Losses(rating, retrieval, self._penalty(squares, batch.size))
+        batch_items = of_batch(dropped_ranked)
+        terms, totals = [], []
+        for task in self.graph_key.tasks:
+            rows = self._rows_of(task, batch, users, items)
+            if task.kind == "retrieval":
+                loss = self._retrieval_loss(task, rows, ranked, dropped_users, dropped_ranked)
+            else:
+                biases = [
+                    take(each.take(table))
+                    for take, each, table in zip(
+                        (rows.take_users, rows.take_items), (users, items), self.biases.get(task.name, ()), strict=False
+                    )
+                ]
+                tables = Tables(
+                    self.view(task, rows.take_users(dropped_users), "user"),
+                    self.view(task, rows.take_items(batch_items), "item"),
+                    *(biases or (tf.zeros([0, 1]), tf.zeros([0, 1]))),
+                )
+                loss = self._head_loss(task, rows, tables, self._hidden_dropout(batch))
+                squares += zip((rows.users.counts, rows.items.counts), biases, strict=False)
+            terms.append(loss[0])
+            totals.append(loss[1])
+        return Losses(tuple(terms), tuple(totals), self._penalty(squares, batch.size))
+
+    def _head_loss(
+        self, task: LearntTask, rows: _TaskRows, tables: Tables, dropout: Dropout | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the term and the total of a task of ratings or labels; see `Losses`."""
+        predictions = self.raw_values(task, tables, rows.users.rows, rows.items.rows, dropout)
+        scale, normalized = self.scales[task.name], self.graph_key.normalized
+        target: tf.Tensor = rows.target
+        if normalized and task.kind == "rating":
+            target = (target - scale.center) / scale.spread
+        weights = rows.factors(1 / scale.weight if normalized else 1.0)
+        if rows.counts is not None:
+            # Keras divides the sum by the number of all rows, also of those with a weight of 0.
+            weights = weights * rows.counts.shape[0] / rows.size
+        loss = (self.label_task if task.kind == "label" else self.rating_task)(
+            labels=target[:, tf.newaxis], predictions=predictions[:, tf.newaxis], sample_weight=weights
+        )
+        if normalized and task.kind == "label":
+            loss /= scale.loss
+        return loss, loss * rows.size
+
+    def _retrieval_loss(
+        self, task: LearntTask, rows: _TaskRows, ranked: Unique, users: tf.Tensor, ranked_rows: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the term and the total of a task of retrieval, each row's item among all ranked items; see `Losses`.
+
+        Args:
+            task: of retrieval.
+            rows: that serve it.
+            ranked: the items of the batch, or the catalogue.
+            users: embeddings of the users of the batch.
+            ranked_rows: embeddings of the ranked items.
+        """
+        full, scale = self.graph_key.retrieval_loss == "full", self.scales[task.name]
+        score_bias = self.score_biases.get(task.name)
+        of_ranked = _identity if full else rows.take_items
+        place = tf.gather(self._catalogue.places, rows.codes) if full else rows.items.rows.index
+        probability = None
+        if self.graph_key.retrieval_loss == "corrected":
+            probability = of_ranked(ranked.take(self._catalogue.probabilities[task.name]))
+        total = self.retrieval_task(
+            self.retrieval_users(self.view(task, rows.take_users(users), "user")),
+            self.retrieval_items(
+                self.view(task, of_ranked(ranked_rows), "item"),
+                None if score_bias is None else of_ranked(ranked.take(score_bias)),
+            ),
+            query_index=rows.users.rows,
+            candidate_index=rows.items.rows._replace(index=place),
+            sample_weight=rows.factors(1 / scale.weight if self.graph_key.normalized else 1.0),
+            candidate_sampling_probability=probability,
+            candidate_counts=None if full else rows.items.counts,
+        )
+        if not self.graph_key.normalized:
+            return total, total
+        total /= scale.loss
+        return total / rows.size, total
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Return the weighted loss of a batch with `users`, `items` and `ratings`, users ascending."""
-        columns = inputs["users"], inputs["items"], inputs["ratings"]
-        batch = Batch(*columns, by_item=tf.argsort(inputs["items"], stable=True), seed=tf.zeros([2], tf.int32))
+        """Return the weighted loss of a batch with `users`, `items` and `targets`, users ascending; see `Batch`."""
+        columns = inputs["users"], inputs["items"], inputs["targets"]
+        batch = Batch(
+            *columns,
+            by_item=tf.argsort(inputs["items"], stable=True),
+            seed=tf.zeros([2], tf.int32),
+            row_weights=inputs.get("weights", ()),
+        )
         return self.weighted_loss(self.task_losses(batch))
 
     def weighted_loss(self, losses: Losses) -> tf.Tensor:
         """Return the weighted sum of the losses of a batch, which training minimises."""
-        rating = self.trial_inputs["rating_weight"] * losses.rating
-        retrieval = self.trial_inputs["retrieval_weight"] * losses.retrieval
+        terms = [weight * term for weight, term in zip(self.trial_inputs.weights, losses.terms, strict=True)]
         if self.graph_key.uncertainty:
-            factors = self.balance_factors()
-            rating, retrieval = factors[0] * rating, factors[1] * retrieval + tf.reduce_sum(self.log_variance) / 2
-        return rating + retrieval + losses.penalty
+            terms = [factor * term for factor, term in zip(tf.unstack(self.balance_factors()), terms, strict=True)]
+            terms[-1] += tf.reduce_sum(self.log_variance) / 2
+        return reduce(add, terms) + losses.penalty
 
     def balance_factors(self) -> tf.Tensor:
-        """Return the factors `[2]` of the rating and the retrieval term that follow from learnt uncertainties."""
-        return tf.constant([0.5, 1.0]) * tf.exp(-self.log_variance)
+        """Return the factors `[T]` of the terms of the tasks that follow from learnt uncertainties."""
+        halves = [0.5 if task.kind == "rating" else 1.0 for task in self.graph_key.tasks]
+        return tf.constant(halves) * tf.exp(-self.log_variance)
 
     def initialize(self, seed: int) -> None:
-        """Set every trainable weight from `seed` alone, by the default initialisers of Keras."""
-        # Each weight has a random stream of its own, so that adding a weight does not change the others.
-        for number, variable in enumerate(self.trainable_variables):
+        """Set every trainable weight from `seed` alone, by the default initialisers of Keras.
+
+        Each weight has a random stream of its own, so that adding a weight does not change the others. All heads begin
+        alike, so that a task has the same head whatever else is learnt.
+        """
+        # NOTE: a head's weights, then both tables: Keras's own order with one head, whose results stay what they are.
+        in_head = 2 * (len(self.graph_key.hidden_widths) + 1)
+        numbers = {self.user_table.ref(): in_head, self.item_table.ref(): in_head + 1}
+        for head in self.heads.values():
+            numbers |= {each.ref(): place for place, each in enumerate(head.trainable_variables)}
+        for variable in self.trainable_variables:
+            number = numbers.get(variable.ref(), _OF_SHARING)
             state = np.random.SeedSequence([seed, number]).generate_state(1)
             variable.assign(_initializer(variable.name, int(state[0]) % 2**31)(variable.shape))
+
+    def _sides(self) -> tuple[tuple[tf.Variable, Side], tuple[tf.Variable, Side]]:
+        return (self.user_table, "user"), (self.item_table, "item")
 
     def _unique(self, batch: Batch) -> tuple[Unique, Unique]:
         """Return the different users and the different items of a batch."""
@@ -306,8 +536,37 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         users = unique(batch.users, None, key.users, key.large_users)
         return users, unique(batch.items, batch.by_item, key.items, key.large_items)
 
+    def _rows_of(self, task: LearntTask, batch: Batch, users: Unique, items: Unique) -> _TaskRows:
+        """Return the rows of a batch that serve a task, from the different users and items of the batch."""
+        target = None if task.target is None else batch.targets[task.target]
+        weights = batch.row_weights[0] if batch.row_weights else None
+        if task.is_whole:
+            return _TaskRows(users, items, batch.items, target, batch.size, batch.weights, weights, True)
+        serves = tf.logical_not(tf.math.is_nan(target))
+        if batch.weights is not None:
+            counts = batch.weights * tf.cast(serves, tf.float32)
+            size = tf.maximum(tf.reduce_sum(counts), 1.0)
+            own_users, own_items = (_count_again(each, counts) for each in (users, items))
+            # A number in place of NaN: what does not count is 0 times it.
+            return _TaskRows(
+                own_users, own_items, batch.items, tf.where(serves, target, 0.0), size, counts, weights, True
+            )
+        own = tf.squeeze(tf.cast(tf.where(serves), tf.int32), axis=1)
+        places = tf.cumsum(tf.cast(serves, tf.int32)) - 1
+        by_item = tf.gather(places, tf.boolean_mask(batch.by_item, tf.gather(serves, batch.by_item)))
+        return _TaskRows(
+            unique(tf.gather(users.rows.index, own), None, tf.size(users.counts)),
+            unique(tf.gather(items.rows.index, own), by_item, tf.size(items.counts)),
+            tf.gather(batch.items, own),
+            tf.gather(target, own),
+            tf.maximum(tf.cast(tf.size(own), tf.float32), 1.0),
+            None,
+            None if weights is None else tf.gather(weights, own),
+            False,
+        )
+
     def _drop_embeddings(self, rows: tf.Tensor, batch: Batch, mask: int) -> tf.Tensor:
-        """Apply embedding dropout: one mask per user or item and step, which both tasks share."""
+        """Apply embedding dropout: one mask per user or item and step, which all tasks share."""
         if not self.graph_key.embedding_dropout:
             return rows
         rate = self.trial_inputs["embedding_dropout"]
@@ -328,29 +587,93 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         return self.trial_inputs["l2"] * total / size
 
 
+def _identity(rows: tf.Tensor) -> tf.Tensor:
+    return rows
+
+
+def _count_again(each: Unique, counts: tf.Tensor) -> Unique:
+    """Return the different ids of a batch with the numbers of those of its rows that count."""
+    sums = tf.squeeze(sum_by_row(counts[:, tf.newaxis], each.rows.index, each.counts.shape[0]), axis=1)
+    # Without a single row there would be nothing to rank; what is ranked then is multiplied by 0.
+    return each._replace(counts=tf.where(tf.reduce_any(sums > 0), sums, tf.ones_like(sums)))
+
+
+class _SharingLayers:
+    """The layers through which the tasks see the shared embeddings, for users and items each.
+
+    Args:
+        model: has the weights.
+        key: `all`: there are no layers; `projections`: x W_t, which begins as x; `experts`: the mean of the layers
+            x W_k, shared by all tasks, with weights softmax(x G_t), which begin equal (multi-gate mixture of experts,
+            Ma et al., "Modeling task relationships in multi-task learning", KDD 2018).
+    """
+
+    def __init__(self, model: JointModel, key: GraphKey) -> None:
+        size, sides, names = key.embedding_size, ("user", "item"), [task.name for task in key.tasks]
+        self._projections: dict[tuple[str, str], tf.Variable] = {}
+        self._experts: dict[str, tf.Variable] = {}
+        self._gates: dict[tuple[str, str], tf.Variable] = {}
+        if key.sharing == "projections":
+            self._projections = {
+                (name, side): model.add_weight("projection", [size, size], initializer="zeros")
+                for name in names
+                for side in sides
+            }
+        if key.sharing == "experts":
+            self._experts = {
+                side: model.add_weight("experts", [key.experts, size, size], initializer="zeros") for side in sides
+            }
+            self._gates = {
+                (name, side): model.add_weight("gate", [size, key.experts], initializer="zeros")
+                for name in names
+                for side in sides
+            }
+
+    def __call__(self, task: str, rows: tf.Tensor, side: str) -> tf.Tensor:
+        """Return embeddings `[n, D]` as a task sees them."""
+        if self._projections:
+            return tf.matmul(rows, self._projections[task, side])
+        if not self._experts:
+            return rows
+        shares = tf.nn.softmax(tf.matmul(rows, self._gates[task, side]))
+        return tf.einsum("nk,nd,kde->ne", shares, rows, self._experts[side])
+
+
+_OF_SHARING = 1000
+"""Number of the random stream of the experts; larger than any number of a head's weights."""
+
+
 class _Catalogue:
     """The items that the full softmax runs over: all that the split ranks or trains on.
 
     Attributes:
         items: `[C]` int32, ascending; None for all items.
         places: `[I]` int32, index of each item in `items`; 0 for an item that is not among them.
-        probability: `[I]` float32, share of each item in the training rows.
+        probabilities: of each task of retrieval `[I]` float32, the share of each item in its training rows.
     """
 
     def __init__(self, split: Split) -> None:
         items = split.candidates
         places = np.zeros(len(split.item_ids), np.int32)
         places[items] = np.arange(len(items))
-        counts = np.bincount(split.train.items, minlength=len(split.item_ids))
         self.items = tf.constant(items) if len(items) < len(places) else None
         self.places = tf.constant(places)
-        self.probability = tf.constant(counts / len(split.train), tf.float32)
+        self.probabilities = {}
+        for task in split.tasks:
+            if task.kind == "retrieval":
+                own = split.train.serving(task).items
+                counts = np.bincount(own, minlength=len(split.item_ids))
+                self.probabilities[task.name] = tf.constant(counts / len(own), tf.float32)
 
 
-def _initializer(name: str, seed: int) -> tf_keras.initializers.Initializer:
+def _initializer(name: str, seed: int) -> Any:
     """Return the initialiser of a weight, by its name."""
-    if "bias" in name:
+    if "bias" in name or "gate" in name:
         return tf_keras.initializers.Zeros()
     if "table" in name:
         return tf_keras.initializers.RandomUniform(-0.05, 0.05, seed=seed)
-    return tf_keras.initializers.GlorotUniform(seed=seed)
+    if "projection" in name:
+        return tf_keras.initializers.Identity()
+    glorot = tf_keras.initializers.GlorotUniform(seed=seed)
+    # Experts differ from the start: equal ones would have equal gradients, and stay equal.
+    return (lambda shape: tf.eye(shape[-1]) + glorot(shape)) if "experts" in name else glorot

@@ -1,9 +1,8 @@
-"""Rate pairs and rank the catalogue with a joint model: `ModelScorer`, and `DeviceScorer`, which ranks on a GPU."""
+"""Predict pairs and rank the catalogue with a joint model, task by task: `ModelScorer`."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,21 +15,49 @@ from mtsearch.evaluation.ranks import BlockCounts
 from mtsearch.metrics import COVERAGE_CUT_OFF
 from mtsearch.models.compiled_model import CompiledModel
 from mtsearch.models.device import trace
+from mtsearch.models.joint_model import Tables
 
 ROWS_AT_ONCE = 2**16
 """Number of rows whose ratings are computed at a time: at 256 hidden values 67 MB for each layer."""
 
 
 class ModelScorer:
-    """Ratings and scores of a joint model with its present weights; see `mtsearch.evaluation.Scorer`."""
+    """A joint model with its present weights; see `mtsearch.evaluation.TasksScorer`.
 
-    def __init__(self, compiled: CompiledModel, catalogue: Codes) -> None:
-        self._compiled = compiled
-        *self._tables, self._users, items = compiled.tables()
-        self._catalogue = tf.gather(items, catalogue)
+    Args:
+        compiled: the model.
+        catalogue: `[C]` the items that are ranked.
+        counter: ranks on the device; it is kept from model to model. None: the scores are ranked elsewhere.
+    """
+
+    def __init__(self, compiled: CompiledModel, catalogue: Codes, counter: RankCounter | None = None) -> None:
+        self._compiled, self._catalogue, self._counter = compiled, catalogue, counter
+        self._tables = compiled.tables()
+
+    def of_task(self, name: str) -> HeadScorer | TowerScorer:
+        """Return what predicts for a task, or orders the catalogue for one of retrieval."""
+        if name in self._tables.heads:
+            return HeadScorer(self._compiled, name, self._tables.heads[name])
+        users, items = self._tables.towers[name]
+        if self._counter is not None:
+            return DeviceTowerScorer(users, tf.gather(items, self._catalogue), self._counter)
+        return TowerScorer(users, tf.gather(items, self._catalogue))
+
+
+class HeadScorer:
+    """The predictions of one task of ratings or labels; see `mtsearch.evaluation.Rater`.
+
+    Args:
+        compiled: the model.
+        task: name of the task.
+        tables: of the task.
+    """
+
+    def __init__(self, compiled: CompiledModel, task: str, tables: Tables) -> None:
+        self._compiled, self._task, self._tables = compiled, task, tables
 
     def ratings(self, users: Codes, items: Codes) -> NDArray[np.float32]:
-        """Return the predicted ratings `[B]` in rating units, unclipped."""
+        """Return the predictions `[B]`: ratings in their units, unclipped, or chances of a yes."""
         if len(users) <= ROWS_AT_ONCE:
             return self._rate(self._tables, users, items)
         cuts = range(0, len(users), ROWS_AT_ONCE)
@@ -42,16 +69,30 @@ class ModelScorer:
         The first layer is computed for each row of the tables.
         """
         (some_users, user_rows), (some_items, item_rows) = (np.unique(c, return_inverse=True) for c in (users, items))
-        tables = [
-            tf.gather(table, codes) if len(table) else table
-            for table, codes in zip(self._tables, (some_users, some_items) * 2, strict=True)
-        ]
+        tables = Tables(
+            *(
+                tf.gather(table, codes) if len(table) else table
+                for table, codes in zip(self._tables, (some_users, some_items) * 2, strict=True)
+            )
+        )
         return self._rate(tables, user_rows.astype(np.int32), item_rows.astype(np.int32))
 
-    def _rate(self, tables: Sequence[tf.Tensor], users: Codes, items: Codes) -> NDArray[np.float32]:
-        """Return the ratings of pairs of rows of the given tables."""
-        result: NDArray[np.float32] = self._compiled.rate(*tables, tf.constant(users), tf.constant(items)).numpy()
+    def _rate(self, tables: Tables, users: Codes, items: Codes) -> NDArray[np.float32]:
+        """Return the predictions for pairs of rows of the given tables."""
+        result: NDArray[np.float32] = self._compiled.predict(self._task, tables, users, items).numpy()
         return result
+
+
+class TowerScorer:
+    """The scores of one task of retrieval; see `mtsearch.evaluation.Ranker`.
+
+    Args:
+        users: `[U, E]` embeddings of all users.
+        catalogue: `[C, E]` embeddings of the catalogue.
+    """
+
+    def __init__(self, users: tf.Tensor, catalogue: tf.Tensor) -> None:
+        self._users, self._catalogue = users, catalogue
 
     def scores(self, users: Codes) -> NDArray[np.float32]:
         """Return the scores `[u, C]` of the catalogue for each user."""
@@ -60,16 +101,16 @@ class ModelScorer:
         return result
 
 
-class DeviceScorer(ModelScorer):
-    """A `ModelScorer` that ranks where the scores are; see `mtsearch.evaluation.CountingScorer`.
+class DeviceTowerScorer(TowerScorer):
+    """A `TowerScorer` that ranks where the scores are; see `mtsearch.evaluation.CountingRanker`.
 
     Args:
-        compiled, catalogue: as there.
-        counter: ranks; it is kept from model to model.
+        users, catalogue: as there.
+        counter: ranks.
     """
 
-    def __init__(self, compiled: CompiledModel, catalogue: Codes, counter: RankCounter) -> None:
-        super().__init__(compiled, catalogue)
+    def __init__(self, users: tf.Tensor, catalogue: tf.Tensor, counter: RankCounter) -> None:
+        super().__init__(users, catalogue)
         self._counter = counter
 
     def counts(self, block: Block) -> BlockCounts | None:

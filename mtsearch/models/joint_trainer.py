@@ -16,8 +16,8 @@ from mtsearch.evaluation.evaluator import Evaluator
 from mtsearch.models.compiled_model import CompiledModel
 from mtsearch.models.cost import REMEDY, memory_shortage
 from mtsearch.models.device import Device, EpochOrders, InputPipeline, release_dropped
-from mtsearch.models.joint_model import GraphKey
-from mtsearch.models.joint_scorer import DeviceScorer, ModelScorer, RankCounter
+from mtsearch.models.joint_model import GraphKey, learnt_tasks, target_columns
+from mtsearch.models.joint_scorer import ModelScorer, RankCounter
 from mtsearch.models.saved_model import save_joint
 from mtsearch.models.tasks import dynamic_weight_average
 from mtsearch.models.trainer import Clock, EpochMetrics, TrialResult, train_epochs
@@ -54,13 +54,16 @@ class JointTrainer:
         self.device = device or Device.default()
         self._evaluator = Evaluator(split, split.validation, drawn_from=split.drawn_from) if validate else None
         self._orders = EpochOrders(split.train.items)
+        self._tasks = learnt_tasks(split)
         self._memory = self.device.free_memory()  # before TensorFlow keeps a part of a GPU's for itself
         self._compiled: OrderedDict[GraphKey, CompiledModel] = OrderedDict()
         self._last: CompiledModel | None = None
         with tf.device(self.device.name):
             self._counter = RankCounter() if self.device.is_gpu else None
             self.pipeline = InputPipeline(
-                split.train, self._bytes_for_rows() if resident_bytes is None else resident_bytes
+                split.train,
+                target_columns(split.train, split),
+                self._bytes_for_rows() if resident_bytes is None else resident_bytes,
             )
 
     def train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool]) -> TrialResult:
@@ -71,7 +74,9 @@ class JointTrainer:
             NonFiniteMetric: predictions that are no numbers, with epoch.
             OutOfMemory: the model does not fit into the device's memory.
         """
-        if shortage := memory_shortage(config, len(self.split.user_ids), len(self.split.candidates), self._memory):
+        users, candidates = len(self.split.user_ids), len(self.split.candidates)
+        rankings = sum(task.kind == "retrieval" for task in self._tasks)
+        if shortage := memory_shortage(config, users, candidates, self._memory, rankings):
             raise OutOfMemory(shortage, REMEDY)
         clock = Clock()
         try:
@@ -95,9 +100,9 @@ class JointTrainer:
             return Evaluator(self.split, rows).evaluate(self._scorer(self.last_model()))
 
     @defer_signals()
-    def save(self, folder: Path) -> None:
-        """Write the model that was trained last into `folder`; see `mtsearch.models.saved_model`."""
-        save_joint(self.last_model(), self.split, folder)
+    def save(self, folder: Path, first: str | None = None) -> None:
+        """Write the model that was trained last into `folder`; see `mtsearch.models.saved_model.write_servable`."""
+        save_joint(self.last_model(), self.split, folder, first)
 
     def last_model(self) -> CompiledModel:
         """Return the model that was trained last.
@@ -126,9 +131,7 @@ class JointTrainer:
 
     def _scorer(self, compiled: CompiledModel) -> ModelScorer:
         """Return a scorer of a model with its present weights."""
-        if self._counter is not None:
-            return DeviceScorer(compiled, self.split.catalogue, self._counter)
-        return ModelScorer(compiled, self.split.catalogue)
+        return ModelScorer(compiled, self.split.catalogue, self._counter)
 
     def _set_loss_weights(
         self, compiled: CompiledModel, config: TrialConfig, curve: Sequence[EpochMetrics]
@@ -136,9 +139,9 @@ class JointTrainer:
         """Set the weights of the losses for the next epoch if they change by themselves, and return them."""
         if config.balance != "dwa":
             return {}
-        rating, retrieval = dynamic_weight_average([epoch.losses for epoch in curve])
-        weights = {"rating": config.rating_weight * rating, "retrieval": config.retrieval_weight * retrieval}
-        compiled.set_loss_weights(weights["rating"], weights["retrieval"])
+        factors = dynamic_weight_average([epoch.losses for epoch in curve])
+        weights = {name: weight * factors.get(name, 1.0) for name, weight in _weights(compiled, config).items()}
+        compiled.set_loss_weights(weights.values())
         return weights
 
     def _run_epoch(self, compiled: CompiledModel, config: TrialConfig, epoch: int) -> dict[str, float]:
@@ -148,7 +151,7 @@ class JointTrainer:
         losses = compiled.epoch(order, config.batch_size, first_step=(epoch - 1) * steps)
         if bad_step := int(losses.bad_step):
             raise NonFiniteLoss(epoch, bad_step)
-        return {"rating": float(losses.rating), "retrieval": float(losses.retrieval)}
+        return {task.name: float(loss) for task, loss in zip(self._tasks, losses.of_tasks, strict=True)}
 
     def _bytes_for_rows(self) -> int | None:
         """Return the bytes of device memory for the training rows; None (no limit) on a CPU, which uses host memory."""
@@ -156,7 +159,14 @@ class JointTrainer:
 
     def compiled_model(self, config: TrialConfig) -> CompiledModel:
         """Return the compiled model for `config`, made if needed in place of the least recently used one."""
-        graph_key = GraphKey.of(config, len(self.split.user_ids), len(self.split.item_ids), xla=self.device.xla)
+        graph_key = GraphKey.of(
+            config,
+            len(self.split.user_ids),
+            len(self.split.item_ids),
+            xla=self.device.xla,
+            tasks=self._tasks,
+            has_weights=self.split.train.weights is not None,
+        )
         if graph_key not in self._compiled:
             # The oldest model is dropped first: its memory is free before the new one needs it.
             while len(self._compiled) >= MAX_COMPILED_MODELS:
@@ -169,5 +179,13 @@ class JointTrainer:
 
 def _learnt_weights(compiled: CompiledModel, config: TrialConfig) -> dict[str, float]:
     """Return the weights of the losses that follow from learnt uncertainties."""
-    rating, retrieval = compiled.model.balance_factors().numpy()
-    return {"rating": config.rating_weight * float(rating), "retrieval": config.retrieval_weight * float(retrieval)}
+    factors = compiled.model.balance_factors().numpy().tolist()
+    return {
+        name: weight * factor
+        for (name, weight), factor in zip(_weights(compiled, config).items(), factors, strict=True)
+    }
+
+
+def _weights(compiled: CompiledModel, config: TrialConfig) -> dict[str, float]:
+    """Return the weights of a configuration by task."""
+    return {task.name: config.weight_of(task.name, task.kind) for task in compiled.model.graph_key.tasks}

@@ -1,44 +1,66 @@
 """Write a trained model as a SavedModel that plain TensorFlow serves, without this package, TFRS or Keras."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from mtsearch.data.interactions import Task
 from mtsearch.data.split import Split
 from mtsearch.models.compiled_model import CompiledModel
-from mtsearch.models.joint_model import Tables
+from mtsearch.models.joint_model import LearntTask, Tables
 from mtsearch.models.tasks import SortedIndex
 
 DEFAULT_K = 10
 
 
-def save_joint(compiled: CompiledModel, split: Split, folder: Path) -> None:
-    """Write a joint model into `folder`, with the signatures `recommend`, `predict` and `serving_default`.
+def save_joint(compiled: CompiledModel, split: Split, folder: Path, first: str | None = None) -> None:
+    """Write a joint model into `folder`; see `write_servable` for its signatures.
 
     Args:
         compiled: the model, trained on `split.train`.
-        split: gives ids, catalogue, the rating range, and what each user has seen.
+        split: gives ids, catalogue, the ranges of ratings, and what each user has seen.
         folder: to write; made with its parents.
+        first: as there.
     """
     # NOTE: on the CPU whatever trained the model: strings live there, and a graph that names no device loads anywhere.
     with tf.device("/CPU:0"):
-        *_, users, items = compiled.tables()
-        unknown = compiled.model.retrieval_users(compiled.means()[0])
-        servable = Servable(split, tf.concat([users, unknown], axis=0), items, JointRating(compiled))
-    write_servable(servable, folder)
+        tables, (mean_user, _) = compiled.tables(), compiled.means()
+        rankings = {}
+        for task in compiled.model.graph_key.tasks:
+            if task.kind == "retrieval":
+                users, items = tables.towers[task.name]
+                unknown = compiled.model.retrieval_users(compiled.model.view(task, mean_user, "user"))
+                rankings[task.name] = tf.concat([users, unknown], axis=0), items
+        heads = {
+            task.name: JointHead(compiled, task, tables.heads[task.name])
+            for task in compiled.model.graph_key.tasks
+            if task.kind != "retrieval"
+        }
+        servable = Servable(split, rankings, heads)
+    write_servable(servable, folder, first)
 
 
-def write_servable(servable: "Servable", folder: Path) -> None:
-    """Write a servable model with its signatures into `folder`."""
-    signatures = {
-        "serving_default": servable.recommend_ten,
-        "recommend": servable.recommend,
-        "predict": servable.predict,
-    }
+def write_servable(servable: "Servable", folder: Path, first: str | None = None) -> None:
+    """Write a servable model with its signatures into `folder`.
+
+    `recommend` and `serving_default` are of the task of retrieval that comes `first`, by default of the only one or of
+    the first in the study; of several, each has a `recommend_TASK` too. `predict` is of all tasks of ratings and
+    labels, and is left out if there are none, as those of retrieval are.
+    """
+    signatures: dict[str, Any] = {}
+    if servable.rankings:
+        default = servable.rankings[first or next(iter(servable.rankings))]
+        signatures |= {"serving_default": default.recommend_ten, "recommend": default.recommend}
+        if len(servable.rankings) > 1:
+            signatures |= {f"recommend_{task}": ranking.recommend for task, ranking in servable.rankings.items()}
+    if servable.heads:
+        signatures["predict"] = servable.predict
+        signatures.setdefault("serving_default", servable.predict)
     tf.saved_model.save(servable, str(folder), signatures)
 
 
@@ -46,36 +68,98 @@ class Servable(tf.Module):  # type: ignore[misc]
     """The part of a trained model that serving needs: its tables by id, and the functions that read them.
 
     Args:
-        split: gives ids, catalogue, the rating range, and what each user has seen.
-        users: `[U + 1, E]` float32, embeddings for retrieval; the last row is that of unknown users.
-        items: `[I, E]` float32, embeddings for retrieval.
-        rating: a function from codes `[B]` of users and items to ratings `[B]`; the code after the last is unknown.
+        split: gives ids, catalogue, the ranges of ratings, and what each user has seen.
+        rankings: of each task of retrieval the embeddings of users `[U + 1, E]`, float32, the last row that of unknown
+            users, and of items `[I, E]`.
+        heads: of each task of ratings or labels a function from codes `[B]` of users and items to its predictions
+            `[B]`; the code after the last is unknown.
+
+    Attributes:
+        rankings: `Ranking` of each task of retrieval.
+        predict: user_id `[B]`, item_id `[B]` -> predictions of each head (see `output_name`), known_users,
+            known_items `[B]`; known: has training rows.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        rankings: Mapping[str, tuple[tf.Tensor, tf.Tensor]],
+        heads: Mapping[str, Callable[..., tf.Tensor]],
+    ) -> None:
+        super().__init__()
+        self.heads = dict(heads)
+        self._tables = _Constants(
+            known_users=np.append(split.known_users, False), known_items=np.append(split.known_items, False)
+        )
+        self._limits = {task.name: _find_limits(split, task) for task in split.tasks if task.name in heads}
+        self._user_codes, self._item_codes = _make_code_table(split.user_ids), _make_code_table(split.item_ids)
+        names = tf.constant([*_encode_ids(split.item_ids[split.catalogue]), b""])
+        titles = split.item_ids if split.titles is None else split.titles
+        shown = _Names(names, tf.constant([*_encode_ids(titles[split.catalogue]), b""]), self._user_codes, self._tables)
+        self.rankings = {
+            task.name: Ranking(split.of_task(task), *rankings[task.name], shown)
+            for task in split.tasks
+            if task.name in rankings
+        }
+        ids = tf.TensorSpec([None], tf.string)
+        self.predict = _make_function(self._predict, user_id=ids, item_id=ids)
+
+    def _predict(self, user_id: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
+        users, items = self._user_codes.lookup(user_id), self._item_codes.lookup(item_id)
+        predictions = {
+            output_name(task): tf.clip_by_value(head(users, items), *self._limits[task])
+            for task, head in self.heads.items()
+        }
+        return {
+            **predictions,
+            "known_users": tf.gather(self._tables.known_users, users),
+            "known_items": tf.gather(self._tables.known_items, items),
+        }
+
+
+def output_name(task: str) -> str:
+    """Return the name that `predict` has for the predictions of a task: its own, but `ratings` for `rating`."""
+    return "ratings" if task == "rating" else task
+
+
+def _find_limits(split: Split, task: Task) -> tuple[float, float]:
+    """Return the range of the training ratings of a task; of a label 0 and 1."""
+    if task.kind == "label":
+        return 0.0, 1.0
+    ratings = split.train.serving(task).ratings
+    return float(ratings.min()), float(ratings.max())
+
+
+class _Names(NamedTuple):
+    """What all rankings of a model share: ids and titles of the catalogue with an empty one behind, and the users."""
+
+    names: tf.Tensor
+    titles: tf.Tensor
+    user_codes: tf.lookup.StaticHashTable
+    tables: "_Constants"
+
+
+class Ranking(tf.Module):  # type: ignore[misc]
+    """The best items of the catalogue for a user, by one task of retrieval.
+
+    Args:
+        split: with the training rows of the task.
+        users, items: as in `Servable`.
+        shared: what all rankings share.
 
     Attributes:
         recommend: user_id `[B]`, k, exclude_seen -> item_ids, titles, scores `[B, k]`, known `[B]`.
         recommend_ten: the same of user_id `[B]` alone, at k = 10 (or the catalogue's size), items seen left out.
-        predict: user_id `[B]`, item_id `[B]` -> ratings, known_users, known_items `[B]`; known: has training rows.
     """
 
-    def __init__(self, split: Split, users: tf.Tensor, items: tf.Tensor, rating: Callable[..., tf.Tensor]) -> None:
+    def __init__(self, split: Split, users: tf.Tensor, items: tf.Tensor, shared: _Names) -> None:
         super().__init__()
-        self._tables = _Constants(
-            users=users,
-            catalogue=tf.gather(items, split.catalogue),
-            known_users=np.append(split.known_users, False),
-            known_items=np.append(split.known_items, False),
-        )
-        self._rating = rating
+        self._names, self._titles, self._user_codes, self._shared = shared
+        self._tables = _Constants(users=users, catalogue=tf.gather(items, split.catalogue))
         self._seen = _Constants(**_seen_columns(split))
-        self._lowest, self._highest = float(split.train.ratings.min()), float(split.train.ratings.max())
-        self._user_codes, self._item_codes = _make_code_table(split.user_ids), _make_code_table(split.item_ids)
-        self._names = tf.constant([*_encode_ids(split.item_ids[split.catalogue]), b""])
-        titles = split.item_ids if split.titles is None else split.titles
-        self._titles = tf.constant([*_encode_ids(titles[split.catalogue]), b""])
         ids, number, flag = tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.bool)
         self.recommend = _make_function(self._recommend, user_id=ids, k=number, exclude_seen=flag)
         self.recommend_ten = _make_function(self._recommend_ten, user_id=ids)
-        self.predict = _make_function(self._predict, user_id=ids, item_id=ids)
 
     def _recommend(self, user_id: tf.Tensor, k: tf.Tensor, exclude_seen: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the best k items of each user; see the attribute `recommend`."""
@@ -93,7 +177,7 @@ class Servable(tf.Module):  # type: ignore[misc]
         )  # of equal scores, the first in the catalogue
         # An item that was left out has no id and no title: `size` is the index of the empty ones.
         columns = tf.where(tf.math.is_inf(scores), size, columns)
-        known = tf.gather(self._tables.known_users, users)
+        known = tf.gather(self._shared.known_users, users)
         names, titles = tf.gather(self._names, columns), tf.gather(self._titles, columns)
         return {"item_ids": names, "titles": titles, "scores": scores, "known": known}
 
@@ -109,30 +193,23 @@ class Servable(tf.Module):  # type: ignore[misc]
         k = tf.minimum(DEFAULT_K, tf.shape(self._tables.catalogue)[0])
         return self._recommend(user_id, k, tf.constant(True))
 
-    def _predict(self, user_id: tf.Tensor, item_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        users, items = self._user_codes.lookup(user_id), self._item_codes.lookup(item_id)
-        ratings = self._rating(users, items)
-        return {
-            "ratings": tf.clip_by_value(ratings, self._lowest, self._highest),
-            "known_users": tf.gather(self._tables.known_users, users),
-            "known_items": tf.gather(self._tables.known_items, items),
-        }
 
-
-class JointRating(tf.Module):  # type: ignore[misc]
-    """The rating head of the joint model, with the tables that it reads.
+class JointHead(tf.Module):  # type: ignore[misc]
+    """The head of one task of ratings or labels of the joint model, with the tables that it reads.
 
     The last row of a user or item table is that of an unknown id: the mean of the trained embeddings, bias 0.
 
     Args:
         compiled: the trained model.
+        task: of the head.
+        tables: of the task.
     """
 
-    def __init__(self, compiled: CompiledModel) -> None:
+    def __init__(self, compiled: CompiledModel, task: LearntTask, tables: Tables) -> None:
         super().__init__()
-        model, (*tables, _, _) = compiled.model, compiled.tables()
-        user_mean, item_mean = compiled.means()
-        users, items, user_bias, item_bias = Tables(*tables)
+        model, means = compiled.model, compiled.means()
+        user_mean, item_mean = model.view(task, means[0], "user"), model.view(task, means[1], "item")
+        users, items, user_bias, item_bias = tables
         self._tables = _Constants(
             users=tf.concat([users, user_mean], axis=0),
             items=tf.concat([items, item_mean], axis=0),
@@ -140,19 +217,19 @@ class JointRating(tf.Module):  # type: ignore[misc]
             item_bias=tf.pad(item_bias, [[0, 1], [0, 0]]),
         )
         # Keep the variables and not the model: only Keras can load what TensorFlow saves of a Keras object.
-        self._rating_weights = list(model.rating_layers.variables)
-        self._rate: Callable[..., tf.Tensor] = model.rate
+        self._weights = list(model.heads[task.name].variables)
+        self._predict: Callable[..., tf.Tensor] = partial(model.predictions, task)
         self._has_biases = model.graph_key.rating_biases
 
     def __call__(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-        """Return the ratings of pairs of codes; see `Servable`."""
+        """Return the predictions for pairs of codes; see `Servable`."""
         # The rows of the pairs are looked up first, so that the cost does not grow with the size of the tables.
         embeddings = tf.gather(self._tables.users, users), tf.gather(self._tables.items, items)
         biases = tf.zeros([0, 1]), tf.zeros([0, 1])
         if self._has_biases:
             biases = tf.gather(self._tables.user_bias, users), tf.gather(self._tables.item_bias, items)
         each = SortedIndex(tf.range(tf.size(users)))
-        return self._rate(Tables(*embeddings, *biases), each, each)
+        return self._predict(Tables(*embeddings, *biases), each, each)
 
 
 class _Constants(tf.Module):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Define the two tasks of the joint model: rating head, exact retrieval loss, their balance, and shared layers."""
+"""Define the parts of the joint model: heads, the exact retrieval loss, the balance of losses, and shared layers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def unique_static(ids: tf.Tensor, weights: tf.Tensor, size: int, large: bool = F
         large: whether the arrays shall not have `size` rows.
     """
     if not large:
-        counts = tf.squeeze(_sum_by_row(weights[:, tf.newaxis], ids, size), axis=1)
+        counts = tf.squeeze(sum_by_row(weights[:, tf.newaxis], ids, size), axis=1)
         return Unique(None, counts, SortedIndex(ids, static=True))
     order, most = tf.argsort(ids), ids.shape[0]
     ascending = tf.gather(ids, order)
@@ -104,7 +104,7 @@ each time.
 """
 
 
-def _sum_by_row(values: tf.Tensor, index: tf.Tensor, size: int) -> tf.Tensor:
+def sum_by_row(values: tf.Tensor, index: tf.Tensor, size: int) -> tf.Tensor:
     """Return the sums `[size, W]` of the values `[B, W]` by the row that `index` `[B]` names, as XLA does it best."""
     if size > MOST_ONE_HOT:
         return tf.math.unsorted_segment_sum(values, index, size)
@@ -125,7 +125,7 @@ def gather(table: tf.Tensor, rows: SortedIndex) -> tf.Tensor:
     def gathered(values: tf.Tensor) -> tuple[tf.Tensor, object]:
         def gradient(upstream: tf.Tensor) -> tf.Tensor:
             if rows.static:
-                return _sum_by_row(upstream, rows.index, values.shape[0])
+                return sum_by_row(upstream, rows.index, values.shape[0])
             if rows.order is None:
                 return tf.math.segment_sum(upstream, rows.index)
             return tf.raw_ops.SparseSegmentSumWithNumSegments(
@@ -345,24 +345,21 @@ def _log_partition(
     return result
 
 
-TASKS = ("rating", "retrieval")
 _TEMPERATURE = 2.0  # as in the paper
 
 
-def dynamic_weight_average(losses: Sequence[Mapping[str, float]]) -> tuple[float, float]:
-    """Return the factors of the two losses for the next epoch: the loss that fell less gets the larger one.
+def dynamic_weight_average(losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the factors of the losses for the next epoch, by task: the loss that fell least gets the largest one.
 
-    Both factors are 1 before there are two epochs. With r_k = L_k(t-1) / L_k(t-2) they are
-    2 * softmax(r / 2): Liu, Johns, Davison, "End-to-end multi-task learning
-    with attention", CVPR 2019.
+    All factors are 1 before there are two epochs; none for no epoch. With r_k = L_k(t-1) / L_k(t-2) of T tasks they
+    are T * softmax(r / 2): Liu, Johns, Davison, "End-to-end multi-task learning with attention", CVPR 2019.
 
     Args:
         losses: mean losses of every epoch so far, by task.
     """
     if len(losses) < 2:
-        return 1.0, 1.0
+        return dict.fromkeys(losses[0], 1.0) if losses else {}
     # A loss of 0 stays at 0: its ratio is 1.
-    ratios = np.array([losses[-1][task] / losses[-2][task] if losses[-2][task] else 1.0 for task in TASKS])
+    ratios = np.array([last / losses[-2][task] if losses[-2][task] else 1.0 for task, last in losses[-1].items()])
     shares = np.exp((ratios - ratios.max()) / _TEMPERATURE)
-    first, second = len(TASKS) * shares / shares.sum()
-    return float(first), float(second)
+    return dict(zip(losses[-1], (len(ratios) * shares / shares.sum()).tolist(), strict=True))

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from mtsearch.data import Split
 from mtsearch.errors import NonFiniteMetric
-from mtsearch.evaluation.evaluator import Evaluator, Scorer
+from mtsearch.evaluation.evaluator import Evaluator, Scorer, TasksScorer
 from mtsearch.metrics import METRICS
 from mtsearch.signals import defer_signals
 from mtsearch.study_file.config import TrialConfig
@@ -37,7 +37,7 @@ class EpochMetrics:
 
     Attributes:
         epoch: 1-based.
-        metrics: validation metrics by the keys of `metrics.METRICS`.
+        metrics: validation metrics by their keys in the study.
         losses: training losses of the epoch: `rating` (mean squared error per row), `retrieval` (per row); of a
             custom model `total`, the mean over its steps.
         seconds: seconds of training and evaluation since the trial began.
@@ -211,7 +211,7 @@ def train_epochs(
     config: TrialConfig,
     run_epoch: RunEpoch,
     evaluator: Evaluator | None,
-    scorer: Callable[[], Scorer],
+    scorer: Callable[[], Scorer | TasksScorer],
     on_epoch: Callable[[EpochMetrics], bool],
     clock: Clock,
     parameters: int,
@@ -257,7 +257,9 @@ def train_epochs(
     )
 
 
-def _evaluate(evaluator: Evaluator | None, scorer: Callable[[], Scorer], epoch: int) -> tuple[Numbers, Numbers]:
+def _evaluate(
+    evaluator: Evaluator | None, scorer: Callable[[], Scorer | TasksScorer], epoch: int
+) -> tuple[Numbers, Numbers]:
     """Return the metrics of an epoch and their standard errors; both are empty without an evaluator."""
     if evaluator is None:
         return {}, {}
@@ -269,7 +271,8 @@ def _evaluate(evaluator: Evaluator | None, scorer: Callable[[], Scorer], epoch: 
 
 def _is_better(key: str, metrics: Mapping[str, float], others: Mapping[str, float]) -> bool:
     """Return whether the first metrics are better than the others in the metric `key`."""
-    return METRICS[key].sign * metrics[key] < METRICS[key].sign * others[key]
+    sign = METRICS[key.rpartition(".")[2]].sign
+    return sign * metrics[key] < sign * others[key]
 
 
 MakeTrainer = Callable[[Split, int | None], tuple[Trainer, Mapping[str, Any]]]

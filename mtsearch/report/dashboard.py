@@ -6,6 +6,7 @@ Each write is one short transaction. Only what has changed is written, so that w
 from __future__ import annotations
 
 import logging
+import math
 import socket
 import string
 import threading
@@ -100,8 +101,12 @@ def _point(what: str, row: FrontRow) -> list[str]:
 
 def _baselines(results: StudyResults) -> str:
     """Return the table of the baselines as Markdown; empty without baselines."""
-    rows = [[name, *map(number, results.baseline_values(name))] for name in results.baselines]
+    rows = [[name, *map(_maybe_number, results.baseline_values(name))] for name in results.baselines]
     return _markdown_table("Baselines", ["", *(metric.axis for metric in results.objectives)], rows) if rows else ""
+
+
+def _maybe_number(value: float) -> str:
+    return "" if math.isnan(value) else number(value)
 
 
 def _next_commands(results: StudyResults, storage: str | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
@@ -15,7 +16,7 @@ import plotly.graph_objects as go
 
 from mtsearch.errors import MachineError
 from mtsearch.files import write_atomically
-from mtsearch.metrics import METRICS, Metric
+from mtsearch.metrics import Metric
 from mtsearch.report.plot_data import by_end, improvements
 from mtsearch.report.plot_style import (
     BLUE,
@@ -71,6 +72,7 @@ class FrontView:
 
     Attributes:
         objectives: one axis each.
+        labels: of all metrics, by key.
         front: the front's trials, by the first objective, best first.
         dominated: the other trials, by number.
         ended: all trials, in the order of their ends.
@@ -86,6 +88,7 @@ class FrontView:
     """
 
     objectives: tuple[Metric, ...]
+    labels: Mapping[str, str]
     front: tuple[FrontRow, ...]
     dominated: tuple[FrontRow, ...]
     ended: tuple[FrontRow, ...]
@@ -121,6 +124,7 @@ def front_view(results: StudyResults) -> FrontView:
     shown = min(2, len(results.objectives))  # a point with two objectives in view is visible in a panel of a matrix
     return FrontView(
         objectives=results.objectives,
+        labels={key: metric.label for key, metric in results.metrics.items()},
         front=tuple(results.front),
         dominated=tuple(row for row in results.rows if row.trial not in members),
         ended=tuple(by_end(results)),
@@ -165,7 +169,8 @@ def _ranges(results: StudyResults) -> tuple[Range, ...] | None:
 
 
 def _range(results: StudyResults, index: int) -> Range:
-    baselines = [results.baseline_values(name)[index] for name in results.baselines]
+    key = results.objectives[index].key
+    baselines = [values[key] for values in results.baselines.values() if key in values]
     bulk = [row.values[index] for row in results.rows] + baselines
     lines = [line.value for line in best_baselines(results) if line.index == index]
     return axis_range(bulk, [*_with_bars(results, index), *lines], [results.knee.values[index]] if results.knee else [])
@@ -234,7 +239,7 @@ def hover_text(row: FrontRow, view: FrontView) -> str:
         for metric, value, spread in zip(view.objectives, row.values, spreads, strict=True)
     })  # fmt: skip
     keys = [metric.key for metric in view.objectives]
-    others = {_label(key): value for key, value in row.metrics.items() if key not in keys}
+    others = {view.labels.get(key, key): value for key, value in row.metrics.items() if key not in keys}
     groups = [[f"<b>{text(title)}</b>", *objectives], _lines(row.params), _lines(others)]
     return "<br> <br>".join("<br>".join(group) for group in groups if group)
 
@@ -414,7 +419,7 @@ def baseline_lines(values: Mapping[str, float], metric: Metric, trials: int) -> 
 
 
 def _baseline_text(name: str, objectives: Sequence[Metric], values: Sequence[float]) -> str:
-    said = {metric.label: value for metric, value in zip(objectives, values, strict=True)}
+    said = {metric.label: value for metric, value in zip(objectives, values, strict=True) if not math.isnan(value)}
     return "<br>".join([f"<b>{text(name, 24)}</b>, baseline", *_lines(said)])
 
 
@@ -459,12 +464,8 @@ def _noted(title: str, notes: Sequence[str]) -> str:
     return "<br>".join([text(title), *(f"<i>{text(note)}</i>" for note in notes)])
 
 
-def _label(key: str) -> str:
-    return METRICS[key].label if key in METRICS else key
-
-
 def _lines(values: Any) -> list[str]:
-    return [f"{text(name, 24)}: {text(number(value), 40)}" for name, value in values.items()]
+    return [f"{text(name, 60)}: {text(number(value), 40)}" for name, value in values.items()]
 
 
 INK = "#1b1f24"

@@ -232,7 +232,9 @@ def plot_json(results: StudyResults) -> dict[str, Any]:
         "study": results.name,
         "objectives": keys,
         "hypervolume": results.hypervolume,
-        "baselines": {name: dict(zip(keys, results.baseline_values(name), strict=True)) for name in results.baselines},
+        "baselines": {
+            name: {key: values[key] for key in keys if key in values} for name, values in results.baselines.items()
+        },
         "importance": {key: dict(shares) for key, shares in results.importances.items()},
         "trials": [
             {

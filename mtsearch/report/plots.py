@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,8 @@ def hypervolume_figure(results: StudyResults) -> go.Figure | None:
         marker={"size": 5},
         hovertemplate=f"after trial %{{customdata}}: {volume}<extra></extra>",
     )
-    baselines = results.volume([results.baseline_values(name) for name in results.baselines])
+    points = [results.baseline_values(name) for name in results.baselines]
+    baselines = results.volume([point for point in points if not any(map(math.isnan, point))])
     reference = go.Scatter(
         x=[min(1, len(steps) - 1), len(steps)],  # a line of one point is not drawn
         y=[baselines, baselines],

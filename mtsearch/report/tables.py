@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median, stdev
@@ -15,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtsearch.evaluation.baselines import best_baseline
-from mtsearch.metrics import METRICS, Metric
+from mtsearch.metrics import Metric, find_metric
 from mtsearch.search.space import initial_label
 from mtsearch.text import at_once, count, front_name, listing, number, plain, shorten
 
@@ -51,7 +53,8 @@ class BestBaseline:
 
 def best_baselines(results: StudyResults) -> list[BestBaseline]:
     """Return the best baseline of each objective, in the objectives' order; empty without baselines."""
-    return [_best_baseline(results, index) for index in range(len(results.objectives))] if results.baselines else []
+    found = (_best_baseline(results, index) for index in range(len(results.objectives)))
+    return [best for best in found if best]
 
 
 def best_trials(results: StudyResults) -> list[FrontRow]:
@@ -112,10 +115,12 @@ def _knee_verdict(results: StudyResults) -> str:
     return f"Its knee is better than {listing([plain(name) for name in beaten])}{at_once(results.objectives)}."
 
 
-def _best_baseline(results: StudyResults, index: int) -> BestBaseline:
+def _best_baseline(results: StudyResults, index: int) -> BestBaseline | None:
     sign, metric = results.signs[index], results.objectives[index]
-    name = min(results.baselines, key=lambda name: sign * results.baseline_values(name)[index])
-    value = results.baseline_values(name)[index]
+    name = best_baseline(results.baselines, metric)
+    if name is None:
+        return None
+    value = results.baselines[name][metric.key]
     beaten = any(sign * row.values[index] < sign * value for row in results.front)
     return BestBaseline(index, metric, name, value, beaten)
 
@@ -126,7 +131,7 @@ class TableRow:
 
     Attributes:
         name: `trial 17`, or the baseline's name.
-        values: value of each objective.
+        values: value of each objective; NaN if a baseline does not have it.
         spread: uncertainty of a trial's values, see `StudyResults.spread`; None for a baseline.
         params: the searched parameters; empty for a baseline.
         note: a remark such as `knee` or `best RMSE`.
@@ -241,7 +246,7 @@ def front_table(results: StudyResults) -> Table:
     cells = [_cells(row, names, results) for row in rows]
     table.add_column("", no_wrap=True)
     for index, title in enumerate([*map(heading, results.objectives), *map(plain, names)], start=1):
-        folded = title.replace("_", "_\n")  # a long name may break after an underscore
+        folded = breakable(title)
         if len(results.objectives) > 2:
             folded = folded.replace("@", "@\n")
         # On a narrow terminal headings and cells are folded between words; no number or word is broken.
@@ -267,7 +272,7 @@ def _cells(row: TableRow, names: Sequence[str], results: StudyResults) -> list[s
 
 
 def baseline_table(
-    baselines: Mapping[str, Mapping[str, float]], objectives: Sequence[str], metrics: Mapping[str, Metric] = METRICS
+    baselines: Mapping[str, Mapping[str, float]], objectives: Sequence[str], metrics: Mapping[str, Metric]
 ) -> Table:
     """Return a table of all metrics of the baselines, the objectives first, with the best baseline of each."""
     table = bare_table("Baselines: what needs no search")
@@ -279,15 +284,20 @@ def baseline_table(
     table.add_column("best", overflow="fold")
     keys = _names([dict.fromkeys(objectives), *baselines.values()])
     for metric in (metrics[key] for key in keys if key in metrics):
-        values = [_maybe_fixed(stored.get(metric.key)) for stored in baselines.values()]
+        values = [four_decimals(stored.get(metric.key, math.nan)) for stored in baselines.values()]
         cells = [heading(metric), *values, best_baseline(baselines, metric) or ""]
         table.add_row(*map(as_text, cells), style="bold" if metric.key in objectives else None)
     return table
 
 
 def four_decimals(value: float) -> str:
-    """Return a number with four decimals, so that the points of a column stand below each other."""
-    return f"{value:.4f}"
+    """Return a number with four decimals, so that the points of a column stand below each other; empty for NaN."""
+    return "" if math.isnan(value) else f"{value:.4f}"
+
+
+def breakable(name: str) -> str:
+    """Return a heading with line breaks after underscores and dots, where a long name may be broken."""
+    return re.sub(r"(?<=\w[_.])(?=\w)", "\n", name)
 
 
 def heading(metric: Metric) -> str:
@@ -310,10 +320,6 @@ def spread_legend(results: StudyResults) -> list[str]:
 def param_cells(row: TableRow, names: Sequence[str]) -> list[str]:
     """Return a row's parameters in the order of `names`, each empty if the row does not have it."""
     return [number(row.params[name]) if name in row.params else "" for name in names]
-
-
-def _maybe_fixed(value: float | None) -> str:
-    return "" if value is None else four_decimals(value)
 
 
 def _names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -341,11 +347,15 @@ def published_table(results: StudyResults, definition: StudyDefinition) -> Table
     """Return a table of measured and published values, a line per initial trial."""
     table = Table(title=f"measured / published ({definition.study.repeats} seeds: median)", title_justify="left")
     table.add_column("trial", justify="right")
-    metrics = [metric for metric in results.objectives if metric.key in definition.published[0]]
+    # The study file may name a metric without its task.
+    entries = [
+        {find_metric(name, results.metrics): value for name, value in entry.items()} for entry in definition.published
+    ]
+    metrics = [metric for metric in results.objectives if metric.key in entries[0]]
     for metric in metrics:
         table.add_column(metric.axis, justify="right")
     rows = {results.initial.get(row.trial): row for row in results.rows}
-    for index, published in enumerate(definition.published):
+    for index, published in enumerate(entries):
         row = rows.get(initial_label(index))
         if row is not None:
             seeds = results.repeats.get(row.trial, [row.metrics])

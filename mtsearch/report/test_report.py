@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import nan
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -299,7 +300,7 @@ def _fill_in_columns(shown: Table, found: TestReport) -> None:
         cells = [_marked(found, member), *_cells(found, member, _with_half)]
         shown.add_row(*map(as_text, cells), end_section=last, style="bold" if _is_knee(found, member) else None)
     for name, values in found.baselines.items():
-        cells = [text for metric in found.objectives for text in (four_decimals(values[metric.key]), "", "")]
+        cells = [text for metric in found.objectives for text in (four_decimals(values.get(metric.key, nan)), "", "")]
         shown.add_row(*map(as_text, [name, *cells]))
 
 
@@ -316,7 +317,7 @@ def _fill_in_lines(shown: Table, found: TestReport) -> None:
             shown.add_row(*map(as_text, line), style=style, end_section=metric is found.objectives[-1])
     for name, values in found.baselines.items():
         for index, metric in enumerate(found.objectives):
-            line = ["" if index else name, heading(metric), four_decimals(values[metric.key]), "", ""]
+            line = ["" if index else name, heading(metric), four_decimals(values.get(metric.key, nan)), "", ""]
             shown.add_row(*map(as_text, line), end_section=metric is found.objectives[-1])
 
 
@@ -344,7 +345,7 @@ def _member_row(found: TestReport, member: TestedTrial) -> Html:
 
 def _baseline_row(found: TestReport, name: str) -> Html:
     values = found.baselines[name]
-    cells = [text for metric in found.objectives for text in (four_decimals(values[metric.key]), "", "", "")]
+    cells = [text for metric in found.objectives for text in (four_decimals(values.get(metric.key, nan)), "", "", "")]
     return row(plain(name), [*cells, ""], "baseline")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +18,10 @@ from mtsearch.errors import MachineError, ModelError
 from mtsearch.evaluation.baselines import compare_with_best
 from mtsearch.evaluation.confidence import Interval
 from mtsearch.files import find_obstacle
-from mtsearch.metrics import METRICS, Metric, metrics_of, unit_of
-from mtsearch.serving.model import CARD_FILE, FORMAT, INFO_FILE, SAVED_MODEL
+from mtsearch.metrics import unit_of
+from mtsearch.serving.model import CARD_FILE, FORMAT, INFO_FILE, SAVED_MODEL, TUTORIAL_TASKS, output_name
+from mtsearch.study_file.tasks import TUTORIAL_TASKS as TUTORIAL_SECTIONS
+from mtsearch.study_file.tasks import TaskSection, kinds_of
 from mtsearch.text import better, count, listing, number, plain
 
 if TYPE_CHECKING:
@@ -148,17 +151,29 @@ def _unwritable_error(target: Path, reason: str) -> MachineError:
 
 def _model_info(result: Retrained) -> dict[str, Any]:
     """Return the content of `model.json`, which is read before TensorFlow starts; see `serving.model.ModelInfo`."""
+    tasks = kinds_of(result.export.tasks)
+    sections = (result.export.tasks or TUTORIAL_SECTIONS).values()
+    has_ratings = any(section.uses_ratings for section in sections) and math.isfinite(result.rating_range[0])
     return {
-        "format": FORMAT,
+        "format": 1 if tasks == TUTORIAL_TASKS else FORMAT,
         "mtsearch": version("mtsearch"),
         "users": result.users,
         "items": result.items,
         "catalogue": result.catalogue,
-        "rating_range": list(result.rating_range),
+        "rating_range": list(result.rating_range) if has_ratings else None,
+        "tasks": tasks,
+        "first": first_ranking(result),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": result.export.provenance.data_fingerprint,
         "threads": result.threads,
     }
+
+
+def first_ranking(result: Retrained) -> str | None:
+    """Return the task that recommends by default: of the first objective of retrieval, else the first of retrieval."""
+    ranked = [metric.task for metric in result.objectives if metric.kind == "retrieval"]
+    ranked += [task for task, kind in kinds_of(result.export.tasks).items() if kind == "retrieval"]
+    return ranked[0] if ranked else None
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -192,16 +207,21 @@ _HELD_OUT = {
 _MOVIELENS = """\
 - Anything that the licence of MovieLens does not allow: it is for research, and neither for redistribution nor for
   commercial use without permission of GroupLens."""
-_LOADING = """\
-```python
-import tensorflow as tf
-
-model = tf.saved_model.load("1")
+_USE_OF_TASKS = """\
+For a user of these data: {uses}; to study, to compare with, and to build demonstrations on. A user or an item without
+training rows gets the answer of the average user or item, and is marked as unknown."""
+_LEARNS = {
+    "retrieval": "which item a row has",
+    "rating": "the number {target}",
+    "label": "yes or no, {target}",
+}
+"""What a task learns, by its kind."""
+_RECOMMENDING = """\
 best = model.signatures["recommend"](
     user_id=tf.constant(["1"]), k=tf.constant(10), exclude_seen=tf.constant(True)
-)
-rating = model.signatures["predict"](user_id=tf.constant(["1"]), item_id=best["item_ids"][0, :1])
-```"""
+)"""
+_PREDICTING = """\
+{name} = model.signatures["predict"](user_id=tf.constant(["1"]), item_id={item}){output}"""
 
 
 def model_card(result: Retrained) -> str:
@@ -210,9 +230,9 @@ def model_card(result: Retrained) -> str:
         "Data": _data_section(result),
         "How it was chosen": _selection_section(result),
         "Metrics": _metrics_section(result),
-        "Intended use": [_USE],
+        "Intended use": [_use(result)],
         "What it should not be used for": _misuse_section(result),
-        "Loading it": ["From this folder, in plain TensorFlow:", "", _LOADING],
+        "Loading it": ["From this folder, in plain TensorFlow:", "", *_loading(result)],
         "Configuration": _configuration_section(result),
     }
     lines = [f"# {_as_text(result.folder.name)}", "", _summary(result)]
@@ -229,8 +249,11 @@ def _summary(result: Retrained) -> str:
         if custom
         else "A joint recommender: shared embeddings of users and items learn"
     )
+    learnt = "the rating that a user gives and the item that a user picks"
+    if tasks := result.export.tasks:
+        learnt = f"{count(len(tasks), 'task')}, {listing(list(tasks))}"
     return (
-        f"{kind} the rating that a user gives and the item that a user picks. "
+        f"{kind} {learnt}. "
         f"Trained by mtsearch {version('mtsearch')} on {_TRAINED_ON[result.on]} for "
         f"{count(result.epochs, 'epoch')}, seed {result.seeds[0]}, on {_as_text(result.device)}."
     )
@@ -240,20 +263,29 @@ def _data_section(result: Retrained) -> list[str]:
     """Return the lines about the data."""
     export = result.export
     tested = f"; {result.rows['test']:,} test rows" if result.rows["test"] else ""
-    low, high = map(number, result.rating_range)
-    span = f"{low} to {high} {unit_of(result.feedback)}".rstrip()
+    ratings = ""
+    if any(task.uses_ratings for task in (export.tasks or TUTORIAL_SECTIONS).values()):
+        low, high = map(number, result.rating_range)
+        ratings = f"; ratings from {low} to {high} {unit_of(result.feedback)}".rstrip()
     return [
         f"- Source: {_as_code(export.data.origin)}, fingerprint `{export.provenance.data_fingerprint}`",
         f"- {result.rows['train']:,} rows trained on, of {count(result.users, 'user')} and "
         f"{count(result.items, 'item')}{tested}",
-        f"- {count(result.catalogue, 'item')} in the catalogue; ratings from {span}",
+        f"- {count(result.catalogue, 'item')} in the catalogue{ratings}",
+        *(_task_line(name, task) for name, task in export.tasks.items()),
     ]
+
+
+def _task_line(name: str, task: TaskSection) -> str:
+    """Return the line about what a task learns and from which rows."""
+    learnt = _LEARNS[task.kind].format(target=_as_code(task.target) if task.target else "of ratings")
+    return f"- Task {_as_code(name)}: {learnt}" + (f", where {_as_code(task.where)}" if task.where else "")
 
 
 def _selection_section(result: Retrained) -> list[str]:
     """Return the lines about how the configuration was chosen."""
     provenance = result.export.provenance
-    labels = [METRICS[key].label for key in provenance.objectives if key in METRICS]
+    labels = [metric.label for metric in result.objectives]
     named = provenance.pick.startswith("trial:")  # which need not be on the front
     # With one objective a front is the best trial.
     found = f"as the best in {labels[0]}" if len(labels) == 1 else f"from its Pareto front of {listing(labels)}"
@@ -293,12 +325,37 @@ def _metrics_table(result: Retrained) -> Iterator[str]:
     columns = [*(["test"] if result.test else []), "trial, validation", *result.baselines]
     yield _table_row(["metric", *columns])
     yield _table_row(["--"] * (len(columns) + 1))
-    for key, metric in metrics_of(result.feedback).items():
+    for key, metric in result.metrics.items():
         if key not in trial and key not in result.test:
             continue
         tested = [_interval(result.test[key])] if result.test else []
         references = [_four_decimals(values.get(key)) for values in result.baselines.values()]
         yield _table_row([f"{metric.axis}, {better(metric)}", *tested, _four_decimals(trial.get(key)), *references])
+
+
+def _use(result: Retrained) -> str:
+    """Return the paragraph about suitable uses."""
+    if not result.export.tasks:
+        return _USE
+    kinds = kinds_of(result.export.tasks)
+    ranked = [name for name, kind in kinds.items() if kind == "retrieval"]
+    predicted = [name for name in kinds if name not in ranked]
+    uses = [f"ranking the catalogue by {listing(ranked)}"] if ranked else []
+    uses += [f"predicting {listing(predicted)} of an item"] if predicted else []
+    return _USE_OF_TASKS.format(uses=listing(uses))
+
+
+def _loading(result: Retrained) -> Iterator[str]:
+    """Yield the lines of the example that loads the model."""
+    yield from ("```python", "import tensorflow as tf", "", 'model = tf.saved_model.load("1")')
+    ranks = first_ranking(result) is not None
+    if ranks:
+        yield _RECOMMENDING
+    if predicted := [name for name, kind in kinds_of(result.export.tasks).items() if kind != "retrieval"]:
+        item = 'best["item_ids"][0, :1]' if ranks else 'tf.constant(["1"])'
+        name, output = (predicted[0], f'["{output_name(predicted[0])}"]') if result.export.tasks else ("rating", "")
+        yield _PREDICTING.format(name=name, item=item, output=output)
+    yield "```"
 
 
 def _misuse_section(result: Retrained) -> list[str]:
@@ -339,15 +396,9 @@ def _as_code(text: str) -> str:
     return f"`{code}`"
 
 
-def study_objectives(result: Retrained) -> list[Metric]:
-    """Return the metrics that the study of an export optimised."""
-    metrics = metrics_of(result.feedback)
-    return [metrics[key] for key in result.export.provenance.objectives if key in metrics]
-
-
 def retraining_verdict(result: Retrained) -> Iterator[str]:
     """Yield a line per objective that compares it with the best baseline, and one that compares it with the trial."""
-    for metric in study_objectives(result):
+    for metric in result.objectives:
         if metric.key in result.test:
             yield compare_with_best(metric, result.test[metric.key].mean, result.baselines)
     if result.repeats_the_trial:

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mtsearch.data import Interactions, Split, load, make_split, undivided
 from mtsearch.errors import DefinitionError, ExportError
 from mtsearch.evaluation import evaluate_baselines
 from mtsearch.evaluation.confidence import Interval, intervals
+from mtsearch.metrics import Metric
 from mtsearch.models.trainer import EpochMetrics, Trainer, TrialResult
-from mtsearch.retraining.model_dir import resolve_target, write_folder
+from mtsearch.retraining.model_dir import first_ranking, resolve_target, write_folder
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.export import Export
 from mtsearch.study_file.load import ModelSource, find_model_source
+from mtsearch.study_file.tasks import metrics_of_tasks
 
 if TYPE_CHECKING:
     from mtsearch.models import CustomTrainer, JointTrainer
@@ -64,7 +70,7 @@ def retrain(
     trainer = make_export_trainer(export, rows, validate=on == "train")
     result = _train_seeds(export, trainer, split, seeds, on, on_epoch)
     result = replace(result, folder=target, feedback=interactions.report.feedback)
-    write_folder(result, trainer.save)
+    write_folder(result, partial(trainer.save, first=first_ranking(result)))
     return result
 
 
@@ -103,14 +109,14 @@ def load_export_data(export: Export) -> tuple[Interactions, Split]:
         ExportError: the ratings or the split are not those of its trial.
     """
     provenance = export.provenance
-    interactions = load(export.data, export.split)
+    interactions = load(export.data, export.split, export.tasks)
     if interactions.fingerprint != provenance.data_fingerprint:
         raise ExportError(
             f"the ratings of {export.data.origin} are not those of study {provenance.study}: "
             f"{_fingerprints_text(provenance.data_fingerprint, interactions.fingerprint)}",
             "give the ratings of the study, or run a new study on these",
         )
-    split = make_split(interactions, export.split)
+    split = make_split(interactions, export.split, export.tasks)
     if split.fingerprint != provenance.split_fingerprint:
         raise ExportError(
             f"[split] holds out other rows than in study {provenance.study}, or the catalogue was changed: "
@@ -128,7 +134,7 @@ def _fingerprints_text(stored: str, present: str) -> str:
 def _training_split(on: On, interactions: Interactions, split: Split) -> Split:
     """Return the split whose training rows are those to train on."""
     if on == "all":
-        return undivided(interactions)
+        return undivided(interactions, split.tasks)
     return split if on == "train" else split.final()
 
 
@@ -184,13 +190,19 @@ def _train_seeds(
         users=int(rows.known_users.sum()),
         items=int(rows.known_items.sum()),
         catalogue=len(rows.catalogue),
-        rating_range=(float(rows.train.ratings.min()), float(rows.train.ratings.max())),
+        rating_range=_range_of_known(rows.train.ratings),
         rows={"train": len(rows.train), "test": len(split.test) if test else 0},
         test=intervals(test) if test else {},
         validation=intervals(validation) if validation else {},
         baselines=evaluate_baselines(rows, split.test) if test else {},
         curve=result.curve,
     )
+
+
+def _range_of_known(ratings: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the lowest and highest rating of the rows that have one; NaN if none has."""
+    known = ratings[~np.isnan(ratings)]
+    return (float(known.min()), float(known.max())) if len(known) else (nan, nan)
 
 
 On = Literal["train", "train+validation", "all"]
@@ -211,7 +223,7 @@ class Retrained:
         users: number of users with a training row.
         items: number of items with a training row.
         catalogue: number of items that are ranked.
-        rating_range: lowest and highest training rating, in the unit of `feedback`.
+        rating_range: lowest and highest training rating, in the unit of `feedback`; NaN if no row has one.
         rows: numbers of rows by their use: `train`, `test`.
         test: metrics on the test rows, each seed's model evaluated once; empty if all rows were trained on.
         validation: metrics on the validation rows; empty if these were trained on.
@@ -237,6 +249,16 @@ class Retrained:
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     curve: tuple[EpochMetrics, ...] = ()
     feedback: str = "explicit"
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics of the study's tasks, by their keys in the study."""
+        return metrics_of_tasks(self.export.tasks, self.feedback)
+
+    @property
+    def objectives(self) -> list[Metric]:
+        """The metrics that the study optimised."""
+        return [self.metrics[key] for key in self.export.provenance.objectives if key in self.metrics]
 
     @property
     def repeats_the_trial(self) -> bool:

@@ -20,7 +20,7 @@ class FrontRow:
         trial: its number in the study, 0-based.
         values: the objectives, in the study's order and in their own directions.
         params: what was searched, by name.
-        metrics: every validation metric, by the keys of `metrics.METRICS`.
+        metrics: every validation metric, by their keys in the study.
     """
 
     trial: int

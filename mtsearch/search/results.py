@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
+from math import nan
 from statistics import stdev
 from typing import Any
 
@@ -16,7 +17,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from mtsearch.metrics import METRICS, Metric, metrics_of
+from mtsearch.metrics import Metric
 from mtsearch.search import attributes
 from mtsearch.search.attributes import DEFINITION, TestResult, stored_test_baselines, stored_test_results
 from mtsearch.search.pareto import (
@@ -29,6 +30,7 @@ from mtsearch.search.pareto import (
     pareto_front,
 )
 from mtsearch.search.study import find_study, load_studies, stored_runs
+from mtsearch.study_file.tasks import stored_metrics
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class StudyResults:
         states: number of trials by state, in lower case.
         failures: by trial number.
         configs: resolved configuration of each trial, by number.
-        baselines: metrics of each reference, by name.
+        baselines: metrics of each reference, by name; those that have one of the objectives at least.
         definition, provenance: as stored.
         begun, ended: first start and last end of a trial, local time as Optuna stores it; None before the first.
         interrupted: True if the user ended the run that returned these results.
@@ -118,6 +120,11 @@ class StudyResults:
     test_baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     standard_errors: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics of the study's tasks, by their keys in this study."""
+        return stored_metrics(self.definition, _feedback_kind(self.definition, self.provenance))
 
     @property
     def signs(self) -> tuple[float, ...]:
@@ -179,8 +186,8 @@ class StudyResults:
         return tuple(value(metric.key) for metric in self.objectives)
 
     def baseline_values(self, name: str) -> tuple[float, ...]:
-        """Return the values that a baseline reaches in the objectives."""
-        return self._for_objectives(self.baselines[name].__getitem__)
+        """Return the values that a baseline reaches in the objectives; NaN in one of a task that it is none of."""
+        return self._for_objectives(lambda key: self.baselines[name].get(key, nan))
 
     @property
     def hypervolume(self) -> float:
@@ -212,7 +219,7 @@ class StudyResults:
         return hypervolume_gain(point, values, self.signs, self.reference, self.ideal)
 
     def beaten_by(self, row: FrontRow) -> list[str]:
-        """Return the names of the baselines that are worse than the trial in every objective."""
+        """Return the names of the baselines that are worse than the trial in every objective, and have every one."""
         return [name for name in self.baselines if self._better(row.values, self.baseline_values(name))]
 
     def _better(self, values: tuple[float, ...], others: tuple[float, ...]) -> bool:
@@ -248,10 +255,11 @@ def results_of(study: optuna.Study, interrupted: bool = False, stopped: str = ""
     """
     stored = study.user_attrs
     trials = study.get_trials(deepcopy=False)
-    metrics = metrics_of(_feedback_kind(stored))
+    definition = stored[attributes.DEFINITION]
+    metrics = stored_metrics(definition, _feedback_kind(definition, stored.get(attributes.PROVENANCE, {})))
     return StudyResults(
         name=study.study_name,
-        objectives=tuple(metrics[key] for key in stored[attributes.DEFINITION]["study"]["objectives"]),
+        objectives=tuple(metrics[key] for key in definition["study"]["objectives"]),
         rows=tuple(complete_rows(trials)),
         counting=sum(map(attributes.counts, trials)),
         states=Counter(trial.state.name.lower() for trial in trials),
@@ -266,8 +274,12 @@ def results_of(study: optuna.Study, interrupted: bool = False, stopped: str = ""
             for t in trials
             if attributes.STANDARD_ERRORS in t.user_attrs
         },
-        baselines=stored.get(attributes.BASELINES, {}),
-        definition=stored[attributes.DEFINITION],
+        baselines={
+            name: values
+            for name, values in stored.get(attributes.BASELINES, {}).items()
+            if not values.keys().isdisjoint(definition["study"]["objectives"])
+        },
+        definition=definition,
         provenance=stored.get(attributes.PROVENANCE, {}),
         begun=min((t.datetime_start for t in trials if t.datetime_start), default=None),
         ended=max((t.datetime_complete for t in trials if t.datetime_complete), default=None),
@@ -289,10 +301,9 @@ def results_of(study: optuna.Study, interrupted: bool = False, stopped: str = ""
     )
 
 
-def _feedback_kind(stored: Mapping[str, Any]) -> str:
+def _feedback_kind(definition: Mapping[str, Any], provenance: Mapping[str, Any]) -> str:
     """Return the kind of feedback in a study's ratings; an old study stores it in its definition only."""
-    named = stored[attributes.DEFINITION].get("data", {}).get("feedback", "explicit")
-    return str(stored.get(attributes.PROVENANCE, {}).get("feedback", named))
+    return str(provenance.get("feedback", definition.get("data", {}).get("feedback", "explicit")))
 
 
 def _to_failure(trial: FrozenTrial) -> Failure:
@@ -322,10 +333,11 @@ def compute_importances(study: optuna.Study) -> dict[str, dict[str, float]]:
     if len(usable) < FEWEST_FOR_IMPORTANCE:
         return {}
     own = _copy_trials(study, usable)
-    keys = study.user_attrs[DEFINITION]["study"]["objectives"]
+    definition = study.user_attrs[DEFINITION]
+    metrics = stored_metrics(definition)
     shares = {
-        key: _importance_shares(own, index, METRICS[key].sign, max(0.1, _FEWEST_BEST / len(usable)))
-        for index, key in enumerate(keys)
+        key: _importance_shares(own, index, metrics[key].sign, max(0.1, _FEWEST_BEST / len(usable)))
+        for index, key in enumerate(definition["study"]["objectives"])
     }
     return {key: by_name for key, by_name in shares.items() if by_name}
 

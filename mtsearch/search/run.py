@@ -168,7 +168,7 @@ def run_study(
                 study = begin_or_resume(
                     storage,
                     plan.definition,
-                    collect_provenance(interactions, split, trainer),
+                    collect_provenance(interactions, split, trainer, plan.definition.losses),
                     partial(evaluate_baselines, split, split.validation),
                     plan.warm_start,
                     trials=plan.until or plan.trials or DEFAULT_TRIALS,
@@ -461,5 +461,6 @@ def stored_definition(url: str, name: str) -> dict[str, Any] | None:
     """Return the stored definition of a study as a mapping of its tables; None if there is no such study."""
     with suppress(StudyNotFound), reading_storage(url) as storage:
         definition: dict[str, Any] = find_study(storage, name).user_attrs[DEFINITION]
-        return definition
+        # What an older version stored names no losses: a file that names none has others.
+        return {**definition, "study": {"losses": "tutorial", **definition["study"]}}
     return None

@@ -13,20 +13,21 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from mtsearch.errors import PickError, StorageError
-from mtsearch.metrics import Metric
+from mtsearch.metrics import Metric, find_metric
 from mtsearch.models.trainer import MODEL_SOURCE
 from mtsearch.search.pareto import FrontRow, dominates, knee
 from mtsearch.search.results import StudyResults
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.export import Export, Provenance
 from mtsearch.study_file.sections import DataSection, ModelSection, SplitSection
+from mtsearch.study_file.tasks import TaskSection
 from mtsearch.study_file.validation import validation_messages
 from mtsearch.text import nearest, quote, shorten_middle
 
 KNEE = "knee"
 
 _TRIAL = re.compile(r"trial:\s*(\d{1,18})", re.ASCII)
-_RULE = re.compile(r"(\w+)\s*([<>]=)\s*(\S+)", re.ASCII)
+_RULE = re.compile(r"([\w.]+)\s*([<>]=)\s*(\S+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Selection:
 
 
 def parse_pick(text: str, objectives: tuple[Metric, ...]) -> Pick:
-    """Parse a pick: `knee`, an objective's key, `trial:17`, or a rule such as `rmse<=0.93`.
+    """Parse a pick: `knee`, an objective's name, `trial:17`, or a rule such as `rmse<=0.93`.
 
     Raises:
         PickError: the text is none of these, or a rule that asks for the worse side of an objective.
@@ -78,14 +79,14 @@ def parse_pick(text: str, objectives: tuple[Metric, ...]) -> Pick:
     text = text.strip()
     if text == KNEE:
         return Pick("knee")
-    if text in keys:
-        return Pick("best", index=keys.index(text))
+    if key := find_metric(text, {metric.key: metric for metric in objectives}):
+        return Pick("best", index=keys.index(key))
     if match := _TRIAL.fullmatch(text):
         return Pick("trial", trial=int(match[1]))
     if match := _RULE.fullmatch(text):
         return _parse_rule(match, objectives, text)
     # A single word may be a misspelt key: name the nearest one.
-    word = re.fullmatch(r"\w+", text)
+    word = re.fullmatch(r"[\w.]+", text)
     meant = nearest(text, [KNEE, *keys]) if word else ""
     raise PickError(f"pick {quote(text)} cannot be read{meant}", describe_picks(objectives))
 
@@ -124,12 +125,13 @@ def meets(row: FrontRow, pick: Pick, signs: tuple[float, ...]) -> bool:
 
 def _parse_rule(match: re.Match[str], objectives: tuple[Metric, ...], text: str) -> Pick:
     """Parse a rule; raise a PickError for an unknown objective, a bound that is not finite, or the wrong side."""
-    key, operator, number = match.groups()
-    metric = next((metric for metric in objectives if metric.key == key), None)
-    if metric is None:
-        keys = _join_with_or([metric.key for metric in objectives])
-        problem = f"pick {quote(text)}: {shorten_middle(key)} is not an objective of the study"
-        raise PickError(problem, f"name {keys}")
+    name, operator, number = match.groups()
+    metrics = {metric.key: metric for metric in objectives}
+    key = find_metric(name, metrics)
+    if key is None:
+        problem = f"pick {quote(text)}: {shorten_middle(name)} is not an objective of the study"
+        raise PickError(problem, f"name {_join_with_or(list(metrics))}")
+    metric = metrics[key]
     try:
         bound = float(number)
     except ValueError:
@@ -288,6 +290,10 @@ def make_export(results: StudyResults, selection: Selection) -> Export:
         model=_validate_stored(ModelSection, model, results, "[model]") if (model := definition.get("model")) else None,
         data=_validate_stored(DataSection, definition.get("data", {}), results, "[data]"),
         split=_validate_stored(SplitSection, definition.get("split", {}), results, "[split]"),
+        tasks={
+            name: _validate_stored(TaskSection, task, results, f"[tasks.{name}]")
+            for name, task in definition.get("tasks", {}).items()
+        },
         provenance=_validate_stored(Provenance, provenance, results, "provenance"),
     )
 

@@ -11,13 +11,13 @@ import optuna
 from mtsearch.errors import DefinitionError, StudyMismatch
 from mtsearch.search.attributes import INITIAL_TRIALS
 from mtsearch.search.pareto import FrontRow
-from mtsearch.study_file.config import PARAMETERS, TrialConfig, default_of, kind_of, make_config
+from mtsearch.study_file.config import TrialConfig, default_of, in_order, kind_of
 from mtsearch.study_file.definition import StudyDefinition
 from mtsearch.study_file.space import Choices, Parameter, Scalar
 
 
 class Space:
-    """The searched parameters of a definition, in the order of `PARAMETERS`, so that the order in the file is free.
+    """The searched parameters of a definition, in the order of display, so that the order in the file is free.
 
     Args:
         definition: if it has no [space], each value in its [[trials]] is a choice.
@@ -29,8 +29,8 @@ class Space:
 
     def __init__(self, definition: StudyDefinition) -> None:
         searched = definition.space or _choices_of_trials(definition)
-        self.parameters = {name: searched[name] for name in PARAMETERS if name in searched}
-        self._fixed = {"seed": definition.study.seed, **definition.fixed}
+        self.parameters = {name: searched[name] for name in in_order(searched)}
+        self._definition = definition
         self.own_trials = [self._complete(trial, definition) for trial in definition.trials]
 
     def sample(self, trial: optuna.Trial) -> TrialConfig:
@@ -40,7 +40,7 @@ class Space:
 
     def config(self, params: Mapping[str, Any]) -> TrialConfig:
         """Return the configuration with these parameters and the definition's fixed values."""
-        return make_config({**self._fixed, **params})
+        return self._definition.config({"seed": self._definition.study.seed, **self._definition.fixed, **params})
 
     def _complete(self, trial: Mapping[str, Scalar], definition: StudyDefinition) -> dict[str, Scalar]:
         if definition.space:
@@ -102,7 +102,7 @@ def initial_trials(definition: StudyDefinition, warm_start: WarmStart | None) ->
     """Return the initial trials of a study in order, each configuration once.
 
     These are the definition's [[trials]], then, if it has a [space], its starting point, the starting point with loss
-    weights of 1, and the warm start.
+    weights of 1, that with each task weighed as much and all others as little as the space allows, and the warm start.
     """
     trials = [InitialTrial(initial_label(number), params) for number, params in enumerate(Space(definition).own_trials)]
     if not definition.space:
@@ -110,7 +110,8 @@ def initial_trials(definition: StudyDefinition, warm_start: WarmStart | None) ->
     trials.append(InitialTrial("starting point", definition.starting_point()))
     unit_weights = definition.unit_weights()
     if unit_weights is not None:
-        trials.append(InitialTrial("weights 1/1", unit_weights))
+        trials.append(InitialTrial("weights 1/1" if definition.losses == "tutorial" else "equal weights", unit_weights))
+    trials += [InitialTrial(f"{task} above all", given) for task, given in definition.specialist_weights().items()]
     return _without_repeats([*trials, *(warm_start.trials if warm_start else ())])
 
 

@@ -10,6 +10,7 @@ import subprocess
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.resources import files
@@ -27,7 +28,7 @@ from sqlalchemy.engine import Connection
 from mtsearch.data import Interactions, Split
 from mtsearch.errors import DefinitionError, StorageError, StudyMismatch, StudyNotFound
 from mtsearch.host import usable_cores
-from mtsearch.metrics import METRICS
+from mtsearch.models.scales import make_scale
 from mtsearch.models.trainer import MODEL_SOURCE
 from mtsearch.search.attributes import BASELINES, DEFINITION, INITIAL_TRIALS, POPULATION, PROVENANCE, RUN, WARM_START
 from mtsearch.search.ownership import ATTRIBUTES, STUDIES, require_no_owner
@@ -35,7 +36,7 @@ from mtsearch.search.samplers import InitialTrialsSampler, make_sampler
 from mtsearch.search.space import WarmStart, initial_trials, storable, stored_initial_trials
 from mtsearch.search.storage.owner import OwnerStorage
 from mtsearch.search.trial import enqueue_lost, fail_running_trials
-from mtsearch.study_file.config import PARAMETERS, default_of
+from mtsearch.study_file.config import PARAMETERS, Losses, default_of
 from mtsearch.study_file.definition import StudyDefinition, StudySection
 from mtsearch.text import quote
 
@@ -44,7 +45,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 def create_study(storage: RDBStorage, definition: StudyDefinition) -> None:
     """Create the study of a definition without trials or a description, unless the storage has one of that name."""
-    directions = [METRICS[key].direction for key in definition.study.objectives]
+    directions = [definition.metrics[key].direction for key in definition.study.objectives]
     with suppress(DuplicatedStudyError):
         optuna.create_study(study_name=definition.study.name, storage=OwnerStorage(storage), directions=directions)
 
@@ -163,13 +164,17 @@ def _store_description(
     study.set_user_attr(DEFINITION, definition.resolved())
 
 
-_OPTIONS = ("seed", "sampler", "pruner")
+_OPTIONS = ("seed", "sampler", "pruner", "losses")
+_OLD_STUDY = {"pruner": {"kind": "none"}, "losses": "tutorial"}
+"""What the definition of an older version has where it does not name these options."""
 _logger = logging.getLogger("mtsearch")
 
 
 def with_stored_options(study: optuna.Study, definition: StudyDefinition) -> StudyDefinition:
-    """Return the definition with the study's seed, sampler and pruner if neither the file nor an option names them."""
-    stored, present = study.user_attrs[DEFINITION]["study"], definition.resolved()["study"]
+    """Return the definition with the study's options, such as its seed, that neither the file nor an option names."""
+    stored, present = (
+        {**_OLD_STUDY, **each["study"]} for each in (study.user_attrs[DEFINITION], definition.resolved())
+    )
     named = definition.study.model_fields_set
     # The options that only the study names, and whose stored value differs from the present default.
     taken = {key: stored[key] for key in _OPTIONS if key not in named and stored.get(key, present[key]) != present[key]}
@@ -223,8 +228,8 @@ def comparable_parts(definition: Mapping[str, Any]) -> dict[str, Any]:
 
     The place of the data is left out: the same data may come from several places, and their fingerprint is compared.
     """
-    # The definition of an older version has no pruner, and names no parameter that is newer than it.
-    study = {"pruner": {"kind": "none"}, **definition["study"]}
+    # The definition of an older version names no parameter that is newer than it.
+    study = {**_OLD_STUDY, **definition["study"]}
     defaults = {name: default_of(name) for name in PARAMETERS if name not in definition.get("space", {})}
     return {key: value for key, value in definition.items() if key not in ("data", "published", "model")} | {
         "study": study,
@@ -288,16 +293,17 @@ def _find_study_id(connection: Connection, name: str) -> int | None:
 _PACKAGES = ("mtsearch", "numpy", "optuna", "sqlalchemy", "tensorflow", "tensorflow-recommenders", "tf-keras")
 _GIT_SECONDS = 5
 
-_logger = logging.getLogger("mtsearch")
 
-
-def collect_provenance(interactions: Interactions, split: Split, trainer: Mapping[str, Any]) -> dict[str, Any]:
+def collect_provenance(
+    interactions: Interactions, split: Split, trainer: Mapping[str, Any], losses: Losses = "tutorial"
+) -> dict[str, Any]:
     """Return everything beside the definition that the numbers of a run depend on, as a JSON object.
 
     Args:
         interactions: the ratings.
         split: of them.
         trainer: the trainer's description of itself: device, threads.
+        losses: of the study; normalized ones are divided by constants of the training rows.
     """
     validation = split.validation
     return {
@@ -318,6 +324,7 @@ def collect_provenance(interactions: Interactions, split: Split, trainer: Mappin
             "validation_rows_outside_catalogue": int(np.count_nonzero(~np.isin(validation.items, split.catalogue))),
             **_count_sampled_users(split),
         },
+        **({"scales": _describe_scales(split)} if losses == "normalized" else {}),
         "feedback": interactions.report.feedback,
         "trainer": dict(trainer),
         "python": platform.python_version(),
@@ -326,6 +333,11 @@ def collect_provenance(interactions: Interactions, split: Split, trainer: Mappin
         "commit": _find_commit(),
         "packages": {name: version(name) for name in _PACKAGES},
     }
+
+
+def _describe_scales(split: Split) -> dict[str, dict[str, float]]:
+    """Return for each task the units in which it is learnt; see `TaskScale`."""
+    return {task.name: asdict(make_scale(split, task)) for task in split.tasks}
 
 
 def _count_sampled_users(split: Split) -> dict[str, int]:

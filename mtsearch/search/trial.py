@@ -49,7 +49,7 @@ class TrialEnd:
         counting: number of trials in the study that have used up budget.
         state: `complete`, `pruned` or `fail`.
         params: the searched parameters, by name.
-        metrics: every validation metric, by the keys of `metrics.METRICS`; empty if the trial did not complete.
+        metrics: every validation metric, by their keys in the study; empty if the trial did not complete.
         curve: its finished epochs, each with the attributes of `mtsearch.models.trainer.EpochMetrics` as keys.
 
     To see the curves in TensorBoard, or to log to MLflow, `run(definition, on_trial=log)` with one of:

@@ -23,20 +23,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mtsearch.errors import RequestError
 from mtsearch.host import bind, url_of
-from mtsearch.serving.model import CARD_FILE, ServedModel, read_info
+from mtsearch.serving.model import CARD_FILE, Recommended, ServedModel, read_info
 from mtsearch.serving.requests import (
     MAX_ANSWERS,
-    ManyPredictions,
-    ManyRecommendations,
+    AnswerModels,
     PredictBody,
-    PredictedRating,
     PredictQuery,
     Problem,
     RecommendBody,
     RecommendQuery,
-    UserRecommendations,
     check_ids,
     check_k,
+    make_answer_models,
 )
 
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -55,52 +53,66 @@ def make_app(model: ServedModel, card: str | None, executor: Executor) -> FastAP
     """
     app = FastAPI(title="mtsearch", version=version("mtsearch"), description="A trained recommender.", redoc_url=None)
     app.add_middleware(BodyLimit)
-    _add_recommend(app, model, executor)
-    _add_predict(app, model, executor)
+    described = make_answer_models(model.info.tasks)
+    _add_recommend(app, model, executor, described)
+    _add_predict(app, model, executor, described)
     _add_info(app, model, card)
     _add_error_handlers(app)
     return app
 
 
-def _add_recommend(app: FastAPI, model: ServedModel, executor: Executor) -> None:
-    """Add the routes that recommend items."""
+def _add_recommend(app: FastAPI, model: ServedModel, executor: Executor, described: AnswerModels) -> None:
+    """Add the routes that recommend items; a model that cannot refuses with the reason, and does not describe them."""
     answers = JsonAnswers(model)
     batcher = MicroBatcher(answers.recommend, executor)
-    catalogue = model.info.catalogue
+    info = model.info
+    shown: dict[str, Any] = {"responses": _PROBLEMS, "include_in_schema": bool(info.rankings)}
+    named = f"By default they are ranked by {info.first}. Tasks: {', '.join(info.rankings)}."
 
-    @app.get("/recommend", response_model=UserRecommendations, responses=_PROBLEMS)
+    @app.get("/recommend", response_model=described.recommend, description=f"{_RECOMMEND_ONE} {named}", **shown)
     async def recommend(query: Annotated[RecommendQuery, Query()]) -> Response:
-        """Return the best k items for a user, best first."""
-        check_k(query.k, catalogue)
+        tasks = tuple(info.find_rankings(query.task))
+        check_k(query.k, info.catalogue)
         check_ids([query.user], "user")
-        return _json_response(await batcher.answer((query.k, query.exclude_seen), query.user))
+        return _json_response(await batcher.answer((query.k, query.exclude_seen, tasks), query.user))
 
-    @app.post("/recommend", response_model=ManyRecommendations, responses=_PROBLEMS)
+    @app.post("/recommend", response_model=described.recommend_many, description=f"{_RECOMMEND_MANY} {named}", **shown)
     async def recommend_many(body: Annotated[RecommendBody, Body()]) -> Response:
-        """Return the best k items for each of several users."""
-        check_k(body.k, catalogue)
+        tasks = tuple(info.find_rankings(body.task))
+        check_k(body.k, info.catalogue)
         check_ids(body.users, "user")
-        if len(body.users) * body.k > MAX_ANSWERS:
-            raise RequestError(f"{len(body.users)} users times k = {body.k} is more than {MAX_ANSWERS}",
-                               "ask in several requests")  # fmt: skip
-        return _json_response(await _run_in(executor, answers.recommend_many, (body.k, body.exclude_seen), body.users))
+        if len(body.users) * body.k * len(tasks) > MAX_ANSWERS:
+            factors = f"{len(body.users)} users times k = {body.k}" + (
+                f" times {len(tasks)} tasks" if tasks[1:] else ""
+            )
+            raise RequestError(f"{factors} is more than {MAX_ANSWERS}", "ask in several requests")
+        key = body.k, body.exclude_seen, tasks
+        return _json_response(await _run_in(executor, answers.recommend_many, key, body.users))
 
 
-def _add_predict(app: FastAPI, model: ServedModel, executor: Executor) -> None:
-    """Add the routes that predict ratings."""
+_RECOMMEND_ONE = "Return the best k items for a user, best first."
+_RECOMMEND_MANY = "Return the best k items for each of several users."
+
+
+def _add_predict(app: FastAPI, model: ServedModel, executor: Executor, described: AnswerModels) -> None:
+    """Add the routes that predict; a model that cannot refuses with the reason, and does not describe them."""
     answers = JsonAnswers(model)
     batcher = MicroBatcher(answers.predict, executor)
+    info = model.info
+    shown: dict[str, Any] = {"responses": _PROBLEMS, "include_in_schema": bool(info.heads)}
 
-    @app.get("/predict", response_model=PredictedRating, responses=_PROBLEMS)
+    @app.get("/predict", response_model=described.predict, **shown)
     async def predict(query: Annotated[PredictQuery, Query()]) -> Response:
-        """Return the rating that a user would give an item."""
+        """Return the ratings and labels that are predicted for a user and an item."""
+        info.require_heads()
         check_ids([query.user], "user")
         check_ids([query.item], "item")
         return _json_response(await batcher.answer(None, (query.user, query.item)))
 
-    @app.post("/predict", response_model=ManyPredictions, responses=_PROBLEMS)
+    @app.post("/predict", response_model=described.predict_many, **shown)
     async def predict_many(body: Annotated[PredictBody, Body()]) -> Response:
-        """Return the rating of each of several pairs of a user and an item."""
+        """Return the ratings and labels that are predicted for each of several pairs of a user and an item."""
+        info.require_heads()
         check_ids([pair.user for pair in body.pairs], "user")
         check_ids([pair.item for pair in body.pairs], "item")
         return _json_response(
@@ -242,10 +254,12 @@ def _too_large_error() -> HTTPException:
 
 
 IdPair = tuple[str, str]
+Ranked = tuple[int, bool, tuple[str, ...]]
+"""How items are ranked: k, whether to leave out items that were seen, and the tasks."""
 
 
 class JsonAnswers:
-    """Answers to one or many requests, as JSON.
+    """Answers to one or many requests, as JSON; see `make_answer_models`.
 
     Args:
         model: to call.
@@ -254,35 +268,44 @@ class JsonAnswers:
     def __init__(self, model: ServedModel) -> None:
         self._model = model
 
-    def recommend(self, key: tuple[int, bool], users: Sequence[str]) -> list[bytes]:
-        """Return a `UserRecommendations` for each user; `key` is k, and whether to leave out items that were seen."""
+    def recommend(self, key: Ranked, users: Sequence[str]) -> list[bytes]:
+        """Return the recommendations for each user."""
         return [_encode(user) for user in self._recommendations(key, users)]
 
-    def recommend_many(self, key: tuple[int, bool], users: Sequence[str]) -> bytes:
-        """Return a `ManyRecommendations`; for `key` see `recommend`."""
+    def recommend_many(self, key: Ranked, users: Sequence[str]) -> bytes:
+        """Return the recommendations for all users in one answer."""
         return _encode({"results": self._recommendations(key, users)})
 
     def predict(self, _key: None, pairs: Sequence[IdPair]) -> list[bytes]:
-        """Return a `PredictedRating` for each pair."""
+        """Return the predictions for each pair."""
         return [_encode(pair) for pair in self._predictions(pairs)]
 
     def predict_many(self, pairs: Sequence[IdPair]) -> bytes:
-        """Return a `ManyPredictions`."""
+        """Return the predictions for all pairs in one answer."""
         return _encode({"results": self._predictions(pairs)})
 
-    def _recommendations(self, key: tuple[int, bool], users: Sequence[str]) -> list[dict[str, Any]]:
-        found = self._model.recommend(users, *key)
-        return [
-            {"user": user, "known": known, "items": [item._asdict() for item in found.of(row)]}
-            for row, (user, known) in enumerate(zip(users, found.known.tolist(), strict=True))
-        ]
+    def _recommendations(self, key: Ranked, users: Sequence[str]) -> list[dict[str, Any]]:
+        k, exclude_seen, tasks = key
+        lists = {task: self._model.recommend(users, k, exclude_seen, task) for task in tasks}
+        known = lists[tasks[0]].known.tolist()
+        answers: list[dict[str, Any]] = []
+        for row, user in enumerate(users):
+            items = {task: [_item_json(item) for item in found.of(row)] for task, found in lists.items()}
+            listed = {"tasks": items} if len(tasks) > 1 else {"items": items[tasks[0]]}
+            answers.append({"user": user, "known": known[row], **listed})
+        return answers
 
     def _predictions(self, pairs: Sequence[IdPair]) -> list[dict[str, Any]]:
         users, items = [user for user, _ in pairs], [item for _, item in pairs]
         found = self._model.predict(users, items)
-        columns = found.ratings.tolist(), found.known_users.tolist(), found.known_items.tolist()
-        names = ("user", "item", "rating", "known_user", "known_item")
-        return [dict(zip(names, row, strict=True)) for row in zip(users, items, *columns, strict=True)]
+        predictions = [values.tolist() for values in found.of_tasks.values()]
+        names = ("user", "item", *found.of_tasks, "known_user", "known_item")
+        columns = (users, items, *predictions, found.known_users.tolist(), found.known_items.tolist())
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _item_json(item: Recommended) -> dict[str, Any]:
+    return {"item": item.item, "title": item.title, "score": item.score, **item.predictions}
 
 
 def _encode(value: object) -> bytes:

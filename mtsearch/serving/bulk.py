@@ -1,4 +1,4 @@
-"""Recommend items or predict ratings for every row of a file, whose ids are in memory, and write block by block."""
+"""Recommend items or make predictions for every row of a file, whose ids are in memory, and write block by block."""
 
 from __future__ import annotations
 
@@ -28,14 +28,18 @@ from mtsearch.text import quote_id
 _SCORES_AT_ONCE = 1 << 22  # number of scores: 16 MiB of float32; TensorFlow holds a few such blocks
 _PAIRS_AT_ONCE = 1 << 13
 
-_RECOMMENDED = pa.schema({
-    "user": pa.string(), "known": pa.bool_(), "rank": pa.int32(), "item": pa.string(), "title": pa.string(),
-    "rating": pa.float32(), "score": pa.float32(),
-})  # fmt: skip
-_PREDICTED = pa.schema({
-    "user": pa.string(), "item": pa.string(), "rating": pa.float32(),
-    "known_user": pa.bool_(), "known_item": pa.bool_(),
-})  # fmt: skip
+
+def _recommended_schema(heads: Sequence[str], with_task: bool) -> pa.Schema:
+    """Return the columns of recommendations; `with_task`: they are of several tasks."""
+    columns = {"user": pa.string(), "known": pa.bool_(), "task": pa.string(), "rank": pa.int32(), "item": pa.string(),
+               "title": pa.string(), **dict.fromkeys(heads, pa.float32()), "score": pa.float32()}  # fmt: skip
+    return pa.schema({name: type_ for name, type_ in columns.items() if with_task or name != "task"})
+
+
+def _predicted_schema(heads: Sequence[str]) -> pa.Schema:
+    """Return the columns of predictions."""
+    return pa.schema({"user": pa.string(), "item": pa.string(), **dict.fromkeys(heads, pa.float32()),
+                      "known_user": pa.bool_(), "known_item": pa.bool_()})  # fmt: skip
 
 
 @dataclass
@@ -56,9 +60,17 @@ class BulkCount:
 
 
 def recommend_file(
-    model: Callable[[], ServedModel], source: Path, output: Path, k: int, exclude_seen: bool
+    model: Callable[[], ServedModel],
+    source: Path,
+    output: Path,
+    k: int,
+    exclude_seen: bool,
+    tasks: Sequence[str] = (),
 ) -> BulkCount:
-    """Write the best k items of each user of a file, one row per item: `user known rank item title rating score`.
+    """Write the best k items of each user of a file, one row per item.
+
+    Its columns are `user known rank item title`, what each task of ratings and labels predicts, and `score`; of several
+    tasks a user has as many lists, told apart by the column `task`.
 
     Args:
         model: gives the model, after the files were looked at.
@@ -66,15 +78,17 @@ def recommend_file(
             in the first.
         output: .csv, .parquet or .jsonl.
         k: 1..C; a user has fewer rows if fewer items are left.
-        exclude_seen: leave out the items that the user had rated.
+        exclude_seen: leave out the items that the user had in the training rows of the task.
+        tasks: of retrieval, to rank by; by default the model's first.
 
     Raises:
         DataError: the table cannot be read.
-        RequestError: the output cannot be written, or an id is none.
+        RequestError: the output cannot be written, an id is none, or the model has no such task.
     """
     check_output(output, source)
     file = IdTable(source, ["user"])
     served = model()
+    tasks = served.info.find_rankings(tasks)
     check_k(k, served.info.catalogue)
     _refuse_missing_header(served, file, ["user"])
     done = BulkCount(file.columns if file.by_place else [])
@@ -83,26 +97,34 @@ def recommend_file(
     def tables() -> Iterator[dict[str, Any]]:
         """Yield the columns of the output, one block of users at a time."""
         for (users,) in file.blocks(users_at_once):
-            found = served.recommend(users, k, exclude_seen)
+            lists = [served.recommend(users, k, exclude_seen, task) for task in tasks]
+            known = lists[0].known
             done.read += len(users)
-            done.unknown += int((~found.known).sum())
-            row, rank = np.nonzero(found.items != "")
-            yield {
+            done.unknown += int((~known).sum())
+            items = np.stack([found.items for found in lists], axis=1)
+            place = row, task, rank = np.nonzero(items != "")
+            columns = {
                 "user": np.array(users, object)[row],
-                "known": found.known[row],
+                "known": known[row],
+                "task": np.array(tasks, object)[task],
                 "rank": (rank + 1).astype(np.int32),
-                "item": found.items[row, rank],
-                "title": found.titles[row, rank],
-                "rating": found.ratings[row, rank],
-                "score": found.scores[row, rank],
+                "item": items[place],
+                "title": np.stack([found.titles for found in lists], axis=1)[place],
+                "score": np.stack([found.scores for found in lists], axis=1)[place],
             }
+            for head in served.info.heads:
+                columns[head] = np.stack([found.predictions[head] for found in lists], axis=1)[place]
+            yield columns
 
-    done.written = write_tables(output, _RECOMMENDED, tables())
+    schema = _recommended_schema(served.info.heads, with_task=len(tasks) > 1)
+    done.written = write_tables(output, schema, tables())
     return done
 
 
 def predict_file(model: Callable[[], ServedModel], source: Path, output: Path) -> BulkCount:
-    """Write the rating of each pair of a file, one row per pair: `user item rating known_user known_item`.
+    """Write what is predicted for each pair of a file, one row per pair.
+
+    Its columns are `user item`, one for each task of ratings and labels, and `known_user known_item`.
 
     Args:
         model: gives the model, after the files were looked at.
@@ -111,11 +133,12 @@ def predict_file(model: Callable[[], ServedModel], source: Path, output: Path) -
 
     Raises:
         DataError: the table cannot be read.
-        RequestError: the output cannot be written, or an id is none.
+        RequestError: the output cannot be written, an id is none, or the model has no such task.
     """
     check_output(output, source)
     file = IdTable(source, ["user", "item"])
     served = model()
+    served.info.require_heads()
     _refuse_missing_header(served, file, ["user", "item"])
     done = BulkCount(file.columns if file.by_place else [])
 
@@ -128,19 +151,19 @@ def predict_file(model: Callable[[], ServedModel], source: Path, output: Path) -
             yield {
                 "user": users,
                 "item": items,
-                "rating": found.ratings,
+                **found.of_tasks,
                 "known_user": found.known_users,
                 "known_item": found.known_items,
             }
 
-    done.written = write_tables(output, _PREDICTED, tables())
+    done.written = write_tables(output, _predicted_schema(served.info.heads), tables())
     return done
 
 
 def _refuse_missing_header(model: ServedModel, file: IdTable, names: list[str]) -> None:
     """Refuse a file whose first line is a known user: it would be read as the header, and that user be lost."""
     first = file.columns[0].strip()
-    if file.by_place and file.has_heading and not find_id_problem(first) and model.recommend([first], 1).known[0]:
+    if file.by_place and file.has_heading and not find_id_problem(first) and model.knows_user(first):
         header = ",".join(names)
         raise RequestError(f"{file.path} has no header line: its first line has the user {quote_id(first)}",
                            f"add the header line {header}")  # fmt: skip
@@ -281,7 +304,7 @@ def write_tables(path: Path, schema: pa.Schema, tables: Iterator[dict[str, Any]]
     Args:
         path: ends in one of `WRITERS`; replaced if it exists.
         schema: schema of every table.
-        tables: columns by name, one mapping per table.
+        tables: columns by name, at least those of the schema, one mapping per table.
 
     Raises:
         RequestError: the file cannot be written.
@@ -290,7 +313,7 @@ def write_tables(path: Path, schema: pa.Schema, tables: Iterator[dict[str, Any]]
     try:
         with replace_atomically(path) as aside, closing(WRITERS[path.suffix.lower()](str(aside), schema)) as writer:
             for columns in tables:
-                table = pa.table(columns, schema)
+                table = pa.table({name: columns[name] for name in schema.names}, schema)
                 writer.write(table)
                 rows += table.num_rows
     except OSError as error:

@@ -4,77 +4,103 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from mtsearch.errors import ModelError
+from mtsearch.errors import ModelError, RequestError
 from mtsearch.host import start_tensorflow, usable_cores
+from mtsearch.metrics import TaskKind
 from mtsearch.serving.requests import check_ids, check_k
 from mtsearch.signals import defer_signals
+from mtsearch.text import listing, quote
 
 Signature = Callable[..., dict[str, Any]]
 
 _DAMAGED = "write the folder again with `mtsearch retrain`"
-_INPUTS = {
-    "recommend": {"user_id": "string", "k": "int32", "exclude_seen": "bool"},
-    "predict": {"user_id": "string", "item_id": "string"},
-}
-_OUTPUTS = {
-    "recommend": {"item_ids": "string", "titles": "string", "scores": "float32", "known": "bool"},
-    "predict": {"ratings": "float32", "known_users": "bool", "known_items": "bool"},
-}
+_RECOMMEND = (
+    {"user_id": "string", "k": "int32", "exclude_seen": "bool"},
+    {"item_ids": "string", "titles": "string", "scores": "float32", "known": "bool"},
+)
+_PREDICT = ({"user_id": "string", "item_id": "string"}, {"known_users": "bool", "known_items": "bool"})
+"""Inputs and outputs of the signatures; `predict` has an output for each task of ratings and labels besides."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Ratings of B pairs of a user and an item.
+    """Predictions for B pairs of a user and an item.
 
     Attributes:
-        ratings: `[B]` float32, in rating units, within the rating range of the training rows.
+        of_tasks: `[B]` float32 of each task of ratings and labels, in the study's order: ratings in their units, within
+            the range of the training rows; of labels the chance of a yes.
         known_users, known_items: `[B]` bool, True if the model was trained on them.
     """
 
-    ratings: NDArray[np.float32]
+    of_tasks: Mapping[str, NDArray[np.float32]]
     known_users: NDArray[np.bool_]
     known_items: NDArray[np.bool_]
 
+    @property
+    def ratings(self) -> NDArray[np.float32]:
+        """Predictions `[B]` of the task `rating`, which a study without [tasks] has."""
+        return self.of_tasks["rating"]
+
 
 class Recommended(NamedTuple):
-    """One item of the list of a user."""
+    """One item of the list of a user.
+
+    Attributes:
+        predictions: what each task of ratings and labels predicts for the user and this item; see `Predictions`.
+    """
 
     item: str
     title: str
     score: float
-    rating: float
+    predictions: Mapping[str, float]
+
+    @property
+    def rating(self) -> float:
+        """Prediction of the task `rating`, which a study without [tasks] has."""
+        return self.predictions["rating"]
 
 
 @dataclass(frozen=True)
 class Recommendations:
-    """The best k items of B users, best first.
+    """The best k items of B users by one task of retrieval, best first.
 
     Attributes:
         items, titles: `[B, k]` str; empty where a user had fewer than k items left.
-        scores: `[B, k]` float32, of retrieval, descending; -inf where there is no item.
-        ratings: `[B, k]` float32, predicted, in rating units; NaN where there is no item.
+        scores: `[B, k]` float32, of the task, descending; -inf where there is no item.
+        predictions: `[B, k]` float32 of each task of ratings and labels; NaN where there is no item.
         known: `[B]` bool; a user that the model was not trained on gets the list of the average user.
     """
 
     items: NDArray[np.object_]
     titles: NDArray[np.object_]
     scores: NDArray[np.float32]
-    ratings: NDArray[np.float32]
+    predictions: Mapping[str, NDArray[np.float32]]
     known: NDArray[np.bool_]
+
+    @property
+    def ratings(self) -> NDArray[np.float32]:
+        """Predictions `[B, k]` of the task `rating`, which a study without [tasks] has."""
+        return self.predictions["rating"]
 
     def of(self, row: int) -> list[Recommended]:
         """Return the list of one user, by row; it is shorter than k if fewer items were left."""
-        columns = (self.items[row], self.titles[row], self.scores[row].tolist(), self.ratings[row].tolist())
-        return [Recommended(*values) for values in zip(*columns, strict=True) if values[0]]
+        predictions = {task: values[row].tolist() for task, values in self.predictions.items()}
+        columns = zip(self.items[row], self.titles[row], self.scores[row].tolist(), strict=True)
+        return [
+            Recommended(*values, {task: column[place] for task, column in predictions.items()})
+            for place, values in enumerate(columns)
+            if values[0]
+        ]
 
 
 class ServedModel:
@@ -87,8 +113,14 @@ class ServedModel:
     def __init__(self, info: ModelInfo, loaded: Any, saved: Path) -> None:
         self.info = info
         self._loaded = loaded  # owns the variables: its signatures do not keep them alive
-        self._predict = _require_signature(saved, loaded, "predict")
-        self._recommend = _combine_signatures(_require_signature(saved, loaded, "recommend"), self._predict)
+        outputs = {output_name(task): "float32" for task in info.heads}
+        inputs, known = _PREDICT
+        self._predict = _require_signature(saved, loaded, "predict", inputs, outputs | known) if outputs else None
+        self._recommend = {}
+        for task in info.rankings:
+            name = "recommend" if len(info.rankings) == 1 else f"recommend_{task}"
+            recommend = _require_signature(saved, loaded, name, *_RECOMMEND)
+            self._recommend[task] = _combine_signatures(recommend, self._predict, info.heads)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -109,55 +141,73 @@ class ServedModel:
         return model
 
     @defer_signals()
-    def recommend(self, user_ids: Sequence[str], k: int = 10, exclude_seen: bool = True) -> Recommendations:
+    def recommend(
+        self, user_ids: Sequence[str], k: int = 10, exclude_seen: bool = True, task: str | None = None
+    ) -> Recommendations:
         """Return the best items of each user.
 
         Args:
             user_ids: B ids of at most 256 characters.
             k: 1..C.
-            exclude_seen: leave out the items that the user had rated in the training data.
+            exclude_seen: leave out the items that the user had in the training rows of the task.
+            task: of retrieval, to rank by; None takes `info.first`.
 
         Raises:
-            RequestError: an id or k is out of bounds.
+            RequestError: an id or k is out of bounds, or the model has no such task.
         """
+        (task,) = self.info.find_rankings([] if task is None else [task])
         check_k(k, self.info.catalogue)
         check_ids(user_ids, "user")
-        return self._compute_recommendations(user_ids, k, exclude_seen)
+        return self._compute_recommendations(user_ids, k, exclude_seen, task)
 
     @defer_signals()
     def predict(self, users: Sequence[str], items: Sequence[str]) -> Predictions:
-        """Return the predicted ratings of B pairs of a user and an item.
+        """Return what the tasks of ratings and labels predict for B pairs of a user and an item.
 
         Raises:
-            RequestError: an id is out of bounds.
+            RequestError: an id is out of bounds, or the model has no such task.
             ValueError: there are not as many users as items.
         """
         if len(users) != len(items):
             raise ValueError(f"{len(users)} users and {len(items)} items: give as many users as items")
+        self.info.require_heads()
         check_ids(users, "user")
         check_ids(items, "item")
-        return self._compute_predictions(_string_tensor(users), _string_tensor(items))
+        return self._compute_predictions(users, items)
 
-    def _compute_recommendations(self, user_ids: Sequence[str], k: int, exclude_seen: bool) -> Recommendations:
+    def knows_user(self, user: str) -> bool:
+        """Return whether the model was trained on a user."""
+        known = self.predict([user], [user]).known_users if self.info.heads else self.recommend([user], 1).known
+        return bool(known[0])
+
+    def _compute_recommendations(
+        self, user_ids: Sequence[str], k: int, exclude_seen: bool, task: str
+    ) -> Recommendations:
         import tensorflow as tf
 
-        found = self._recommend(_string_tensor(user_ids), tf.constant(k, tf.int32), tf.constant(exclude_seen))
-        items, titles, scores, known, ratings = (values.numpy() for values in found)
-        ratings[np.isneginf(scores)] = np.nan
-        return Recommendations(_decode(items), _decode(titles), scores, ratings, known)
+        found = self._recommend[task](_string_tensor(user_ids), tf.constant(k, tf.int32), tf.constant(exclude_seen))
+        items, titles, scores, known, *predicted = (values.numpy() for values in found)
+        predictions = dict(zip(self.info.heads, predicted, strict=True))
+        for values in predicted:
+            values[np.isneginf(scores)] = np.nan
+        return Recommendations(_decode(items), _decode(titles), scores, predictions, known)
 
-    def _compute_predictions(self, users: Any, items: Any) -> Predictions:
-        found = self._predict(user_id=users, item_id=items)
-        return Predictions(*(found[name].numpy() for name in _OUTPUTS["predict"]))
+    def _compute_predictions(self, users: Sequence[str], items: Sequence[str]) -> Predictions:
+        assert self._predict is not None
+        found = self._predict(user_id=_string_tensor(users), item_id=_string_tensor(items))
+        predictions = {task: found[output_name(task)].numpy() for task in self.info.heads}
+        return Predictions(predictions, found["known_users"].numpy(), found["known_items"].numpy())
 
     def _check_answers(self, saved: Path) -> None:
         """Ask the model once, so that damage is found at loading and the first request is answered faster."""
         catalogue = self.info.catalogue
         try:
-            found = self._compute_recommendations(["", ""], catalogue, False)
+            lists = [self._compute_recommendations(["", ""], catalogue, False, task) for task in self.info.rankings]
+            if self.info.heads:
+                self._compute_predictions(["", ""], ["", ""])
         except Exception as error:
             raise ModelError(f"the SavedModel {saved} cannot be run: {_first_line(error)}", _DAMAGED) from error
-        if found.items.shape != (2, catalogue) or "" in found.items:
+        if any(found.items.shape != (2, catalogue) or "" in found.items for found in lists):
             raise ModelError(f"the SavedModel {saved} does not match its model.json", _DAMAGED)
 
 
@@ -177,29 +227,43 @@ def _load_saved_model(saved: Path) -> Any:
         raise ModelError(f"the SavedModel {saved} is damaged: {_first_line(error)}", _DAMAGED) from error
 
 
-def _combine_signatures(recommend: Signature, predict: Signature) -> Callable[..., Any]:
-    """Combine recommendation and rating in one graph: most of the time for one user is TensorFlow's cost per call."""
+def output_name(task: str) -> str:
+    """Return the name that the signature `predict` has for a task: its own, but `ratings` for `rating`."""
+    return "ratings" if task == "rating" else task
+
+
+def _combine_signatures(
+    recommend: Signature, predict: Signature | None, heads: Sequence[str]
+) -> Callable[..., tuple[Any, ...]]:
+    """Combine recommendation and prediction in one graph: most of the time for one user is TensorFlow's cost per call.
+
+    The graph gives items, titles, scores, known, and the predictions of each of `heads`.
+    """
     import tensorflow as tf
 
     def ask(users: Any, k: Any, exclude_seen: Any) -> tuple[Any, ...]:
         found = recommend(user_id=users, k=k, exclude_seen=exclude_seen)
-        items = found["item_ids"]
-        rated = predict(user_id=tf.repeat(users, k), item_id=tf.reshape(items, [-1]))
-        return items, found["titles"], found["scores"], found["known"], tf.reshape(rated["ratings"], [-1, k])
+        answer = tuple(found[name] for name in ("item_ids", "titles", "scores", "known"))
+        if predict is None:
+            return answer
+        predicted = predict(user_id=tf.repeat(users, k), item_id=tf.reshape(found["item_ids"], [-1]))
+        return *answer, *(tf.reshape(predicted[output_name(task)], [-1, k]) for task in heads)
 
     specs = tf.TensorSpec([None], tf.string), tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.bool)
     return tf.function(ask).get_concrete_function(*specs)  # type: ignore[no-any-return]
 
 
-def _require_signature(saved: Path, loaded: Any, name: str) -> Signature:
+def _require_signature(
+    saved: Path, loaded: Any, name: str, inputs: Mapping[str, str], outputs: Mapping[str, str]
+) -> Signature:
     """Return the signature of a name; refuse the model if its inputs or outputs are wrong."""
     signatures = getattr(loaded, "signatures", {})
     if name not in signatures:
         raise ModelError(f"the SavedModel {saved} has no signature {name!r}", _DAMAGED)
     signature = signatures[name]
     for words, found, expected in (
-        ("take", signature.structured_input_signature[1], _INPUTS[name]),
-        ("give", signature.structured_outputs, _OUTPUTS[name]),
+        ("take", signature.structured_input_signature[1], inputs),
+        ("give", signature.structured_outputs, outputs),
     ):
         types = {key: spec.dtype.name for key, spec in found.items()}
         wrong = [key for key, dtype in expected.items() if types.get(key) != dtype]
@@ -229,7 +293,8 @@ def _first_line(error: Exception) -> str:
     return text.splitlines()[0][:200]
 
 
-FORMAT = 1
+FORMAT = 2
+"""Newest format of a model folder; a model with the tutorial's two tasks has format 1, which knows no others."""
 SAVED_MODEL = "1"
 CARD_FILE = "model_card.md"
 INFO_FILE = "model.json"
@@ -237,14 +302,19 @@ INFO_FILE = "model.json"
 _RETRAIN = "give a folder that `mtsearch retrain` wrote"
 _RETRAIN_AGAIN = "write the folder again with `mtsearch retrain`"
 
+TUTORIAL_TASKS: Mapping[str, TaskKind] = {"rating": "rating", "retrieval": "retrieval"}
+"""The tasks of a model of format 1, whose `model.json` does not list them."""
+
 
 class ModelInfo(BaseModel):
-    """The content of `model.json`: the size of the model, and the version and time that made it.
+    """The content of `model.json`: the tasks and the size of the model, and the version and time that made it.
 
     Attributes:
         users, items: numbers of users and items with training rows.
         catalogue: C, number of items that can be recommended.
-        rating_range: lowest and highest predicted rating.
+        rating_range: lowest and highest training rating; None if no task learns the column of ratings.
+        tasks: kind of each task, in the study's order.
+        first: task of retrieval that ranks unless another is asked for; None if there is none.
         created: ISO time at which the model was written.
         mtsearch: version that wrote it.
     """
@@ -254,14 +324,69 @@ class ModelInfo(BaseModel):
     users: int = Field(ge=0)
     items: int = Field(ge=0)
     catalogue: int = Field(ge=1)
-    rating_range: tuple[float, float]
+    rating_range: tuple[float, float] | None = None
+    tasks: dict[str, TaskKind] = Field(default_factory=lambda: dict(TUTORIAL_TASKS), min_length=1)
+    first: str | None = Field(default_factory=lambda values: _first_ranking(values.get("tasks", {})))
     created: str = ""
     mtsearch: str = ""
+
+    @property
+    def rankings(self) -> list[str]:
+        """Tasks of retrieval, in the study's order."""
+        return [task for task, kind in self.tasks.items() if kind == "retrieval"]
+
+    @property
+    def heads(self) -> list[str]:
+        """Tasks of ratings and labels, in the study's order."""
+        return [task for task, kind in self.tasks.items() if kind != "retrieval"]
+
+    def find_rankings(self, asked: Sequence[str]) -> list[str]:
+        """Return the tasks of retrieval that are asked for, each once; of none asked for, the first.
+
+        Raises:
+            RequestError: one is no task of retrieval of the model, or the model has none.
+        """
+        if self.first is None:
+            problem = "this model cannot recommend: it has tasks of ratings and labels only"
+            raise RequestError(problem, "ask it to predict, or train with a task of kind retrieval")
+        for name in asked:
+            if name not in self.rankings:
+                kind = self.tasks.get(name)
+                problem = f"the model has no task {quote(name)}"
+                if kind is not None:
+                    problem = f"task {name} is of kind {kind} and ranks no items"
+                raise RequestError(problem, f"ask for {listing(_by_likeness(name, self.rankings), 'or')}")
+        return list(dict.fromkeys(asked)) or [self.first]
+
+    def require_heads(self) -> None:
+        """Refuse a model that only ranks.
+
+        Raises:
+            RequestError: it has no task of ratings or labels.
+        """
+        if not self.heads:
+            problem = "this model cannot predict: it has tasks of retrieval only"
+            raise RequestError(problem, "ask it to recommend, or train with a task of kind rating or label")
+
+    @model_validator(mode="after")
+    def _require_first(self) -> Self:
+        if (self.first is None) != (not self.rankings) or (self.rankings and self.first not in self.rankings):
+            raise ValueError("first is no task of retrieval")
+        return self
 
     @field_validator("rating_range", mode="before")
     @classmethod
     def _make_tuple(cls, value: object) -> object:
         return tuple(value) if isinstance(value, list) else value
+
+
+def _first_ranking(tasks: Mapping[str, TaskKind]) -> str | None:
+    return next((task for task, kind in tasks.items() if kind == "retrieval"), None)
+
+
+def _by_likeness(name: str, known: Sequence[str]) -> list[str]:
+    """Return known names, the most similar to an unknown one first."""
+    return sorted(known, key=lambda each: -SequenceMatcher(None, name, each).ratio())
 
 
 def read_info(folder: Path) -> ModelInfo:

@@ -1,11 +1,12 @@
 """Define and check the requests to a model and its answers over HTTP; ids and numbers are limited before TensorFlow."""
 
-from collections.abc import Iterable
-from typing import Annotated
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema, create_model
 
 from mtsearch.errors import RequestError
+from mtsearch.metrics import TaskKind
 from mtsearch.text import quote_id
 
 MAX_ID = 256
@@ -62,6 +63,12 @@ MAX_ANSWERS = 50_000
 
 Id = Annotated[str, StringConstraints(min_length=1, max_length=MAX_ID)]
 K = Annotated[int, Field(ge=1, description="How many items; at most the size of the catalogue.")]
+TaskName = Annotated[str, StringConstraints(max_length=MAX_ID)]
+_TASKS = "Task of retrieval to rank by, or several, each with a list; by default the model's first."
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
 
 
 class _Query(BaseModel):
@@ -82,18 +89,24 @@ class RecommendQuery(_Query):
     user: Id
     k: K = 10
     exclude_seen: bool = True
+    task: list[TaskName] = Field(default=[], description=_TASKS)
 
 
 class RecommendBody(_Body):
-    """The users to recommend items to, and the number of items for each; users times k is at most 50,000."""
+    """The users to recommend items to, and the number of items for each; users x k x tasks is at most 50,000."""
 
     users: Annotated[list[Id], Field(min_length=1, max_length=MAX_BATCH)]
     k: K = 10
     exclude_seen: bool = True
+    task: Annotated[
+        list[TaskName],
+        BeforeValidator(_as_list),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+    ] = Field(default=[], description=_TASKS)
 
 
 class PredictQuery(_Query):
-    """The user and the item whose rating is predicted."""
+    """The user and the item to predict for."""
 
     user: Id
     item: Id
@@ -107,48 +120,59 @@ class Pair(_Body):
 
 
 class PredictBody(_Body):
-    """The pairs of a user and an item whose ratings are predicted."""
+    """The pairs of a user and an item to predict for."""
 
     pairs: Annotated[list[Pair], Field(min_length=1, max_length=MAX_BATCH)]
 
 
-class RecommendedItem(BaseModel):
-    """A recommended item; `score` is that of retrieval, `rating` is in rating units."""
+class AnswerModels(NamedTuple):
+    """The answers of a model as its OpenAPI description has them.
 
-    item: str
-    title: str
-    score: float
-    rating: float
+    Attributes:
+        recommend, recommend_many: of one user and of several.
+        predict, predict_many: of one pair and of several.
+    """
 
-
-class UserRecommendations(BaseModel):
-    """The items of one user, best first. A user who is not `known` gets those of the average user."""
-
-    user: str
-    known: bool
-    items: list[RecommendedItem]
+    recommend: Any
+    recommend_many: type[BaseModel]
+    predict: type[BaseModel]
+    predict_many: type[BaseModel]
 
 
-class ManyRecommendations(BaseModel):
-    """The items of several users, in the order of the request."""
+def make_answer_models(tasks: Mapping[str, TaskKind]) -> AnswerModels:
+    """Describe the answers of a model with these tasks; what is predicted has the names of its tasks."""
+    rankings = [name for name, kind in tasks.items() if kind == "retrieval"]
+    # Fields have numbers for names, with the task as an alias: a task may be called like a method of a model.
+    predictions: dict[str, Any] = {
+        f"task_{number}": (float, Field(alias=name, description=_PREDICTED[kind]))
+        for number, (name, kind) in enumerate(tasks.items())
+        if kind != "retrieval"
+    }
+    item = create_model("RecommendedItem", __doc__="A recommended item; `score` is that of retrieval.",
+                        item=(str, ...), title=(str, ...), score=(float, ...), **predictions)  # fmt: skip
+    user: dict[str, Any] = {"user": (str, ...), "known": (bool, ...)}
+    one: Any = create_model("UserRecommendations", __doc__=_OF_USER, **user, items=(list[item], ...))  # type: ignore[valid-type]
+    if len(rankings) > 1:
+        lists = {f"task_{number}": (list[item] | None, Field(default=None, alias=name))  # type: ignore[valid-type]
+                 for number, name in enumerate(rankings)}  # fmt: skip
+        of_tasks = create_model("TaskLists", __doc__="The items by each task that was asked for.", **lists)  # type: ignore[call-overload]
+        one |= create_model("UserTaskRecommendations", __doc__=_OF_TASKS, **user, tasks=(of_tasks, ...))
+    pair = create_model("PredictedPair", __doc__=_OF_PAIR, user=(str, ...), item=(str, ...), **predictions,
+                        known_user=(bool, ...), known_item=(bool, ...))  # fmt: skip
+    return AnswerModels(
+        one,
+        create_model("ManyRecommendations", __doc__=_OF_MANY_USERS, results=(list[one], ...)),
+        pair,
+        create_model("ManyPredictions", __doc__=_OF_MANY_PAIRS, results=(list[pair], ...)),  # type: ignore[valid-type]
+    )
 
-    results: list[UserRecommendations]
 
-
-class PredictedRating(BaseModel):
-    """A predicted rating, in rating units; for an unknown user or item it is that of the average one."""
-
-    user: str
-    item: str
-    rating: float
-    known_user: bool
-    known_item: bool
-
-
-class ManyPredictions(BaseModel):
-    """The predicted ratings of several pairs, in the order of the request."""
-
-    results: list[PredictedRating]
+_PREDICTED = {"rating": "Predicted, in the unit of the ratings.", "label": "Chance of a yes."}
+_OF_USER = "The items of one user, best first. A user who is not `known` gets those of the average user."
+_OF_TASKS = "The items of one user by several tasks, where several were asked for."
+_OF_MANY_USERS = "The items of several users, in the order of the request."
+_OF_PAIR = "What is predicted for a user and an item; for an unknown one of them it is that of the average one."
+_OF_MANY_PAIRS = "What is predicted for several pairs, in the order of the request."
 
 
 class Problem(BaseModel):

@@ -1,38 +1,65 @@
 """`TrialConfig`, the complete configuration of one model and its training; and the parameters of a study file."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
-from mtsearch.metrics import METRICS
+from mtsearch.metrics import METRICS, TaskKind
 from mtsearch.study_file.space import Scalar
 from mtsearch.text import nearest
 
 Weight = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
+Losses = Literal["normalized", "tutorial"]
 
 
 class TrialConfig(BaseModel):
     """The complete configuration of one model and its training; immutable.
 
-    The defaults are those of the multi-task tutorial of TensorFlow Recommenders. The loss of a batch is
-    `rating_weight` times its mean squared rating error plus `retrieval_weight` times its *summed* retrieval loss, as
-    in the tutorial; equal weights are therefore a factor of about 5e4 apart at a batch of 8,192 rows.
+    The defaults are those of the multi-task tutorial of TensorFlow Recommenders. With `losses = "tutorial"` the loss
+    of a batch is `rating_weight` times its mean squared rating error plus `retrieval_weight` times its *summed*
+    retrieval loss; equal weights are therefore a factor of about 5e4 apart at a batch of 8,192 rows. With
+    `losses = "normalized"` it is the sum of each task's weight times its mean loss per row, in which 1 is what a
+    predictor has that knows nothing: the variance of the training ratings, the logarithm of the number of items, the
+    entropy of the share of yes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    losses: Losses = Field(
+        default="tutorial",
+        description="`normalized`: each loss is 1 for a predictor that knows nothing; `tutorial`: mean squared error "
+        "and summed softmax loss, as published.",
+    )
+    weights: dict[str, Weight] = Field(
+        default_factory=dict, description="Weights of the tasks by name, with normalized losses; 1 where left out."
+    )
     rating_weight: Weight = Field(default=1.0, description="Weight of the mean squared rating error.")
     retrieval_weight: Weight = Field(default=1.0, description="Weight of the summed retrieval loss.")
     balance: Literal["fixed", "uncertainty", "dwa"] = Field(
         default="fixed",
-        description="How the two weights change: `fixed` leaves both as they are; `uncertainty` learns a factor for "
+        description="How the weights change: `fixed` leaves them as they are; `uncertainty` learns a factor for "
         "each (Kendall, Gal, Cipolla, CVPR 2018); `dwa` sets factors each epoch from how fast the losses fell (Liu, "
         "Johns, Davison, CVPR 2019).",
     )
+    sharing: Literal["all", "projections", "experts"] = Field(
+        default="all",
+        description="How tasks use the embeddings: as they are (`all`), through a linear layer of each task "
+        "(`projections`), or as a mixture of several linear layers, weighed by each task (`experts`; MMoE: Ma et al., "
+        "KDD 2018).",
+    )
+    experts: int = Field(default=4, ge=2, le=64, description='Number of layers that `sharing = "experts"` mixes.')
     embedding_size: int = Field(
         default=32, ge=1, le=4096, description="D, the size of an embedding of a user or an item."
     )
@@ -107,19 +134,43 @@ class TrialConfig(BaseModel):
     @field_validator("monitor")
     @classmethod
     def _require_known_metric(cls, key: str) -> str:
-        if key not in METRICS:
+        if key.rpartition(".")[2] not in METRICS:
             raise ValueError(f"unknown metric {key!r}{nearest(key, METRICS)}")
         return key
 
     @model_validator(mode="after")
     def _require_a_loss(self) -> "TrialConfig":
-        if self.rating_weight == 0 and self.retrieval_weight == 0:
+        if self.losses == "normalized":
+            if self.weights and not any(self.weights.values()):
+                raise ValueError(f"{' and '.join(map(weight_name, self.weights))} are 0: nothing would be learnt")
+        elif self.rating_weight == 0 and self.retrieval_weight == 0:
             raise ValueError("rating_weight and retrieval_weight are both 0: nothing would be learnt")
         return self
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unused(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = written(self)
+        # NOTE: configurations of earlier versions must keep their text, so newer keys are written only if they matter.
+        # Weights are those of the losses in use.
+        used = {
+            "losses": self.losses != "tutorial",
+            "weights": bool(self.weights),
+            "rating_weight": self.losses == "tutorial",
+            "retrieval_weight": self.losses == "tutorial",
+            "sharing": self.sharing != "all",
+            "experts": self.sharing == "experts",
+        }
+        return {key: value for key, value in fields.items() if used.get(key, True)}
 
     def seeds(self, amount: int) -> tuple[int, ...]:
         """Return this many seeds for repeated trainings: the configuration's own seed and the ones after it."""
         return tuple((self.seed + number) % 2**31 for number in range(amount))
+
+    def weight_of(self, task: str, kind: TaskKind) -> float:
+        """Return the weight of a task's loss; with the tutorial's losses that of its kind."""
+        if self.losses == "normalized":
+            return self.weights.get(task, 1.0)
+        return self.rating_weight if kind == "rating" else self.retrieval_weight
 
     @property
     def hidden_widths(self) -> tuple[int, ...]:
@@ -162,22 +213,55 @@ def ratio_of_unit_weights(batch_size: int) -> float:
     return math.log10(batch_size)
 
 
+WEIGHT = "weight."
+"""What the parameter of a task's weight begins with, before the name of the task."""
+
+
+class TaskWeight(BaseModel):
+    """The parameter `weight.TASK` of any task."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    weight: Weight = Field(default=1.0, description="Weight of the normalized loss of the task.")
+
+
+def weight_name(task: str) -> str:
+    """Return the name of the parameter that is the weight of a task."""
+    return WEIGHT + task
+
+
+def task_of_weight(parameter: str) -> str | None:
+    """Return the task whose weight a parameter is; None if it is no task's weight."""
+    return parameter.removeprefix(WEIGHT) if parameter.startswith(WEIGHT) else None
+
+
 def _collect_parameters() -> dict[str, FieldInfo]:
     # Both weights first, then the ratio that may replace them, then all other fields.
-    fields = dict(TrialConfig.model_fields)
+    fields = {name: field for name, field in TrialConfig.model_fields.items() if name not in ("losses", "weights")}
     return {**{name: fields.pop(name) for name in LOSS_WEIGHTS}, **LossRatio.model_fields, **fields}
 
 
 PARAMETERS = _collect_parameters()
-"""The parameters that a study file may search or fix, by name, in the order in which they are shown."""
+"""The parameters that a study file may search or fix beside `weight.TASK`, by name, in the order of display."""
 
 ParameterKind = Literal["whole number", "number", "boolean", "text"]
 _PARAMETER_KINDS: dict[type, ParameterKind] = {bool: "boolean", int: "whole number", float: "number", str: "text"}
 
 
+def is_parameter(name: str) -> bool:
+    """Tell whether a study file may search or fix a parameter of this name, for some task."""
+    return name in PARAMETERS or bool(task_of_weight(name))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return names of parameters in the order in which they are shown: weights of tasks first, then as `PARAMETERS`."""
+    order = {name: place for place, name in enumerate(PARAMETERS)}
+    return sorted(names, key=lambda name: (order.get(name, -1), name if name not in order else ""))
+
+
 def default_of(name: str) -> Scalar:
     """Return the default value of a parameter."""
-    default: Scalar = PARAMETERS[name].default
+    default: Scalar = PARAMETERS.get(name, TaskWeight.model_fields["weight"]).default
     return default
 
 
@@ -192,18 +276,27 @@ def check_value(name: str, value: object) -> None:
     Raises:
         ValidationError: the value is not allowed; an error without a location is about the other parameters.
     """
+    if task_of_weight(name):
+        TaskWeight.model_validate({"weight": value})
+        return
     model = LossRatio if name == LOSS_RATIO else TrialConfig
     model.model_validate({name: value})
 
 
 def make_config(values: Mapping[str, Any]) -> TrialConfig:
-    """Make a configuration of parameter values; a `loss_ratio` is converted into both loss weights.
+    """Make a configuration of parameter values; weights of tasks and a `loss_ratio` become what they stand for.
+
+    Args:
+        values: of parameters and, beside them, `losses`.
 
     Raises:
         ValidationError: a value, or the combination of values, is not allowed.
     """
+    rest = {name: value for name, value in values.items() if name != LOSS_RATIO and not task_of_weight(name)}
+    weights = {task: value for name, value in values.items() if (task := task_of_weight(name))}
+    if weights:
+        rest["weights"] = weights
     if LOSS_RATIO not in values:
-        return TrialConfig.model_validate(dict(values))
+        return TrialConfig.model_validate(rest)
     ratio = LossRatio(loss_ratio=values[LOSS_RATIO]).loss_ratio
-    rest = {name: value for name, value in values.items() if name != LOSS_RATIO}
     return TrialConfig.model_validate({**rest, **weights_of_ratio(ratio, TrialConfig.model_validate(rest).batch_size)})

@@ -4,15 +4,37 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from mtsearch.errors import DefinitionError
-from mtsearch.metrics import METRICS
-from mtsearch.study_file.config import LOSS_RATIO, LOSS_WEIGHTS, PARAMETERS, default_of, kind_of, ratio_of_unit_weights
-from mtsearch.study_file.load import read_study_file
+from mtsearch.metrics import METRICS, Metric, find_metric
+from mtsearch.study_file.config import (
+    LOSS_RATIO,
+    LOSS_WEIGHTS,
+    PARAMETERS,
+    Losses,
+    TrialConfig,
+    default_of,
+    is_parameter,
+    kind_of,
+    make_config,
+    ratio_of_unit_weights,
+    weight_name,
+)
+from mtsearch.study_file.load import join_weight_names, read_study_file
 from mtsearch.study_file.sections import DataSection, ModelSection, Pruner, Sampler, Seed, SplitSection
 from mtsearch.study_file.space import NOT_STRICT, Choices, Number, Parameter, Scalar, Section
+from mtsearch.study_file.tasks import MOST_TASKS, TaskName, TaskSection, kinds_of, metrics_of_tasks
 from mtsearch.study_file.validation import (
     SEVERAL_MISTAKES,
     Path,
@@ -41,7 +63,14 @@ class StudySection(Section):
     objectives: tuple[str, ...] = Field(
         default=("rmse", "top_100"),
         strict=False,
-        description="One to four metrics; of two the first is on the horizontal axis.",
+        description="One to four metrics; of two the first is on the horizontal axis. With [tasks] `task.metric`, such "
+        "as purchase.top_100.",
+    )
+    losses: Losses | None = Field(
+        default=None,
+        description="`normalized`: the loss of each task is 1 for a predictor that knows nothing, so that weights "
+        "compare; `tutorial`: mean squared error and summed softmax loss, as published. By default normalized, or "
+        "tutorial where the file has rating_weight, retrieval_weight, loss_ratio or a [model].",
     )
     repeats: int = Field(default=1, ge=1, le=1000, description="Seeds of a trial; its values are their means.")
     sampler: Sampler = Field(default=Sampler(), description="How the next configuration is proposed.")
@@ -66,13 +95,16 @@ class StudySection(Section):
 
     @field_validator("objectives")
     @classmethod
-    def _require_known_metrics(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+    def _require_different(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         for place, key in enumerate(keys):
-            if key not in METRICS:
-                raise ValueError(f"unknown metric {key!r}{nearest(key, METRICS)}")
             if key in keys[:place]:
                 raise ValueError(f"{key!r} is named twice: name different metrics")
         return keys
+
+    @model_serializer(mode="wrap")
+    def _leave_out_tutorial(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # NOTE: definitions of earlier versions, which knew no other losses, must keep their text.
+        return {key: value for key, value in written(self).items() if (key, value) != ("losses", "tutorial")}
 
 
 class ConstraintsSection(Section):
@@ -90,13 +122,13 @@ class ConstraintsSection(Section):
 
 
 def _require_known_parameter(name: str) -> str:
-    if name not in PARAMETERS:
+    if not is_parameter(name):
         raise ValueError(f"unknown parameter{nearest(name, PARAMETERS)}")
     return name
 
 
 def _require_known_metric(key: str) -> str:
-    if key not in METRICS:
+    if key.rpartition(".")[2] not in METRICS:
         raise ValueError(f"unknown metric{nearest(key, METRICS)}")
     return key
 
@@ -115,6 +147,7 @@ class StudyDefinition(Section):
     study: StudySection
     data: DataSection = DataSection()
     split: SplitSection = SplitSection()
+    tasks: dict[TaskName, TaskSection] = Field(default_factory=dict, max_length=MOST_TASKS)
     constraints: ConstraintsSection = ConstraintsSection()
     model: ModelSection | None = None
     space: dict[ParameterName, Parameter] = Field(default_factory=dict)
@@ -139,7 +172,12 @@ class StudyDefinition(Section):
 
     @model_validator(mode="after")
     def _require_consistency(self, info: ValidationInfo) -> Self:
+        self._settle_losses()
         tables = Tables(
+            objectives=self.study.objectives,
+            losses=self.losses,
+            tasks=self.tasks,
+            has_model=self.model is not None,
             space=self.space,
             fixed=self.fixed,
             trials=self.trials,
@@ -150,12 +188,53 @@ class StudyDefinition(Section):
         conflicts = [self.study.pruner.conflict_with(self.study.sampler.kind), self._conflict_with_drawn_users()]
         if found := [*filter(None, conflicts), *find_conflicts(tables)]:
             raise PydanticCustomError(SEVERAL_MISTAKES, "see there", {SEVERAL_MISTAKES: found})
+        self._settle("objectives", tables.metric_keys())
         return self
+
+    def _settle_losses(self) -> None:
+        """Put the losses that the other tables imply in place of those that the file does not name."""
+        if self.study.losses is None:
+            named = {*self.space, *self.fixed, *(name for trial in self.trials for name in trial)}
+            is_published = not self.tasks and not named.isdisjoint((*LOSS_WEIGHTS, LOSS_RATIO))
+            self._settle("losses", "tutorial" if is_published or self.model is not None else "normalized")
+
+    def _settle(self, key: str, value: Any) -> None:
+        """Put a value in place of what the file has under [study], which still counts as not given if it was not."""
+        values = {name: getattr(self.study, name) for name in StudySection.model_fields}
+        section = StudySection.model_construct(self.study.model_fields_set, **{**values, key: value})
+        object.__setattr__(self, "study", section)
+
+    @property
+    def losses(self) -> Losses:
+        """The losses of the study, as the file says or implies."""
+        return self.study.losses or "normalized"
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The metrics of the study's tasks, by their keys in this study."""
+        return self.metrics_of(self.data.feedback or "explicit")
+
+    def metrics_of(self, feedback: str) -> Mapping[str, Metric]:
+        """Return `metrics` with the units of this kind of feedback, which reading the data may have found."""
+        return metrics_of_tasks(self.tasks, feedback)
+
+    def config(self, values: Mapping[str, Any]) -> TrialConfig:
+        """Return the configuration with these parameters, the definition's fixed values and its losses.
+
+        Its `monitor` is the metric's key in this study.
+
+        Raises:
+            ValidationError: a value, or the combination of values, is not allowed.
+        """
+        config = make_config({"losses": self.losses, **self.fixed, **values})
+        monitor = find_metric(config.monitor, self.metrics)
+        return config.model_copy(update={"monitor": monitor}) if monitor else config
 
     def _conflict_with_drawn_users(self) -> str:
         """Return why the objectives do not allow a sample of validation users; an empty text if they do."""
         for key in self.study.objectives:
-            if self.split.validation_users and METRICS[key].per == "catalogue":
+            metric = METRICS.get(key.rpartition(".")[2])
+            if self.split.validation_users and metric and metric.per == "catalogue":
                 return (
                     f"study.objectives: {key} of a sample of users does not estimate that of all users: "
                     "drop split.validation_users"
@@ -184,6 +263,7 @@ class StudyDefinition(Section):
         Raises:
             DefinitionError: the mapping has mistakes; the message has one line for each.
         """
+        raw = join_weight_names(raw)
         try:
             return cls.model_validate(raw)
         except ValidationError as error:
@@ -217,12 +297,30 @@ class StudyDefinition(Section):
         return find_starting_point(self.space)
 
     def unit_weights(self) -> dict[str, Scalar] | None:
-        """Return the starting point with both loss weights equal to 1; None if the space does not have it."""
-        return find_unit_weights(self.space, self.fixed)
+        """Return the starting point with all loss weights equal to 1; None if the space does not have it."""
+        if self.losses == "tutorial":
+            return find_unit_weights(self.space, self.fixed)
+        return _with_weights(self.space, self.fixed, dict.fromkeys(map(weight_name, kinds_of(self.tasks)), 1.0))
+
+    def specialist_weights(self) -> dict[str, dict[str, Scalar]]:
+        """Return for each task the starting point with its weight at the top and all others at the bottom.
+
+        Empty if the weights are in the tutorial's units or none is searched.
+        """
+        names = {task: weight_name(task) for task in kinds_of(self.tasks)}
+        searched = {name: self.space[name].extremes() for name in names.values() if name in self.space}
+        if self.losses == "tutorial" or not searched:
+            return {}
+        start = self.starting_point()
+        return {
+            task: {**start, **{name: (max if name == own else min)(ends) for name, ends in searched.items()}}
+            for task, own in names.items()
+        }
 
     def resolved(self) -> dict[str, Any]:
         """Return the definition as plain values with all defaults; equal definitions give equal mappings."""
-        return self.model_dump(mode="json", exclude_none=True)
+        values = self.model_dump(mode="json", exclude_none=True)
+        return values if self.tasks else {key: value for key, value in values.items() if key != "tasks"}
 
 
 Values = dict[str, Scalar]
@@ -250,12 +348,20 @@ def find_unit_weights(space: Mapping[str, Parameter], fixed: Mapping[str, Scalar
         wanted: Values = {LOSS_RATIO: ratio_of_unit_weights(int(batch_size))}
     else:
         wanted = dict.fromkeys(LOSS_WEIGHTS, 1.0)
+    return _with_weights(space, fixed, wanted)
+
+
+def _with_weights(
+    space: Mapping[str, Parameter], fixed: Mapping[str, Scalar], wanted: Mapping[str, Scalar]
+) -> Values | None:
+    """Return the starting point with some values; None if the space does not have them."""
+    start = find_starting_point(space)
     for name, value in wanted.items():
         if name in space:
             if value not in space[name]:
                 return None
             start[name] = _equal_choice(space[name], value)
-        elif settled.get(name, default_of(name)) != value:
+        elif fixed.get(name, default_of(name)) != value:
             return None
     return start
 

@@ -16,6 +16,7 @@ from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.definition import MOST_OBJECTIVES
 from mtsearch.study_file.sections import DataSection, ModelSection, SplitSection
 from mtsearch.study_file.space import Scalar, Section
+from mtsearch.study_file.tasks import TaskName, TaskSection
 from mtsearch.study_file.validation import validation_messages
 from mtsearch.text import quote, shorten_middle
 
@@ -31,6 +32,7 @@ _TABLES = {
     "config": "The model and its training.",
     "model": "The custom model and the place of its module.",
     "data": "The ratings.",
+    "tasks": "What is learnt, and from which rows.",
     "split": "The rows that are held out: shares of all rows (test) and of the rest (validation).",
     "provenance": "The trial, and everything that its metrics depend on.",
 }
@@ -73,6 +75,9 @@ class Export(Section):
     model: ModelSection | None = Field(default=None, description="A custom model; None for the joint model.")
     data: DataSection = Field(description="The ratings, as in the study's definition.")
     split: SplitSection = Field(description="The rows that are held out, as in the study's definition.")
+    tasks: dict[TaskName, TaskSection] = Field(
+        default_factory=dict, description="What is learnt, and from which rows, as in the study's definition."
+    )
     provenance: Provenance = Field(description="The trial, and everything that its metrics depend on.")
 
     @classmethod
@@ -98,10 +103,22 @@ class Export(Section):
         values = self.model_dump(exclude_none=True)
         lines = [*_format_comment(_HEADING), tomli_w.dumps({"format": values.pop("format")})]
         for name, table in values.items():
+            if name == "tasks":
+                lines += self._format_tasks()
+                continue
             fields = type(getattr(self, name)).model_fields
             described = {key: (field.description or "").removesuffix(".") for key, field in fields.items()}
             lines += [*_format_comment(_TABLES[name]), f"[{name}]", *_format_table(name, table, described), ""]
         return "\n".join(lines).rstrip() + "\n"
+
+    def _format_tasks(self) -> Iterator[str]:
+        if self.tasks:
+            yield from _format_comment(_TABLES["tasks"])
+        described = {key: field.description or "" for key, field in TaskSection.model_fields.items()}
+        for name, task in self.tasks.items():
+            yield f"[tasks.{name}]"
+            yield from _format_table(f"tasks.{name}", task.model_dump(exclude_none=True), described)
+            yield ""
 
     def save(self, path: str | Path) -> Path:
         """Write the export as a whole or not at all; its folder is made, and an earlier export is replaced.

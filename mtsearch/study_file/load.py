@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtsearch.errors import DefinitionError
+from mtsearch.study_file.config import WEIGHT
 from mtsearch.study_file.sections import PATHS, make_absolute, make_all_absolute
 from mtsearch.text import nearest, quote, shorten_middle
 
@@ -195,7 +196,28 @@ def _override(raw: dict[str, Any], override: str) -> None:
 def _stop_searching(raw: dict[str, Any], path: Sequence[str]) -> None:
     """Remove a parameter from [space] if an override has fixed it."""
     if path[0] == "fixed" and isinstance(space := raw.get("space"), dict):
-        space.pop(path[1], None)
+        space.pop(".".join(path[1:]), None)
+        if len(path) > 2 and isinstance(weights := space.get(path[1]), dict):
+            weights.pop(path[2], None)
+
+
+def join_weight_names(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a study file in which the table `weight` of a table is keys such as "weight.view".
+
+    In TOML `weight.view = 0.5` and `"weight.view" = 0.5` are not the same, but mean the same here.
+    """
+
+    def joined(table: Any) -> Any:
+        inner = table.get("weight") if isinstance(table, Mapping) else None
+        if not isinstance(inner, Mapping) or not inner:
+            return table
+        flat = {WEIGHT + str(task): value for task, value in inner.items()}
+        return {**{key: value for key, value in table.items() if key != "weight"}, **flat}
+
+    tables = {key: joined(raw[key]) for key in ("space", "fixed") if key in raw}
+    if isinstance(trials := raw.get("trials"), list | tuple):
+        tables["trials"] = [joined(trial) for trial in trials]
+    return {**raw, **tables}
 
 
 def _assign(raw: dict[str, Any], path: Sequence[str], value: object, origin: str) -> None:

@@ -16,15 +16,32 @@ from pydantic import BaseModel, ValidationError
 from mtsearch.errors import DefinitionError, MachineError
 from mtsearch.files import cache_folder, write_atomically
 from mtsearch.metrics import METRICS
-from mtsearch.study_file.config import PARAMETERS, LossRatio, TrialConfig, kind_of
+from mtsearch.study_file.config import (
+    PARAMETERS,
+    WEIGHT,
+    LossRatio,
+    TaskWeight,
+    TrialConfig,
+    kind_of,
+    task_of_weight,
+    weight_name,
+)
 from mtsearch.study_file.definition import MOST_OBJECTIVES, StudyDefinition, StudySection
 from mtsearch.study_file.load import shipped
 from mtsearch.study_file.sections import ModelSection
 from mtsearch.study_file.space import Choices, Range
+from mtsearch.study_file.tasks import NAME
 from mtsearch.study_file.validation import config_message
 from mtsearch.text import quote, shorten_middle
 
 Schema = dict[str, Any]
+
+_METRIC_OF_TASK = rf"^{NAME.pattern}\.({'|'.join(METRICS)})$"
+_METRIC: Schema = {"anyOf": [{"enum": list(METRICS)}, {"type": "string", "pattern": _METRIC_OF_TASK}]}
+"""A metric by its bare name, or of a task."""
+
+_ANY_WEIGHT = weight_name("task")
+"""One of the parameters that are weights of tasks, which all have the same schema."""
 
 
 def schema_file() -> Path | None:
@@ -43,22 +60,23 @@ def study_schema() -> Schema:
     It covers the rules of each table by itself. Only `mtsearch check` knows the rules between the tables.
     """
     schema = _model_schema(StudyDefinition)
-    values = _table_schema({name: parameter_schema(name) for name in PARAMETERS})
+    values = _parameters_schema({name: parameter_schema(name) for name in PARAMETERS}, parameter_schema(_ANY_WEIGHT))
     tables = schema["properties"]
     for table in tables.values():
         table.pop("default", None)  # each key has its own default
     tables["study"]["properties"]["objectives"] = _objectives_schema(tables["study"]["properties"]["objectives"])
     tables["model"] = _model_schema(ModelSection)
-    tables["space"] = _table_schema({name: _search_schema(name) for name in PARAMETERS if name != "seed"}) | {
-        "description": "What is searched."
-    }
+    tables["tasks"] |= {"propertyNames": {"pattern": f"^{NAME.pattern}$"}, "description": "What the model learns."}
+    searched = {name: _search_schema(name) for name in PARAMETERS if name != "seed"}
+    tables["space"] = _parameters_schema(searched, _search_schema(_ANY_WEIGHT)) | {"description": "What is searched."}
     tables["fixed"] = values | {"description": "Values that every trial has."}
     tables["trials"] = {"type": "array", "items": values, "description": "Trials to run first."}
     tables["published"] = {
         "type": "array",
         "items": _table_schema(
             {key: {"type": "number", "description": metric.summary} for key, metric in METRICS.items()}
-        ),
+        )
+        | {"patternProperties": {_METRIC_OF_TASK: {"type": "number"}}},
         "description": "What somebody else reported for each of [[trials]].",
     }
     heading = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "mtsearch study"}
@@ -67,9 +85,12 @@ def study_schema() -> Schema:
 
 def parameter_schema(name: str) -> Schema:
     """Return the schema of one value of a parameter."""
+    if task_of_weight(name):
+        weight: Schema = _model_schema(TaskWeight)["properties"]["weight"]
+        return weight
     model = LossRatio if name in LossRatio.model_fields else TrialConfig
     schema: Schema = _model_schema(model)["properties"][name]
-    return schema | {"enum": list(METRICS)} if name == "monitor" else schema
+    return schema | _METRIC if name == "monitor" else schema
 
 
 def _search_schema(name: str) -> Schema:
@@ -133,12 +154,19 @@ def _add_descriptions(properties: Schema, model: type[BaseModel]) -> Schema:
 def _objectives_schema(schema: Schema) -> Schema:
     some = {
         "type": "array",
-        "items": {"enum": list(METRICS)},
+        "items": _METRIC,
         "minItems": 1,
         "maxItems": MOST_OBJECTIVES,
         "uniqueItems": True,
     }
     return some | {key: schema[key] for key in ("default", "description")}
+
+
+def _parameters_schema(parameters: Schema, weight: Schema) -> Schema:
+    """Return the schema of a table of parameters, where weights of tasks have keys "weight.NAME" or are a table."""
+    inner = {"type": "object", "additionalProperties": weight, "propertyNames": {"pattern": f"^{NAME.pattern}$"}}
+    table = _table_schema(parameters | {"weight": inner | {"description": "Weights of the tasks' normalized losses."}})
+    return table | {"patternProperties": {f"^{re.escape(WEIGHT)}{NAME.pattern}$": weight}}
 
 
 def _table_schema(properties: Schema, required: list[str] | None = None) -> Schema:

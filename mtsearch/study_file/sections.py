@@ -29,7 +29,7 @@ Feedback = Literal["explicit", "binary", "count"]
 PATHS = ("source", "items")
 """The keys of [data] whose values may be paths."""
 
-_SOURCE_NAME = re.compile(r"(movielens|synthetic)/\w*")
+_SOURCE_NAME = re.compile(r"(movielens|synthetic)/[\w-]*")
 
 
 def is_source_name(source: str) -> bool:
@@ -93,12 +93,9 @@ class Columns(Section):
         "in 2026-01-31; false for none.",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_weight(cls, raw: object) -> object:
-        if isinstance(raw, Mapping) and "weight" in raw:
-            raise ValueError("weight: every row counts the same in training and in the metrics: leave it out")
-        return raw
+    weight: Place | None = Field(
+        default=None, description="Column of a factor of the row's losses in training, 0 or more; by default 1 each."
+    )
 
 
 class ItemColumns(Section):
@@ -115,9 +112,10 @@ class DataSection(Section):
 
     source: Name | Annotated[tuple[Name, ...], Field(strict=False, min_length=1)] = Field(
         default="movielens/100k",
-        description="movielens/100k, 1m, 20m or 25m; synthetic/100k, 1m or 25m, made-up data; or a path, a pattern "
-        "with *, or a list of them: tables as CSV, TSV, .dat, JSON, JSON Lines, Parquet or RecBole's .inter, also with "
-        ".gz or .zst; a folder or a zip of them, such as those of MovieLens. Relative to the study file's folder.",
+        description="movielens/100k, 1m, 20m or 25m; synthetic/100k, 1m, 25m, shop-100k or shop-1m, made-up data; "
+        "or a path, a pattern with *, or a list of them: tables as CSV, TSV, .dat, JSON, JSON Lines, Parquet or "
+        "RecBole's .inter, also with .gz or .zst; a folder or a zip of them, such as those of MovieLens. "
+        "Relative to the study file's folder.",
     )
     query: Name | None = Field(
         default=None,
@@ -231,6 +229,11 @@ class SplitSection(Section):
         "trials; left out, or if there are no more, all of them. Test rows are always those of all users.",
     )
     seed: Seed = Field(default=42, description="Seed of the draws.")
+    group: Literal["pair"] | None = Field(
+        default=None,
+        description='Of random: "pair" keeps all rows of one user and one item in one part, which else may be trained '
+        "on and evaluated.",
+    )
     k: int | None = Field(
         default=None,
         ge=1,
@@ -247,6 +250,8 @@ class SplitSection(Section):
             raise ValueError('method = "column" and column = "..." go together: give both or neither')
         if self.k is not None and self.method != "leave_last":
             raise ValueError('k belongs to method = "leave_last": remove it')
+        if self.group is not None and self.method != "random":
+            raise ValueError('group belongs to method = "random": remove it')
         if self.validation_users is not None and self.validation == "test":
             raise ValueError('validation_users needs validation rows, and validation = "test" has none')
         return self

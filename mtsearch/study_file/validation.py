@@ -11,8 +11,20 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from mtsearch.study_file.config import LOSS_RATIO, LOSS_WEIGHTS, check_value, default_of, kind_of, make_config
+from mtsearch.metrics import find_metric
+from mtsearch.study_file.config import (
+    LOSS_RATIO,
+    LOSS_WEIGHTS,
+    Losses,
+    check_value,
+    default_of,
+    kind_of,
+    make_config,
+    task_of_weight,
+    weight_name,
+)
 from mtsearch.study_file.space import Choices, Parameter, Scalar
+from mtsearch.study_file.tasks import TUTORIAL_TASKS, TaskSection, kinds_of, metrics_of_tasks
 from mtsearch.text import REPR, nearest, quote, shorten_middle
 
 SEVERAL_MISTAKES = "mistakes"
@@ -204,11 +216,17 @@ class Tables:
     """The tables of a study file that must agree with each other.
 
     Attributes:
-        space, fixed, trials, published: as in `StudyDefinition`.
+        objectives, losses: of [study], the losses as implied by the other tables.
+        space, fixed, trials, published, tasks: as in `StudyDefinition`.
+        has_model: True if there is a custom model.
         validates_on_test: True for `split.validation = "test"`.
         left_out: the first two keys of each entry that is left out here because it is wrong by itself.
     """
 
+    objectives: Sequence[str]
+    losses: Losses
+    tasks: Mapping[str, TaskSection]
+    has_model: bool
     space: Mapping[str, Parameter]
     fixed: Mapping[str, Scalar]
     trials: Sequence[Mapping[str, Scalar]]
@@ -221,6 +239,16 @@ class Tables:
         """Names of all parameters in [space], with those that are left out."""
         return {*self.space, *(str(path[1]) for path in self.left_out if path[0] == "space" and len(path) > 1)}
 
+    @property
+    def named(self) -> set[str]:
+        """Names of all parameters in [space], [fixed] and [[trials]]."""
+        return {*self.searched, *self.fixed, *(name for trial in self.trials for name in trial)}
+
+    def metric_keys(self) -> tuple[str, ...]:
+        """Return the objectives by their keys in this study; one that is unknown stays as it is."""
+        metrics = metrics_of_tasks(self.tasks)
+        return tuple(find_metric(name, metrics) or name for name in self.objectives)
+
     def is_complete(self, table: str) -> bool:
         """Tell whether no entry of a table is left out."""
         return all(path[0] != table for path in self.left_out)
@@ -230,6 +258,8 @@ def find_conflicts(tables: Tables) -> list[str]:
     """Return a line for each conflict between the tables, with its place."""
     found = [
         *_check_tables(tables),
+        *_check_metrics(tables),
+        *_check_weights(tables),
         *_check_space(tables),
         *_check_loss_ratio(tables),
         *_check_trials(tables),
@@ -244,9 +274,68 @@ def _check_tables(tables: Tables) -> Iterator[str]:
         yield "neither [space] nor [[trials]] is given: add what to search or what to run"
     if tables.searched and tables.validates_on_test:
         yield 'split.validation = "test" would search on the test set: it is allowed only without [space]'
+    if tables.has_model and tables.tasks not in ({}, TUTORIAL_TASKS):
+        yield "[tasks]: a custom model learns the tutorial's two, rating and retrieval: remove [tasks], or [model]"
     for name in tables.fixed:
         if name in tables.searched:
             yield f"{name!r} is both in [space] and in [fixed]: remove one"
+
+
+def _check_metrics(tables: Tables) -> Iterator[str]:
+    """Yield a line for each metric that no task has, or that several tasks have."""
+    if not tables.is_complete("tasks"):
+        return  # what a task that is wrong by itself would have is not known
+    metrics = metrics_of_tasks(tables.tasks)
+
+    def problem(name: str) -> str:
+        if find_metric(name, metrics):
+            return ""
+        several = [key for key in metrics if key.rpartition(".")[2] == name]
+        if several:
+            return f"several tasks have {name!r}: write {' or '.join(map(repr, several))}"
+        return f"unknown metric {name!r}{nearest(name, metrics)}"
+
+    for name in tables.objectives:
+        if message := problem(name):
+            yield f"study.objectives: {message}"
+    keys = tables.metric_keys()
+    for key in dict.fromkeys(key for place, key in enumerate(keys) if key in keys[:place]):
+        yield f"study.objectives: {key!r} is named twice: name different metrics"
+    settings = [("fixed", tables.fixed), *((f"[[trials]] number {n}", each) for n, each in enumerate(tables.trials, 1))]
+    for place, values in settings:
+        monitor = values.get("monitor")
+        if isinstance(monitor, str) and not _find_problem("monitor", monitor) and (message := problem(monitor)):
+            yield f"{place}.monitor: {message}" if place == "fixed" else f"{place}: monitor: {message}"
+    patient = "patience" in tables.named and tables.fixed.get("patience") != 0
+    if patient and "monitor" not in tables.named and (message := problem(str(default_of("monitor")))):
+        yield f'patience watches the metric "rmse", but {message}: name one as fixed.monitor'
+    for number, entry in enumerate(tables.published, start=1):
+        for name in entry:
+            if message := problem(name):
+                yield f"[[published]] number {number}: {message}"
+
+
+def _check_weights(tables: Tables) -> Iterator[str]:
+    """Yield a line for each weight that the study's losses or tasks do not have."""
+    if not tables.is_complete("tasks"):
+        return
+    tasks = kinds_of(tables.tasks)
+    of_tasks = {name: task for name in sorted(tables.named) if (task := task_of_weight(name))}
+    if tables.losses == "normalized":
+        if tables.has_model:
+            yield 'study.losses: a custom model has losses of its own: remove losses, or write "tutorial"'
+        for name in (*LOSS_WEIGHTS, LOSS_RATIO):
+            if name in tables.named:
+                known = " and ".join(map(weight_name, tasks))
+                yield f'{name} belongs to losses = "tutorial": use {known} in its place'
+        for name, task in of_tasks.items():
+            if task not in tasks:
+                yield f"{name}: there is no task {task!r}{nearest(task, tasks)}"
+        return
+    if tables.tasks and not tables.has_model:
+        yield 'study.losses: "tutorial" weighs the tutorial\'s two tasks: remove losses, or [tasks]'
+    for name in of_tasks:
+        yield f'{name} belongs to losses = "normalized": use rating_weight and retrieval_weight in its place'
 
 
 def _check_space(tables: Tables) -> Iterator[str]:
@@ -329,13 +418,14 @@ def _check_combinations(tables: Tables) -> Iterator[str]:
     """Yield a line for the first combination of values that is wrong although each value is valid by itself."""
     extremes = {name: _valid_values(name, parameter.extremes()) for name, parameter in tables.space.items()}
     fixed = {name: value for name, value in tables.fixed.items() if not _find_problem(name, value)}
-    base = {**fixed, **{name: values[-1] for name, values in extremes.items() if values}}
+    base = {"losses": tables.losses, **fixed, **{name: values[-1] for name, values in extremes.items() if values}}
     for place, values in islice(_combine_values(extremes, tables.trials), MOST_COMBINATIONS):
         try:
             make_config({**base, **values})
         except ValidationError as error:
             if not error.errors()[0]["loc"]:
-                yield f"{place if _is_valid(fixed) else '[fixed]'}: {config_message(error)}"
+                alone = {"losses": tables.losses, **fixed}
+                yield f"{place if _is_valid(alone) else '[fixed]'}: {config_message(error)}"
                 return
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, NoReturn
 
 import numpy as np
@@ -227,17 +228,27 @@ class Table:
         chosen: see above; all but the first file may lack some of the columns.
         kinds: what the column of each key holds.
         where: an SQL condition on the rows.
+        computed: further columns by key, which are SQL expressions.
     """
 
     def __init__(
-        self, files: Sequence[TableFile], chosen: Mapping[str, str], kinds: Mapping[str, Kind], where: str | None = None
+        self,
+        files: Sequence[TableFile],
+        chosen: Mapping[str, str],
+        kinds: Mapping[str, Kind],
+        where: str | None = None,
+        computed: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.names, self.chosen, self._kinds, self._where = files[0].names, dict(chosen), kinds, where
+        self._computed = computed
         self._files, self._errors = files, dict[str, MalformedData]()
         self._forms = {key: self._choose_form(key) for key in chosen}
-        pieces = [file.read(list(self._expressions(file)), where) for file in files]
+        for file in files:
+            for key, expression in computed.items():
+                file.require_usable(expression, key)
+        pieces = [file.read(list(self._expressions(file)), where, list(computed.values())) for file in files]
         self._values = [
-            dict(zip([key for key in chosen if chosen[key] in file.names], piece.columns, strict=True))
+            dict(zip([*(key for key in chosen if chosen[key] in file.names), *computed], piece.columns, strict=True))
             for file, piece in zip(files, pieces, strict=True)
         ]
         self._sizes = [piece.num_rows for piece in pieces]
@@ -260,7 +271,7 @@ class Table:
         """
         import pyarrow as pa
 
-        name = self.chosen[key]
+        name = self.chosen.get(key, key)
         if key in self._errors:
             raise self._errors[key]
         for file, values in zip(self._files, self._values, strict=True):
@@ -270,13 +281,17 @@ class Table:
                     "write all files of the folder with the same columns",
                 )
         pieces = [values.pop(key) for values in self._values]
+        if key in self._computed and all(is_number(piece.type) for piece in pieces):
+            common = next((piece.type for piece in pieces if piece.type != pieces[0].type), None)
+            pieces = pieces if common is None else [piece.cast(pa.float64()) for piece in pieces]
         self._require_one_type(name, [piece.type for piece in pieces])
         kept = ", of the rows that meet `where`" if self._where else ""
         starts = np.cumsum([0, *self._sizes[:-1]]).tolist()
         values = pa.chunked_array([chunk for piece in pieces for chunk in piece.chunks], pieces[0].type)
-        column = Column(
-            name, values, self._sql(key, self._files[0]), [file.place + kept for file in self._files], starts
-        )
+        form = "{}" if key in self._computed else self._sql(key, self._files[0])
+        column = Column(name, values, form, [file.place + kept for file in self._files], starts)
+        if key in self._computed:
+            return column
         for file, piece, start in zip(self._files, pieces, starts, strict=True):
             if piece.null_count:
                 self._refuse_unread(key, file, column, start)
@@ -336,8 +351,8 @@ class Table:
         if other is not None:
             one, another = (self._files[place] for place in (0, other))
             raise MalformedData(
-                f"{another.place}, column {name} is of type {another.types[name]}, but of type {one.types[name]} in "
-                f"{one.place}",
+                f"{another.place}, column {name} is of type {another.types.get(name, types[other])}, but of type "
+                f"{one.types.get(name, types[0])} in {one.place}",
                 "write all files of the folder with the same types",
             )
 
@@ -352,6 +367,13 @@ class Table:
         if found:
             row, value = found
             column.refuse(start + row, f"{quote(value)} {kind.problem}", kind.remedy(column.name, str(value)))
+
+
+def is_number(kind: pa.DataType) -> bool:
+    """Tell whether a type of Arrow is one of numbers, or of true and false."""
+    import pyarrow.types as of
+
+    return bool(of.is_boolean(kind) or of.is_floating(kind) or of.is_integer(kind) or of.is_decimal(kind))
 
 
 def parse_ids(column: Column) -> tuple[Ids, Codes]:

@@ -68,33 +68,64 @@ class TableFile:
         """The path of the file, as messages name it."""
         return "query" if self.path is None else str(self.path)
 
-    def read(self, columns: Sequence[str], where: str | None = None) -> pa.Table:
+    def read(self, columns: Sequence[str], where: str | None = None, computed: Sequence[str] = ()) -> pa.Table:
         """Read SQL expressions, of the rows that meet a condition; the columns are in the order of the expressions.
+
+        Args:
+            columns: SQL expressions on the columns as they are in the file.
+            where: an SQL condition.
+            computed: further SQL expressions, which see numbers and times as such.
 
         Raises:
             MalformedData: the file is damaged, or the condition cannot be used.
         """
         with explained(self.path):
-            table = self.fetch(self.select(columns, where))
+            table = self.fetch(self.select(columns, where, computed=computed))
             if self.recheck and (other := self.recheck(self, None if where else table.num_rows)):
                 self.source, self.recheck = other, None
-                table = self.fetch(self.select(columns, where))
+                table = self.fetch(self.select(columns, where, computed=computed))
             return table
 
-    def select(self, columns: Sequence[str], where: str | None, limit: int | None = None) -> str:
+    def require_usable(self, expression: str, place: str) -> None:
+        """Refuse an SQL expression of a study file, as `where` or `computed` of `read`, that cannot be used.
+
+        Raises:
+            MalformedData: naming the place in the study file.
+        """
+        import duckdb
+
+        try:
+            with explained(self.path):
+                sql = self.select(["1"], None, computed=[expression], limit=0)
+                if len(duckdb.extract_statements(sql)) != 1:
+                    raise duckdb.ParserException("Parser Error: not one expression")
+                if len(self.connection.sql(sql).columns) != 2:
+                    raise duckdb.ParserException("Parser Error: not one expression")
+        except MalformedData as error:
+            told = error.problem.rpartition("where: ")[2].rpartition("query: ")[2]
+            if "GROUP BY" in told:
+                told = "it does not have a value of its own for each row"
+            raise MalformedData(f"{self.place}: {place}: {told}", "correct it") from None
+
+    def select(
+        self, columns: Sequence[str], where: str | None, limit: int | None = None, computed: Sequence[str] = ()
+    ) -> str:
         """Return the SELECT of SQL expressions, of the rows that meet a condition; `result` names its columns."""
         shown = ", ".join(f"{column} AS {result(place)}" for place, column in enumerate(columns))
-        end = f" LIMIT {limit}" if limit else ""
-        if where is None:
+        end = "" if limit is None else f" LIMIT {limit}"
+        if where is None and not computed:
             return f"SELECT {shown} FROM {self.source}{end}"
-        # The condition sees typed columns, and the expressions have them as they are in the file.
+        # Conditions see typed columns, and the expressions have them as they are in the file.
         compared = self.compared(self) if self.compared else {}
         typed = ", ".join(
             f"TRY_CAST({identifier(each)} AS {kind}) AS {identifier(each)}" for each, kind in compared.items()
         )
-        inner = f"SELECT * {f'REPLACE ({typed})' if typed else ''}, {shown} FROM {self.source}"
-        wanted = ", ".join(map(result, range(len(columns))))
-        return f"SELECT {wanted} FROM ({inner}) WHERE ({where}\n){end}"
+        replaced = f"* REPLACE ({typed})" if typed else "*"
+        inner = f"SELECT {', '.join(filter(None, [replaced, shown]))} FROM {self.source}"
+        wanted = [result(place) for place in range(len(columns))]
+        wanted += [f"({sql}\n) AS {result(place)}" for place, sql in enumerate(computed, start=len(columns))]
+        condition = "" if where is None else f" WHERE ({where}\n)"
+        return f"SELECT {', '.join(wanted)} FROM ({inner}){condition}{end}"
 
     def fetch(self, sql: str) -> pa.Table:
         """Run one SELECT, with room for longer lines if there are some."""
@@ -188,6 +219,13 @@ def open_query(query: str, folder: Path) -> TableFile:
         connection = _connect()
         connection.execute("SET file_search_path = ?", [str(folder)])
         return _describe(None, f"({query.rstrip().rstrip(';')}\n)", connection)
+
+
+def open_rows(rows: pa.Table, name: str) -> TableFile:
+    """Open a table of Arrow; messages call it by a name."""
+    connection = _connect()
+    connection.register("rows", rows)
+    return _describe(Path(name), "rows", connection)
 
 
 def _connect() -> DuckDBPyConnection:
@@ -350,10 +388,13 @@ def _count(table: TableFile, source: str) -> int:
 
 
 def _sniff_types(table: TableFile) -> dict[str, str]:
-    """Return for each column of text whose values are all numbers or times, by name, the type that SQL compares."""
-    kinds = ("DOUBLE", "TIMESTAMP")
+    """Return the type with which SQL compares each column of text that has numbers, times, or true and false alone."""
     columns = [identifier(each) for each in table.types]
-    measures = [f"count({each}) - count(TRY_CAST({each} AS {kind}))" for each in columns for kind in kinds]
+    kinds = {
+        **{kind: f"TRY_CAST({{}} AS {kind})" for kind in ("DOUBLE", "TIMESTAMP")},
+        "BOOLEAN": "CASE WHEN lower({}) IN ('true', 'false') THEN true END",
+    }
+    measures = [f"count({each}) - count({fits.format(each)})" for each in columns for fits in kinds.values()]
     sample = f"(SELECT * FROM {table.source} LIMIT {_SAMPLE})"
     misses = [column[0].as_py() for column in table.fetch(f"SELECT {', '.join(measures)} FROM {sample}").columns]
     fitting = {

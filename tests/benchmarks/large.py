@@ -116,7 +116,7 @@ def ours(rows: int, steps: int, judged: int) -> dict[str, float]:
     used = min(steps * CONFIG.batch_size, len(order.rows) // CONFIG.batch_size * CONFIG.batch_size)
     first, timed_rows = (EpochOrder(*(part[:size] for part in order)) for size in (CONFIG.batch_size, used))
     compiled.epoch(first, CONFIG.batch_size)
-    seconds, losses = timed("step", lambda: float(compiled.epoch(timed_rows, CONFIG.batch_size).retrieval))
+    seconds, losses = timed("step", lambda: float(compiled.epoch(timed_rows, CONFIG.batch_size).of_tasks[1]))
     assert np.isfinite(losses)
     result |= {name: value * CONFIG.batch_size / used for name, value in seconds.items()}
     result["order per row"] = result["order"] / len(order.rows)

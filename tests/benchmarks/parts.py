@@ -79,8 +79,9 @@ def replay(trainer: JointTrainer, split: Split) -> tuple[list[float], dict[str, 
         for _ in range(CHECKED.epochs):
             for batch in _batches(split):
                 step = compiled.epoch(batch, CHECKED.batch_size)
-                weighted = CHECKED.retrieval_weight * float(step.retrieval) * len(batch.rows)
-                losses.append(CHECKED.rating_weight * float(step.rating) + weighted)
+                rating, retrieval = map(float, step.of_tasks)
+                weighted = CHECKED.retrieval_weight * retrieval * len(batch.rows)
+                losses.append(CHECKED.rating_weight * rating + weighted)
         return losses, Evaluator(split, split.validation).evaluate(ModelScorer(compiled, split.catalogue))
 
 
@@ -90,7 +91,7 @@ def initial_weights(split: Split) -> dict[str, Any]:
     compiled = JointTrainer(split, Device("/CPU:0", 0, "as TensorFlow starts")).compiled_model(CHECKED)
     compiled.reset(CHECKED)
     model = compiled.model
-    head = {str(number): weight for number, weight in enumerate(model.rating_layers.get_weights())}
+    head = {str(number): weight for number, weight in enumerate(model.heads["rating"].get_weights())}
     return head | {"user_table": model.user_table.numpy(), "item_table": model.item_table.numpy()}
 
 

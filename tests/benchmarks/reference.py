@@ -25,7 +25,7 @@ from pathlib import Path
 
 from mtsearch.data import Split, load, make_split
 from mtsearch.evaluation import Evaluator
-from mtsearch.evaluation.baselines import BASELINES, Baseline
+from mtsearch.evaluation.baselines import BASELINES, TaskBaselines
 from mtsearch.evaluation.confidence import Interval, intervals
 from mtsearch.models import Device, JointTrainer
 from mtsearch.retraining import retrained_epochs
@@ -163,7 +163,7 @@ def _surprise() -> Iterator[Model]:
     yield Model("Surprise SVD++", lambda split, _: surprise_models.svdpp(split), is_slow=True)
 
 
-def _baseline(make: Callable[[Split], Baseline], split: Split, _trainers: Trainers) -> Metrics:
+def _baseline(make: Callable[[Split], TaskBaselines], split: Split, _trainers: Trainers) -> Metrics:
     return Evaluator(split, split.test).evaluate(make(split))
 
 

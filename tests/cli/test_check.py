@@ -3,8 +3,10 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtsearch.models.cost import trial_seconds, trial_seconds_range
@@ -12,6 +14,7 @@ from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.definition import StudyDefinition
 from mtsearch.study_file.load import shipped
 from tests.cli.conftest import Command
+from tests.helpers.model_cases import make_split
 
 
 @pytest.mark.parametrize("name", list(shipped()))
@@ -92,16 +95,23 @@ def test_check_needs_no_tensorflow() -> None:
 
 
 def test_the_estimate_by_hand() -> None:
-    """Check 2 epochs of 1,000 rows, 10 items, D = 3, layers 6-4-1: 30 + 24 + 4 weights, 6 operations each."""
-    config = TrialConfig(embedding_size=3, hidden_layers="4", epochs=2, batch_size=10)
-    assert trial_seconds(config, 1000, 500) == pytest.approx(0.2 + 2 * 1000 * 6 * 58 / 2.2e11)
-    assert trial_seconds(config.model_copy(update={"retrieval_loss": "full"}), 1000, 500) == pytest.approx(
-        0.2 + 2 * 1000 * 6 * (1500 + 28) / 2.2e11
-    )
+    """Check 2 epochs of R rows, 10 items of a batch, D = 3, layers 6-4-1: 30 + 24 + 4 weights, 6 operations each.
+
+    Of two thirds of the rows without a rating there is nothing for the layers to do.
+    """
+    config, split = TrialConfig(embedding_size=3, hidden_layers="4", epochs=2, batch_size=10), make_split(rows=1200)
+    rows, full = len(split.train), config.model_copy(update={"retrieval_loss": "full"})
+    assert trial_seconds(config, split) == pytest.approx(0.2 + 2 * rows * 6 * 58 / 2.2e11)
+    assert trial_seconds(full, split) == pytest.approx(0.2 + 2 * rows * 6 * (80 * 3 + 28) / 2.2e11)
+    ratings = np.where(np.arange(rows) % 3 == 0, split.train.ratings, np.nan).astype(np.float32)
+    sparse = replace(split, train=replace(split.train, ratings=ratings))
+    rated = -(-rows // 3)
+    assert trial_seconds(config, sparse) == pytest.approx(0.2 + 2 * 6 * (rows * 30 + rated * 28) / 2.2e11)
 
 
 def test_the_estimate_spans_the_space() -> None:
     definition = StudyDefinition.load("ml-100k-quick", ["study.repeats=2"])
-    cheapest, dearest = trial_seconds_range(definition, 72_000, 1664)
+    split = make_split()
+    cheapest, dearest = trial_seconds_range(definition, split)
     sizes = [TrialConfig(embedding_size=size) for size in (16, 128)]
-    assert [cheapest, dearest] == [pytest.approx(2 * trial_seconds(config, 72_000, 1664)) for config in sizes]
+    assert [cheapest, dearest] == [pytest.approx(2 * trial_seconds(config, split)) for config in sizes]

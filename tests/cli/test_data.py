@@ -125,3 +125,27 @@ def test_init_writes_nothing_for_data_that_cannot_be_read(tmp_path: Path, mtsear
 def test_a_shipped_study_comes_before_a_folder_of_its_name(tmp_path: Path, mtsearch: Command) -> None:
     (tmp_path / "ml-100k").mkdir()
     assert "307 rows repeat a pair" in mtsearch("data", "ml-100k").out
+
+
+def test_tasks_are_shown_with_their_rows(mtsearch: Command, tmp_path: Path) -> None:
+    (tmp_path / "events.csv").write_text(
+        "user,item,event,stars\n"
+        + "".join(f"u{n % 9},i{n % 7},{'buy' if n % 3 else 'view'},{n % 5 + 1 if n % 2 else ''}\n" for n in range(120))
+    )
+    (tmp_path / "s.toml").write_text(
+        '[study]\nname = "shop"\nobjectives = ["buy.mrr"]\n[data]\nsource = "events.csv"\n'
+        '[tasks.buy]\nkind = "retrieval"\nwhere = "event = \'buy\'"\n[tasks.stars]\nkind = "rating"\n'
+        'target = "stars"\n[space]\nlearning_rate = { low = 0.1, high = 1.0 }\n'
+    )
+    table, told = mtsearch("data", "s.toml"), json.loads(mtsearch("data", "s.toml", "--format", "json").out)
+    # Of every six rows one is a view without stars, which serves no task.
+    assert told["read"]["treated"]["rows that serve no task dropped"] == 20
+    assert [
+        sum(told["tasks"][name][part] for part in ("train", "validation", "test")) for name in ("buy", "stars")
+    ] == [
+        *(80, 60),
+    ]
+    assert all(row["tasks"] for row in told["sample"])
+    assert "buy" in table.out and f"retrieval: {told['tasks']['buy']['train']} train" in table.out
+    assert f"rating: {told['tasks']['stars']['train']} train" in table.out
+    assert "on average" in table.out and "rating 1.0" not in table.out  # ratings that no task learns are not shown

@@ -9,6 +9,7 @@ import pytest
 
 from mtsearch import Export, Study, api
 from mtsearch.cli.console import TrialProgress
+from mtsearch.metrics import METRICS
 from mtsearch.search.trial import TrialEnd
 from tests.cli.conftest import Command
 from tests.helpers.fixtures import small_data
@@ -79,7 +80,7 @@ def test_studies_names_the_objectives_of_each(mtsearch: Command, stored: tuple[P
 @pytest.mark.parametrize("keys", OBJECTIVES, ids=len)
 def test_a_run_says_each_objective_of_a_trial(keys: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     values = tuple(0.1 * place for place in range(1, len(keys) + 1))
-    with TrialProgress(keys) as progress:
+    with TrialProgress([METRICS[key] for key in keys]) as progress:
         progress.start(0, 1)
         progress.add_trial(TrialEnd(0, values, "", 1.0, True, True, 1, "complete", {}, {}, ()))
     said = "  ".join(f"{key} {value:.4f}" for key, value in zip(keys, values, strict=True))

@@ -76,17 +76,17 @@ def test_pairs_on_both_sides_of_a_random_split_are_told(tmp_path: Path, messages
     trained = set(zip(split.train.users.tolist(), split.train.items.tolist(), strict=True))
     judged = list(zip(split.validation.users.tolist(), split.validation.items.tolist(), strict=True))
     share = sum(pair in trained for pair in judged) / len(judged)
-    tell_of_split(split, by_hand.method)
+    tell_of_split(split, by_hand)
     assert any(f"data: {100 * share:.1f} % of the validation rows have a pair" in each for each in told(messages))
     messages.clear()
-    tell_of_split(split, "temporal")
-    tell_of_split(make_split(load(section(path, duplicates="last")), by_hand), by_hand.method)
+    tell_of_split(split, SplitSection(method="temporal"))
+    tell_of_split(make_split(load(section(path, duplicates="last")), by_hand), by_hand)
     assert not any("have a pair" in each for each in told(messages))
 
 
 def test_rows_of_strangers_are_told(tmp_path: Path, messages: pytest.LogCaptureFixture) -> None:
     path = write(tmp_path, "user,item\n" + "".join(f"u{n},i{n % 7}\n" for n in range(100)))  # each user once
-    tell_of_split(make_split(load(section(path)), SplitSection()), "random")
+    tell_of_split(make_split(load(section(path)), SplitSection()), SplitSection())
     found = [each.getMessage() for each in messages.records if "without training rows" in each.getMessage()]
     assert found == ["data: 100.0 % of the validation rows are of users or items without training rows"]
 

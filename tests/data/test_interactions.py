@@ -60,9 +60,7 @@ def test_any_order_of_the_rows_is_the_same_table(data: list[Row], draw: Any) -> 
     first, second = table(data), table(draw.draw(st.permutations(data)))
     assert first.fingerprint == second.fingerprint
     assert decoded(first) == decoded(second)
-    assert [column.tobytes() for column in vars(first.rows).values()] == [
-        column.tobytes() for column in vars(second.rows).values()
-    ]
+    assert [column.tobytes() for column in first.rows.columns] == [column.tobytes() for column in second.rows.columns]
 
 
 @given(tables, st.data())
@@ -104,7 +102,7 @@ def test_both_zeros_are_one_rating() -> None:
 
 def test_the_columns_have_the_promised_types_and_cannot_be_written() -> None:
     made = table([("u", "i", 1, 1)], ["i"])
-    assert [column.dtype for column in vars(made.rows).values()] == [np.int32, np.int32, np.float32, np.int64]
+    assert [column.dtype for column in made.rows.columns] == [np.int32, np.int32, np.float32, np.int64]
     with pytest.raises(ValueError, match="read-only"):
         made.rows.ratings[0] = 5
 

@@ -22,7 +22,7 @@ def small(catalogue: list[str] | None = None) -> Interactions:
 
 
 def same(first: Interactions, second: Interactions) -> bool:
-    pairs = zip([*vars(first.rows).values()], [*vars(second.rows).values()], strict=True)
+    pairs = zip(first.rows.columns, second.rows.columns, strict=True)
     return (
         all(one.dtype == other.dtype and one.tobytes() == other.tobytes() for one, other in pairs)
         and first.user_ids.tolist() == second.user_ids.tolist()

@@ -69,10 +69,8 @@ def test_an_item_without_a_rating_is_in_the_catalogue(tmp_path: Path) -> None:
     ("data", "expected"),
     [
         (DATA.replace(b"\t3\t", b"\tthree\t"), "u.data, row 2, column '3': 'three' is not a number"),
-        (DATA.replace(b"\t3\t", b"\tnan\t"), "u.data, row 2, column '3': no rating"),
         (DATA.replace(b"\t3\t", b"\t-inf\t"), "u.data, row 2: the rating -inf is not finite"),
         (DATA.replace(b"\t3\t", b"\t1e39\t"), "u.data, row 2: the rating 1e+39 is not finite"),
-        (DATA.replace(b"\t3\t", b"\t\t"), "u.data, row 2, column '3': no rating"),
         (DATA.replace(b"300", b"9" * 19), "u.data, row 3, column '4': 1e+19 is too large for a time"),
         (DATA.replace(b"2\t2", b"2\t77"), "u.data, row 3: item '77' has no line in "),
         (DATA.replace(b"2\t2", b" \t2"), "u.data, row 3, column '1': no user"),

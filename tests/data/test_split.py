@@ -59,7 +59,7 @@ def test_every_row_is_in_one_part_in_the_order_of_the_table(
 def test_a_whole_row_stays_together() -> None:
     table = numbered(50)
     for part in parts(make_split(table, SplitSection())):
-        for user, item, rating, number in zip(*vars(part).values(), strict=True):
+        for user, item, rating, number in zip(*part.columns, strict=True):
             assert table.user_ids[user] == str(number * 7 % 11)
             assert table.item_ids[item] == str(number * 5 % 13)
             assert rating == number % 5 + 1

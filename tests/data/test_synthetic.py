@@ -46,7 +46,7 @@ def test_it_is_a_canonical_table_without_repeats_whatever_the_blocks(
     made = make_synthetic(rows, users, items, seed, block_rows)
     data = made.rows
     assert len(data) == rows
-    assert [column.dtype for column in vars(data).values()] == [np.int32, np.int32, np.float32, np.int64]
+    assert [column.dtype for column in data.columns] == [np.int32, np.int32, np.float32, np.int64]
     assert (np.diff(data.users.astype(np.int64) * items + data.items) > 0).all()
     assert set(data.users.tolist()) == set(range(users))
     assert data.items.min() >= 0

@@ -178,7 +178,7 @@ def test_blanks_around_an_id_are_not_its_own(tmp_path: Path) -> None:
         ("user,item,rating\na,b,5\n\nc,d,x\n", "row 2, column 'rating': 'x' is not a number"),
         ("user,item,rating\na,b,1e300\n", "row 1: the rating 1e+300 is not finite, or beyond float32"),
         ("user,item,rating\na,b,-inf\n", "row 1: the rating -inf is not finite"),
-        ("user,item,rating\na,b,nan\n", "row 1, column 'rating': no rating"),
+        ("user,item,rating\na,b,nan\n", "row 1, column 'rating': no row has a rating"),
         ("user,item,timestamp\na,b,5\nc,d,2020-01-01\n", "column 'timestamp': '2020-01-01' is not a time"),
         ("user,item,timestamp\na,b,now\n", "row 1, column 'timestamp': 'now' is not a time"),
         ("user,item,timestamp\na,b,1e300\n", "1e+300 is too large for a time"),
@@ -300,12 +300,12 @@ def test_duplicates_by_hand(tmp_path: Path, rows: list[tuple[str, str, int, int]
             for pair, group in sorted(groups.items())]  # fmt: skip
     mean = [(*pair, float(np.float32(sum(r for _, r in group) / len(group))), max(group)[0])
             for pair, group in sorted(groups.items())]  # fmt: skip
-    assert decoded(load(section(path, duplicates="last"))) == last
-    merged = decoded(load(section(path, duplicates="mean")))
+    assert decoded(load(section(path, feedback="explicit", duplicates="last"))) == last
+    merged = decoded(load(section(path, feedback="explicit", duplicates="mean")))
     assert [(*row[:2], row[3]) for row in merged] == [(*row[:2], row[3]) for row in mean]
     assert [row[2] for row in merged] == pytest.approx([row[2] for row in mean], abs=1e-6)
     copies = sorted({(u, i, float(r), t) for u, i, r, t in rows}, key=lambda row: (row[0], row[1], row[3], row[2]))
-    assert decoded(load(section(path, duplicates="drop"))) == copies
+    assert decoded(load(section(path, feedback="explicit", duplicates="drop"))) == copies
 
 
 def test_clicks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -329,10 +329,10 @@ def test_counts(tmp_path: Path) -> None:
 
 def test_true_and_false_are_ratings(tmp_path: Path) -> None:
     path = text(tmp_path, "user,item,rating\na,x,True\na,y,false\n")
-    assert [row[2] for row in decoded(load(section(path)))] == [1, 0]
+    assert [row[2] for row in decoded(load(section(path, feedback="explicit")))] == [1, 0]
     assert [row[1] for row in decoded(load(section(path, feedback="binary")))] == ["x"]
     pq.write_table(pa.table({"user": ["a", "a"], "item": ["x", "y"], "rating": [True, False]}), tmp_path / "t.parquet")
-    assert [row[2] for row in decoded(load(section(tmp_path / "t.parquet")))] == [1, 0]
+    assert [row[2] for row in decoded(load(section(tmp_path / "t.parquet", feedback="explicit")))] == [1, 0]
 
 
 @pytest.mark.parametrize("word", ["", " ", "NaN", "nan", "NA", "n/a", "NULL", "None"])
@@ -342,7 +342,9 @@ def test_ratings_that_are_missing(tmp_path: Path, word: str, present: str) -> No
     table = load(section(path, missing="drop"))
     assert decoded(table) == [("a", "y", 1.0 if present == "true" else float(present), 0)]
     assert table.report.counts == {"rows without rating dropped": 2}
-    assert "row 1, column 'rating': no rating" in message(path)
+    kept = load(section(path))
+    assert [str(rating) for rating in kept.rows.ratings.tolist()] == ["nan", str(decoded(table)[0][2]), "nan"]
+    assert kept.report.counts == {"rows without a rating, which serve the other tasks": 2}
 
 
 def test_true_beside_a_number_is_none(tmp_path: Path) -> None:
@@ -425,7 +427,6 @@ def test_movielens_takes_what_is_not_of_columns(original: Path, ml_100k: Interac
         {"rating_range": [5, 1]},
         {"out_of_range": "clip"},
         {"item_columns": {"title": "t"}},
-        {"columns": {"weight": "w"}},
         {"columns": {"usr": "w"}},
         {"missing": "keep"},
         {"items": ""},

@@ -37,6 +37,8 @@ whole_seconds = st.integers(0, 2 * 10**9).filter(lambda second: not 19000101 <= 
 dates = st.datetimes(datetime(1930, 1, 1), datetime(2100, 1, 1)).map(lambda time: time.isoformat(sep=" "))
 rows = st.one_of(*(st.lists(st.tuples(ids, ids, ratings, times, st.text(letters, max_size=5)), min_size=1, max_size=8)
                    for times in (whole_seconds, dates)))  # fmt: skip
+NO_RATING = math.inf
+"""Stands for the rating of a row without one; it equals itself, and is the last in the order as NaN is."""
 NOTHING = {"", "na", "n/a", "nan", "nat", "none", "null"}
 spoilt_cells = st.sampled_from(
     ["", "  ", "nan", "NA", " null", "inf", "-inf", "1e300", "1e999", "abc", "true", "False", "\0", "1\0", "1,5", "0x1"]
@@ -57,7 +59,8 @@ def read(path: Path, content: bytes, **section: Any) -> Interactions:
 def decoded(table: Interactions) -> list[Row]:
     data = table.rows
     users, items = table.user_ids[data.users].tolist(), table.item_ids[data.items].tolist()
-    return list(zip(users, items, data.ratings.tolist(), data.timestamps.tolist(), strict=True))
+    ratings = [NO_RATING if math.isnan(rating) else rating for rating in data.ratings.tolist()]
+    return list(zip(users, items, ratings, data.timestamps.tolist(), strict=True))
 
 
 def expected(content: bytes, drop: bool = False) -> list[Row]:
@@ -76,23 +79,25 @@ def expected(content: bytes, drop: bool = False) -> list[Row]:
         if len(cells) != len(HEADER) and not (len(cells) == len(HEADER) + 1 and not cells[-1]):
             raise ValueError(cells)
         "".join(cells[:4]).encode()  # UTF-8, of what is used
-        row = interpreted(*cells[:4])
+        row = interpreted(*cells[:4], drop=drop)
         if row is None and not drop:
             raise ValueError(cells)
         if row is not None:
             table.append(row)
-    if not table:
-        raise ValueError("no rows")
+    if all(row[2] == NO_RATING for row in table):
+        raise ValueError("no rows, or none with a rating")
+    if {row[2] for row in table} - {NO_RATING} == {0, 1}:  # yes and no: those of yes are left
+        table = [row for row in table if row[2] == 1]
     return sorted(table, key=lambda row: (row[0], row[1], row[3], row[2]))
 
 
-def interpreted(user: str, item: str, rating: str, time: str) -> Row | None:
-    """Parse a row; return None if a value is missing."""
+def interpreted(user: str, item: str, rating: str, time: str, *, drop: bool) -> Row | None:
+    """Parse a row; return None if a value is missing, a rating only for `drop`; else this is `NO_RATING`."""
     if "\0" in user + item:
         raise ValueError("NUL")
     no_rating = rating.strip().lower() in NOTHING
-    missing = not user.strip() or not item.strip() or no_rating or not time.strip()
-    value = math.nan
+    missing = not user.strip() or not item.strip() or (drop and no_rating) or not time.strip()
+    value = NO_RATING
     if not no_rating:
         if not NUMBER.fullmatch(rating.strip()):
             raise ValueError(rating)
@@ -109,7 +114,7 @@ def interpreted(user: str, item: str, rating: str, time: str) -> Row | None:
             )
     if missing:
         return None
-    if abs(value) > FLOAT32_MAX:
+    if abs(value) > FLOAT32_MAX and value != NO_RATING:
         raise ValueError(rating)
     return user.strip(), item.strip(), float(np.float32(value)) + 0.0, seconds
 

@@ -9,11 +9,18 @@ from hypothesis import given, settings
 from mtsearch.data.interactions import Rows
 from mtsearch.data.split import Split
 from mtsearch.evaluation import Evaluator, Scorer, evaluate_baselines
-from mtsearch.evaluation.baselines import biases, chance, popularity
-from mtsearch.metrics import METRICS
+from mtsearch.evaluation.baselines import Baseline, TaskBaselines, biases, chance, popularity
+from mtsearch.metrics import metrics_of
 from tests.helpers.evaluation_cases import Tables, make_rows, make_split, random_cases
 
 pytestmark = pytest.mark.quick
+
+
+def of_rating(baselines: TaskBaselines) -> Baseline:
+    """Return the baseline of the tutorial's rating task, which ranks too."""
+    baseline = baselines.of_task("rating")
+    assert baseline is not None
+    return baseline
 
 
 def plain_biases(train: Rows) -> tuple[float, dict[int, float], dict[int, float]]:
@@ -37,7 +44,7 @@ def plain_biases(train: Rows) -> tuple[float, dict[int, float], dict[int, float]
 def test_biases_equal_a_plain_implementation(case: tuple[Split, Tables]) -> None:
     split, _ = case
     mean, of_user, of_item = plain_biases(split.train)
-    fitted, rows = biases(split), split.validation
+    fitted, rows = of_rating(biases(split)), split.validation
     wanted = [mean + of_user[u] + of_item[i] for u, i in zip(rows.users.tolist(), rows.items.tolist(), strict=True)]
     assert fitted.ratings(rows.users, rows.items) == pytest.approx(wanted, abs=1e-6)
     assert fitted.item_scores == pytest.approx([of_item[item] for item in split.catalogue.tolist()], abs=1e-6)
@@ -49,7 +56,7 @@ def test_biases_equal_a_plain_implementation(case: tuple[Split, Tables]) -> None
 def fit_biases(*last_ratings: float) -> Tables:
     """Return predictions for 2 users x 3 items; `last_ratings` are user 0's of item 1; user 1 and item 2 have none."""
     train = make_rows([(0, 0, 3.0), *((0, 1, rating) for rating in last_ratings)])
-    fitted = biases(make_split(2, 3, range(3), train, train))
+    fitted = of_rating(biases(make_split(2, 3, range(3), train, train)))
     users, items = np.indices((2, 3), np.int32).reshape(2, -1)
     return Tables(fitted.scores(np.arange(2, dtype=np.int32)), fitted.ratings(users, items).reshape(2, 3))
 
@@ -70,7 +77,7 @@ def test_biases_of_unknown_ids_are_zero() -> None:
 
 def test_popularity_orders_by_training_count() -> None:
     train = make_rows([(0, 0, 1.0), (0, 2, 2.0), (1, 2, 3.0), (1, 3, 4.0), (1, 3, 4.0), (1, 3, 4.0)])
-    fitted = popularity(make_split(2, 4, [0, 1, 3], train, train))
+    fitted = of_rating(popularity(make_split(2, 4, [0, 1, 3], train, train)))
     assert fitted.scores(np.array([1, 0], np.int32)).tolist() == [[1, 0, 3], [1, 0, 3]]
     assert fitted.ratings(np.array([0, 1], np.int32), np.array([0, 2], np.int32)).tolist() == [3, 3]
 
@@ -94,7 +101,7 @@ def test_baselines_are_named_and_complete() -> None:
     train, held_out = rows.take(np.arange(3000)), rows.take(np.arange(3000, 4000))
     found = evaluate_baselines(make_split(60, 150, range(150), train, held_out), held_out)
     assert list(found) == ["chance", "popularity", "biases"]
-    assert all(list(values) == list(METRICS) for values in found.values())
+    assert all(list(values) == list(metrics_of()) for values in found.values())
     assert found["popularity"]["rmse"] == found["chance"]["rmse"] > 1.2 * found["biases"]["rmse"]
     assert found["popularity"]["top_10"] > 2 * found["chance"]["top_10"]
     assert found["popularity"]["coverage"] < 0.8
@@ -102,5 +109,5 @@ def test_baselines_are_named_and_complete() -> None:
 
 def test_a_baseline_is_a_scorer() -> None:
     train = make_rows([(0, 0, 1.0)])
-    scorer: Scorer = chance(make_split(1, 1, [0], train, train))
+    scorer: Scorer = of_rating(chance(make_split(1, 1, [0], train, train)))
     assert scorer.scores(np.zeros(1, np.int32)).shape == (1, 1)

@@ -10,20 +10,23 @@ from hypothesis import given, settings
 
 from mtsearch.data.split import Split
 from mtsearch.evaluation import Evaluator
-from mtsearch.metrics import METRICS, Metric, Predictions
+from mtsearch.metrics import Metric, Predictions, metrics_of
 from tests.helpers import oracle
 from tests.helpers.evaluation_cases import Tables, random_cases
 
 pytestmark = pytest.mark.quick
 
+METRICS = metrics_of()
+
 HITS_5 = Metric(
     key="top_5",
+    kind="retrieval",
     label="top-5 accuracy",
     direction="maximize",
     unit="",
     ideal=1.0,
     summary="share of rows whose item ranks in the first 5 of the whole catalogue",
-    formula=lambda predictions: predictions.ranks.expected_gain(lambda rank: rank <= 5),
+    formula=lambda ranking: ranking.ranks.expected_gain(lambda rank: rank <= 5),
     per="row",
     hits_within=5,
 )
@@ -35,6 +38,7 @@ def median_error(predictions: Predictions) -> float:
 
 MEDIAN_ERROR = Metric(
     key="median_error",
+    kind="rating",
     label="median error",
     direction="minimize",
     unit="stars",
@@ -46,12 +50,13 @@ MEDIAN_ERROR = Metric(
 
 RMS_RANK = Metric(
     key="rms_rank",
+    kind="retrieval",
     label="rank",
     direction="minimize",
     unit="",
     ideal=1.0,
     summary="root mean square rank within the catalogue, averaged over users",
-    formula=lambda predictions: predictions.ranks.expected_gain(lambda rank: rank * 1.0) ** 2,
+    formula=lambda ranking: ranking.ranks.expected_gain(lambda rank: rank * 1.0) ** 2,
     per="user",
     root=True,
 )

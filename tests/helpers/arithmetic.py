@@ -27,18 +27,17 @@ class NumpyModel:
             variable.ref(): weight for variable, weight in zip(model.trainable_variables, self.weights, strict=True)
         }
 
-        def weight_of(name: str, used: bool, *shape: int) -> Floats:
-            return named[getattr(model, name).ref()] if used else np.zeros(shape)
+        def weight_of(variable: Any, *shape: int) -> Floats:
+            return np.zeros(shape) if variable is None else named[variable.ref()]
 
-        head = [named[variable.ref()] for variable in model.rating_layers.trainable_variables]
+        head = [named[variable.ref()] for variable in model.heads["rating"].trainable_variables]
         self.kernels, self.biases = head[0::2], head[1::2]
         users, items = len(split.user_ids), len(split.item_ids)
-        self.users = weight_of("user_table", True)
-        self.items = weight_of("item_table", True)
-        self.user_bias = weight_of("user_bias", config.rating_biases, users, 1)
-        self.item_bias = weight_of("item_bias", config.rating_biases, items, 1)
-        self.score_bias = weight_of("score_bias", config.item_bias, items, 1)
-        self.log_variance = weight_of("log_variance", config.balance == "uncertainty", 2)
+        self.users, self.items = weight_of(model.user_table), weight_of(model.item_table)
+        user_bias, item_bias = model.biases.get("rating", (None, None))
+        self.user_bias, self.item_bias = weight_of(user_bias, users, 1), weight_of(item_bias, items, 1)
+        self.score_bias = weight_of(model.score_biases.get("retrieval"), items, 1)
+        self.log_variance = weight_of(model.log_variance if config.balance == "uncertainty" else None, 2)
 
     def with_unknown(self) -> "NumpyModel":
         """Return the model with the mean of the trained users or items for the unknown ones."""

@@ -41,6 +41,24 @@ def make_split(users: int = 60, items: int = 80, rows: int = 2000, unknown: int 
     )
 
 
+class TutorialScorer:
+    """A joint model with the tutorial's two tasks, as one `Scorer`."""
+
+    def __init__(self, compiled: Any, catalogue: NDArray[np.int32]) -> None:
+        from mtsearch.models.joint_scorer import ModelScorer
+
+        tasks: Any = ModelScorer(compiled, catalogue)
+        self._head, self._tower = tasks.of_task("rating"), tasks.of_task("retrieval")
+
+    def ratings(self, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:
+        ratings: NDArray[np.float32] = self._head.ratings(users, items)
+        return ratings
+
+    def scores(self, users: NDArray[np.int32]) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = self._tower.scores(users)
+        return scores
+
+
 def numbers(result: TrialResult) -> list[dict[str, float]]:
     """Return all numbers of a trial that its seed determines, epoch by epoch."""
     return [{**epoch.metrics, "rating": epoch.losses["rating"], "retrieval": epoch.losses["retrieval"]}

@@ -1,6 +1,6 @@
 """Results of studies, made by hand."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 from mtsearch.metrics import METRICS
 from mtsearch.search.pareto import FrontRow
 from mtsearch.search.results import Failure, StudyResults, TrialTime
+from mtsearch.study_file.tasks import stored_metrics
 
 OBJECTIVES = {
     1: ("rmse",),
@@ -58,6 +59,49 @@ def results(rows: Iterable[FrontRow] = (), objectives: Sequence[str] = OBJECTIVE
         ended=datetime(2025, 3, 1, 9, 42),
     )
     return replace(plain, **changes)
+
+
+TASKS = {
+    "view": {"kind": "retrieval", "where": "event = 'view'"},
+    "purchase": {"kind": "retrieval", "where": "event = 'purchase'"},
+    "stars": {"kind": "rating", "target": "points"},
+}
+TASK_KEYS = {
+    "rmse": "stars.rmse",
+    "mae": "stars.mae",
+    "top_100": "purchase.top_100",
+    "mrr": "purchase.mrr",
+    "coverage": "view.coverage",
+    "ndcg_10": "view.ndcg_10",
+}
+"""The keys in a study of `TASKS`, by the bare ones."""
+
+
+def with_tasks(study: StudyResults) -> StudyResults:
+    """The same numbers in a study of `TASKS`, whose metrics have the task in their keys."""
+
+    def named(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {TASK_KEYS[key]: value for key, value in values.items()}
+
+    objectives = [TASK_KEYS[metric.key] for metric in study.objectives]
+    definition = {
+        **study.definition,
+        "study": {**study.definition["study"], "objectives": objectives},
+        "tasks": TASKS,
+    }
+    metrics = stored_metrics(definition)
+    return replace(
+        study,
+        objectives=tuple(metrics[key] for key in objectives),
+        definition=definition,
+        rows=tuple(replace(each, metrics=named(each.metrics)) for each in study.rows),
+        baselines={name: named(values) for name, values in study.baselines.items()},
+        curves={
+            number: [{**epoch, "metrics": named(epoch["metrics"])} for epoch in epochs]
+            for number, epochs in study.curves.items()
+        },
+        importances=named(study.importances),
+    )
 
 
 def realistic(seed: int = 0, trials: int = 50, objectives: Sequence[str] = OBJECTIVES[2]) -> StudyResults:

@@ -26,7 +26,7 @@ class StockModel(tfrs.models.Model):  # type: ignore[misc]
             + [tf_keras.layers.Dense(1)]
         )
         self.rating_model.build((None, 2 * size))
-        self.rating_model.set_weights(ours.rating_layers.get_weights())
+        self.rating_model.set_weights(ours.heads["rating"].get_weights())
         self.rating_task = tfrs.tasks.Ranking(loss=tf_keras.losses.MeanSquaredError())
         self.retrieval_task = tfrs.tasks.Retrieval()
 
@@ -104,7 +104,7 @@ def initial_model(split: Split, config: TrialConfig) -> JointModel:
     """Return the model from which `JointTrainer` starts a configuration."""
     model = JointModel(GraphKey.of(config, len(split.user_ids), len(split.item_ids)), split)
     model.trial_inputs.assign(config)
-    first = {"users": tf.constant([0]), "items": tf.constant([0]), "ratings": tf.constant([3.0])}
+    first = {"users": tf.constant([0]), "items": tf.constant([0]), "targets": (tf.constant([3.0]),)}
     model.compute_loss(first)
     model.initialize(config.seed)
     return model

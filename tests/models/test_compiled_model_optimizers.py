@@ -35,7 +35,7 @@ def test_every_epoch_and_weight_equals_stock(
     for epoch in result.curve:
         assert epoch.losses == pytest.approx(stock.epoch_losses(epoch.epoch), rel=1e-4)
     model = trainer.compiled_model(config).model
-    ours = [*model.rating_layers.get_weights(), model.user_table.numpy(), model.item_table.numpy()]
+    ours = [*model.heads["rating"].get_weights(), model.user_table.numpy(), model.item_table.numpy()]
     towers = (stock.model.user_model, stock.model.movie_model)
     theirs = [*stock.model.rating_model.get_weights(), *(tower.layers[1].get_weights()[0][1:] for tower in towers)]
     for weights, expected in zip(ours, theirs, strict=True):

@@ -44,7 +44,8 @@ for name in ("/CPU:0", "/CPU:1"):
     compiled = trainer.compiled_model(config)
     with tf.device(name):
         tables = compiled.tables()
-    tensors = [*compiled.model.trainable_variables, *compiled.optimizer.variables, *trainer.pipeline._rows, *tables]
+    moved = tf.nest.flatten([trainer.pipeline._rows, tables])
+    tensors = [*compiled.model.trainable_variables, *compiled.optimizer.variables, *moved]
     answer[name] = result, sorted({{tensor.device[-5:] for tensor in tensors}})
 print(json.dumps(answer))
 """

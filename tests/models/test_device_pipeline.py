@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from mtsearch.data.split import Split
 from mtsearch.errors import NonFiniteLoss
 from mtsearch.models import Device, JointTrainer
-from mtsearch.models.device import ROW_BYTES, EpochOrders, InputPipeline
+from mtsearch.models.device import EpochOrders, InputPipeline
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.model_cases import go_on, numbers
 
@@ -23,24 +23,26 @@ CONFIG = TrialConfig(
 @given(batch_size=st.integers(1, 500), block_rows=st.integers(1, 2000))
 def test_blocks_are_whole_batches_in_the_order_drawn(split: Split, batch_size: int, block_rows: int) -> None:
     rows, order = split.train, EpochOrders(split.train.items).draw(batch_size, seed=1, epoch=1)
-    blocks = list(InputPipeline(rows, resident_bytes=0, block_rows=block_rows).epoch(order, batch_size))
+    blocks = list(InputPipeline(rows, [rows.ratings], resident_bytes=0, block_rows=block_rows).epoch(order, batch_size))
     sizes = [len(block.rows) for block in blocks]
     assert all(size % batch_size == 0 and size <= max(block_rows, batch_size) for size in sizes[:-1])
-    for name in ("users", "items", "ratings"):
-        taken = [getattr(block.table, name).numpy()[block.rows] for block in blocks]
-        np.testing.assert_array_equal(np.concatenate(taken), getattr(rows, name)[order.rows])
+    for column, expected in enumerate((rows.users, rows.items, rows.ratings)):
+        taken = [(*block.table[:2], *block.table.targets)[column].numpy()[block.rows] for block in blocks]
+        np.testing.assert_array_equal(np.concatenate(taken), expected[order.rows])
     np.testing.assert_array_equal(np.concatenate([block.by_item for block in blocks]), order.by_item)
 
 
 def test_rows_are_on_the_device_only_if_they_fit(split: Split) -> None:
-    needed = ROW_BYTES * len(split.train)
-    assert [InputPipeline(split.train, room).is_resident for room in (None, needed, needed - 1)] == [True, True, False]
+    needed = 20 * len(split.train)  # user, item, rating, and the two numbers of the order of an epoch
+    assert [
+        InputPipeline(split.train, [split.train.ratings], room).is_resident for room in (None, needed, needed - 1)
+    ] == [True, True, False]
 
 
 def streaming(split: Split, device: Device, block_rows: int) -> JointTrainer:
     trainer = JointTrainer(split, device, resident_bytes=0)
     assert not trainer.pipeline.is_resident
-    trainer.pipeline = InputPipeline(split.train, 0, block_rows)
+    trainer.pipeline = InputPipeline(split.train, [split.train.ratings], 0, block_rows)
     return trainer
 
 

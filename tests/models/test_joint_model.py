@@ -47,11 +47,18 @@ def test_each_seed_starts_from_weights_of_its_own(split: Split) -> None:
 @pytest.mark.parametrize("weights", [(1.0, 0.0), (0.0, 1.0), (2.0, 0.5)])
 def test_the_loss_is_the_weighted_sum_of_the_stock_tasks(split: Split, weights: tuple[float, float]) -> None:
     model, rows = model_of(split, seed=1), split.train.take(np.arange(200))
-    model.trial_inputs["rating_weight"].assign(weights[0])
-    model.trial_inputs["retrieval_weight"].assign(weights[1])
-    inputs = {name: tf.constant(getattr(rows, name)) for name in ("users", "items", "ratings")}
-    predictions = model.rate(model.tables(), SortedIndex(inputs["users"]), SortedIndex(inputs["items"]))
-    rating = tf_keras.losses.MeanSquaredError()(inputs["ratings"][:, None], predictions[:, None])
+    model.trial_inputs.weights[0].assign(weights[0])
+    model.trial_inputs.weights[1].assign(weights[1])
+    inputs = {
+        "users": tf.constant(rows.users),
+        "items": tf.constant(rows.items),
+        "targets": (tf.constant(rows.ratings),),
+    }
+    task = model.graph_key.tasks[0]
+    predictions = model.predictions(
+        task, model.tables(task), SortedIndex(inputs["users"]), SortedIndex(inputs["items"])
+    )
+    rating = tf_keras.losses.MeanSquaredError()(rows.ratings[:, None], predictions[:, None])
     logits = tf.gather(model.user_table, rows.users) @ tf.transpose(tf.gather(model.item_table, rows.items))
     retrieval = tf.reduce_sum(tf.reduce_logsumexp(logits, axis=1) - tf.linalg.diag_part(logits))
     expected = weights[0] * float(rating) + weights[1] * float(retrieval)
@@ -60,6 +67,10 @@ def test_the_loss_is_the_weighted_sum_of_the_stock_tasks(split: Split, weights: 
 
 # What each field may be besides its default, and whether that takes another graph.
 OTHER_VALUES: dict[str, list[tuple[Any, bool]]] = {
+    "losses": [("normalized", True)],
+    "weights": [({"rating": 2.0}, False)],
+    "sharing": [("projections", True), ("experts", True)],
+    "experts": [(6, False)],
     "rating_weight": [(3.0, False), (0.0, False)],
     "retrieval_weight": [(3.0, False), (0.0, False)],
     "balance": [("dwa", False), ("uncertainty", True)],

@@ -20,9 +20,8 @@ from mtsearch.models import joint_model as shape_module
 from mtsearch.models import joint_scorer as scorer_module
 from mtsearch.models.compiled_model import OPTIMIZERS, prepare_gradients
 from mtsearch.models.joint_model import GraphKey, is_large
-from mtsearch.models.joint_scorer import ModelScorer
 from mtsearch.study_file.config import TrialConfig
-from tests.helpers.model_cases import answer_of, go_on, numbers
+from tests.helpers.model_cases import TutorialScorer, answer_of, go_on, numbers
 
 CONFIG = TrialConfig(
     embedding_size=6, hidden_layers="8", batch_size=70, epochs=2, retrieval_weight=1e-3, learning_rate=0.05, seed=7
@@ -130,7 +129,7 @@ def test_ratings_in_pieces_are_those_at_once(
     for biases in (False, True):
         config = CONFIG.model_copy(update={"rating_biases": biases, "epochs": 1})
         trainer.train(config, go_on)
-        scorer, rows = ModelScorer(trainer.last_model(), split.catalogue), split.validation
+        scorer, rows = TutorialScorer(trainer.last_model(), split.catalogue), split.validation
         whole = scorer.ratings(rows.users, rows.items)
         monkeypatch.setattr(scorer_module, "ROWS_AT_ONCE", 50)
         pieces = scorer.ratings(rows.users, rows.items)
@@ -159,13 +158,13 @@ import json, resource
 import numpy as np
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.models import Device, JointTrainer
-from mtsearch.models.joint_scorer import ModelScorer
+from tests.helpers.model_cases import TutorialScorer
 from tests.helpers.model_cases import go_on, make_split
 
 split = make_split()
 trainer = JointTrainer(split, Device.default(2))
 trainer.train(TrialConfig(epochs=1), go_on)
-scorer = ModelScorer(trainer.last_model(), split.catalogue)
+scorer = TutorialScorer(trainer.last_model(), split.catalogue)
 users = np.sort(np.random.default_rng(0).integers(60, size=2**20)).astype(np.int32)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 ratings = scorer.ratings(users, users)

@@ -95,7 +95,7 @@ def test_rows_that_come_in_blocks_give_the_same_bits(split: Split, device: Devic
     config = config_of("plain", schedule="cosine", hidden_dropout=0.2)
     expected = numbers(compiled.train(config, go_on))
     streamed = JointTrainer(split, replace(device, xla=True), resident_bytes=0)
-    streamed.pipeline = InputPipeline(split.train, 0, block_rows=300)
+    streamed.pipeline = InputPipeline(split.train, [split.train.ratings], 0, block_rows=300)
     assert numbers(streamed.train(config, go_on)) == expected
 
 

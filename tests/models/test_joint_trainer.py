@@ -11,16 +11,16 @@ from mtsearch.data.interactions import Codes
 from mtsearch.data.split import Split
 from mtsearch.errors import NonFiniteLoss, NonFiniteMetric, OutOfMemory
 from mtsearch.evaluation import Evaluator
-from mtsearch.metrics import METRICS
+from mtsearch.metrics import metrics_of
 from mtsearch.models import Device, JointTrainer
-from mtsearch.models import joint_trainer as trainer_module
+from mtsearch.models import joint_scorer as scorer_module
 from mtsearch.models.device import EpochOrders
 from mtsearch.models.joint_model import JointModel
-from mtsearch.models.joint_scorer import ModelScorer
+from mtsearch.models.joint_scorer import HeadScorer
 from mtsearch.models.trainer import EpochMetrics
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.arithmetic import NumpyModel
-from tests.helpers.model_cases import answer_of, go_on, make_split, recorder
+from tests.helpers.model_cases import TutorialScorer, answer_of, go_on, make_split, recorder
 from tests.helpers.stock import StockTraining, initial_model
 
 CONFIG = TrialConfig(embedding_size=8, batch_size=500, epochs=3, retrieval_weight=1e-3)
@@ -36,7 +36,7 @@ def test_a_curve_has_every_epoch_and_every_number(trainer: JointTrainer) -> None
     assert list(result.curve) == seen
     assert [epoch.epoch for epoch in seen] == [1, 2, 3]
     for epoch in seen:
-        assert list(epoch.metrics) == list(METRICS)
+        assert list(epoch.metrics) == list(metrics_of())
         assert set(epoch.losses) == {"rating", "retrieval"}
         assert np.isfinite([*epoch.metrics.values(), *epoch.losses.values()]).all()
     assert result.metrics == seen[-1].metrics
@@ -76,7 +76,7 @@ def test_a_loss_of_weight_zero_trains_nothing_of_its_own(split: Split, device: D
 
 
 def _head(model: JointModel) -> list[np.ndarray[Any, Any]]:
-    weights: list[np.ndarray[Any, Any]] = model.rating_layers.get_weights()
+    weights: list[np.ndarray[Any, Any]] = model.heads["rating"].get_weights()
     return weights
 
 
@@ -118,14 +118,14 @@ def test_a_bad_row_fails_the_step_that_meets_it(split: Split, device: Device, ro
 
 
 def test_a_prediction_that_is_no_number_names_the_epoch(trainer: JointTrainer, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(ModelScorer):
+    class Broken(HeadScorer):
         """A scorer that returns NaN in the second epoch."""
 
         def ratings(self, users: Codes, items: Codes) -> Any:
             return super().ratings(users, items) * (np.float32(np.nan) if seen else np.float32(1))
 
     seen: list[EpochMetrics] = []
-    monkeypatch.setattr(trainer_module, "ModelScorer", Broken)
+    monkeypatch.setattr(scorer_module, "HeadScorer", Broken)
     with pytest.raises(NonFiniteMetric, match=r"non-finite rating for user .* at epoch 2; lower learning_rate"):
         trainer.train(CONFIG, recorder(seen))
     assert len(seen) == 1
@@ -214,10 +214,12 @@ def test_unknown_users_and_items_have_no_bias(device: Device) -> None:
     trainer, config = JointTrainer(split, device), with_(rating_biases=True, item_bias=True, optimizer="adam", l2=0.1)
     trainer.train(config, go_on)
     model = trainer.compiled_model(config).model
-    for biases, known in ((model.user_bias, split.known_users), (model.item_bias, split.known_items)):
+    for biases, known in (
+        (model.biases["rating"][0], split.known_users),
+        (model.biases["rating"][1], split.known_items),
+    ):
         assert (biases.numpy()[:, 0] != 0).tolist() == known.tolist()
-    assert model.score_bias is not None
-    assert (model.score_bias.numpy()[:, 0] != 0).tolist() == split.known_items.tolist()
+    assert (model.score_biases["retrieval"].numpy()[:, 0] != 0).tolist() == split.known_items.tolist()
 
 
 def test_an_unknown_item_is_ranked_with_the_mean_bias(device: Device) -> None:
@@ -226,9 +228,8 @@ def test_an_unknown_item_is_ranked_with_the_mean_bias(device: Device) -> None:
     trainer.train(config, go_on)
     compiled, known = trainer.compiled_model(config), split.known_items
     biases = np.where(known[:, np.newaxis], np.linspace(-1, 0, len(known))[:, np.newaxis], 0).astype(np.float32)
-    assert compiled.model.score_bias is not None
-    compiled.model.score_bias.assign(biases)
-    used = compiled.tables()[-1].numpy()[:, -1:]
+    compiled.model.score_biases["retrieval"].assign(biases)
+    used = compiled.tables().towers["retrieval"][1].numpy()[:, -1:]
     np.testing.assert_array_equal(used[known], biases[known])
     np.testing.assert_allclose(used[~known], np.full((5, 1), biases[known].mean()), rtol=1e-5)
 
@@ -240,7 +241,7 @@ def test_an_item_of_the_full_softmax_keeps_its_embedding(device: Device) -> None
     trainer, config = JointTrainer(split, device), with_(retrieval_loss="full")
     trainer.train(config, go_on)
     compiled = trainer.compiled_model(config)
-    table, used = compiled.model.item_table.numpy(), compiled.tables()[1].numpy()
+    table, used = compiled.model.item_table.numpy(), compiled.tables().heads["rating"].items.numpy()
     np.testing.assert_array_equal(used[:78], table[:78])
     np.testing.assert_allclose(used[78:], np.tile(table[:78].mean(axis=0), (2, 1)), rtol=1e-5, atol=1e-6)
     assert not np.isclose(table[75:78], initial_model(split, config).item_table.numpy()[75:78]).any(axis=1).all()
@@ -250,7 +251,7 @@ def test_unknown_users_all_have_the_same_rating(device: Device) -> None:
     split = make_split(unknown=5)
     trainer = JointTrainer(split, device)
     trainer.train(CONFIG, go_on)
-    scorer = ModelScorer(trainer.compiled_model(CONFIG), split.catalogue)
+    scorer = TutorialScorer(trainer.compiled_model(CONFIG), split.catalogue)
     unknown, known = np.arange(55, 60, dtype=np.int32), np.arange(5, dtype=np.int32)
     assert len(np.unique(scorer.ratings(unknown, np.zeros(5, np.int32)))) == 1
     assert len(np.unique(scorer.ratings(known, np.zeros(5, np.int32)))) == 5

@@ -18,12 +18,11 @@ from mtsearch.data.interactions import Codes, Rows
 from mtsearch.data.split import Split
 from mtsearch.models import Device, JointTrainer
 from mtsearch.models.compiled_model import CompiledModel
-from mtsearch.models.joint_scorer import ModelScorer
 from mtsearch.models.saved_model import DEFAULT_K, save_joint
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.clean_process import CLEAN, Ask
 from tests.helpers.environments import make_environment
-from tests.helpers.model_cases import go_on, make_split
+from tests.helpers.model_cases import TutorialScorer, go_on, make_split
 
 UNKNOWN = 3  # users and items without training rows
 
@@ -42,7 +41,7 @@ class Saved:
     """A trained model in this process, and the saved model loaded from its folder."""
 
     split: Split
-    scorer: ModelScorer
+    scorer: TutorialScorer
     folder: Path
     signatures: Mapping[str, Any]
 
@@ -71,7 +70,7 @@ def trained(split: Split, device: Device, config: TrialConfig, folder: Path) -> 
     trainer = JointTrainer(split, device)
     trainer.train(config, go_on)
     trainer.save(folder)
-    scorer = ModelScorer(trainer.last_model(), split.catalogue)
+    scorer = TutorialScorer(trainer.last_model(), split.catalogue)
     return Saved(split, scorer, folder, tf.saved_model.load(str(folder)).signatures)
 
 
@@ -98,7 +97,7 @@ def texts(values: NDArray[np.object_]) -> list[list[str]]:
     return [[value.decode() for value in row] for row in values]
 
 
-def served_ratings(scorer: ModelScorer, split: Split, rows: Rows) -> NDArray[np.float32]:
+def served_ratings(scorer: TutorialScorer, split: Split, rows: Rows) -> NDArray[np.float32]:
     """Return the ratings of the model in this process, clipped as `rmse_clipped` clips."""
     return np.clip(scorer.ratings(rows.users, rows.items), split.train.ratings.min(), split.train.ratings.max())
 

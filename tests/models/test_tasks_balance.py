@@ -25,12 +25,12 @@ def losses(*pairs: tuple[float, float]) -> list[dict[str, float]]:
 
 @pytest.mark.parametrize("epochs", [[], [(3.0, 5.0)]])
 def test_no_factor_before_two_epochs(epochs: list[tuple[float, float]]) -> None:
-    assert dynamic_weight_average(losses(*epochs)) == (1.0, 1.0)
+    assert dynamic_weight_average(losses(*epochs)) == dict.fromkeys(["rating", "retrieval"][: 2 * len(epochs)], 1.0)
 
 
 def test_the_loss_that_fell_less_gets_more() -> None:
     """The ratios of the last two epochs are 1/2 and 9/10: 2 * e^(r / 2) / (e^0.25 + e^0.45)."""
-    rating, retrieval = dynamic_weight_average(losses((99.0, 1.0), (4.0, 10.0), (2.0, 9.0)))
+    rating, retrieval = dynamic_weight_average(losses((99.0, 1.0), (4.0, 10.0), (2.0, 9.0))).values()
     total = math.exp(0.25) + math.exp(0.45)
     assert rating == pytest.approx(2 * math.exp(0.25) / total)
     assert retrieval == pytest.approx(2 * math.exp(0.45) / total)
@@ -39,12 +39,20 @@ def test_the_loss_that_fell_less_gets_more() -> None:
 
 
 def test_a_loss_of_zero_has_ratio_one() -> None:
-    rating, retrieval = dynamic_weight_average(losses((0.0, 4.0), (0.0, 4.0)))
-    assert (rating, retrieval) == pytest.approx((1, 1))
+    assert dynamic_weight_average(losses((0.0, 4.0), (0.0, 4.0))) == pytest.approx({"rating": 1, "retrieval": 1})
+
+
+def test_three_losses_by_hand() -> None:
+    """The ratios are 1, 1/2 and 1/4: 3 * softmax of their halves."""
+    epochs = [{"a": 1.0, "b": 2.0, "c": 4.0}, {"a": 1.0, "b": 1.0, "c": 1.0}]
+    parts = [math.exp(1 / 2), math.exp(1 / 4), math.exp(1 / 8)]
+    expected = {task: 3 * part / sum(parts) for task, part in zip("abc", parts, strict=True)}
+    assert dynamic_weight_average(epochs) == pytest.approx(expected)
 
 
 def test_an_exploding_loss_causes_no_overflow() -> None:
-    assert dynamic_weight_average(losses((1e-30, 1.0), (1e30, 1.0))) == pytest.approx((2, 0))
+    factors = dynamic_weight_average(losses((1e-30, 1.0), (1e30, 1.0)))
+    assert factors == pytest.approx({"rating": 2, "retrieval": 0})
 
 
 def test_fixed_weights_are_not_recorded(trainer: JointTrainer) -> None:
@@ -57,10 +65,11 @@ def test_dwa_weighs_every_epoch_by_the_ones_before(trainer: JointTrainer) -> Non
     compiled = trainer.compiled_model(config)
     for number, epoch in enumerate(result.curve):
         factors = dynamic_weight_average([earlier.losses for earlier in result.curve[:number]])
-        assert epoch.weights == pytest.approx({"rating": 2.0 * factors[0], "retrieval": 1e-3 * factors[1]})
+        expected = {"rating": 2.0 * factors.get("rating", 1), "retrieval": 1e-3 * factors.get("retrieval", 1)}
+        assert epoch.weights == pytest.approx(expected)
     assert result.curve[2].weights != result.curve[1].weights
-    for task, weight in result.curve[-1].weights.items():
-        assert float(compiled.model.trial_inputs[f"{task}_weight"]) == pytest.approx(weight)
+    for variable, weight in zip(compiled.model.trial_inputs.weights, result.curve[-1].weights.values(), strict=True):
+        assert float(variable) == pytest.approx(weight)
     assert numbers(result)[:2] == numbers(fixed)[:2]
     assert numbers(result)[2] != numbers(fixed)[2]
     assert numbers(trainer.train(CONFIG, go_on)) == numbers(fixed)

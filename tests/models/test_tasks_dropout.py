@@ -9,10 +9,9 @@ import tensorflow as tf
 
 from mtsearch.data.split import Split
 from mtsearch.models import Device, JointTrainer
-from mtsearch.models.joint_scorer import ModelScorer
 from mtsearch.models.tasks import Dropout
 from mtsearch.study_file.config import TrialConfig
-from tests.helpers.model_cases import go_on, numbers
+from tests.helpers.model_cases import TutorialScorer, go_on, numbers
 from tests.helpers.stock import initial_model
 from tests.models.test_joint_model_loss import batch_of
 
@@ -104,6 +103,6 @@ def test_evaluation_is_without_dropout(split: Split, trainer: JointTrainer) -> N
     for variable, value in zip(plain.model.trainable_variables, dropping.model.trainable_variables, strict=True):
         variable.assign(value)
     rows = split.validation
-    ours, theirs = (ModelScorer(compiled, split.catalogue) for compiled in (dropping, plain))
+    ours, theirs = (TutorialScorer(compiled, split.catalogue) for compiled in (dropping, plain))
     np.testing.assert_array_equal(ours.ratings(rows.users, rows.items), theirs.ratings(rows.users, rows.items))
     np.testing.assert_array_equal(ours.scores(rows.users), theirs.scores(rows.users))

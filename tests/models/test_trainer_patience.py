@@ -10,10 +10,9 @@ from mtsearch.data.split import Split
 from mtsearch.evaluation import Evaluator
 from mtsearch.metrics import METRICS
 from mtsearch.models import Device, JointTrainer
-from mtsearch.models.joint_scorer import ModelScorer
 from mtsearch.models.trainer import EpochMetrics, TrialResult
 from mtsearch.study_file.config import TrialConfig
-from tests.helpers.model_cases import go_on, numbers
+from tests.helpers.model_cases import TutorialScorer, go_on, numbers
 
 # Overfits on purpose: validation gets worse and better again.
 CONFIG = TrialConfig(
@@ -90,7 +89,7 @@ def test_standard_errors_are_those_of_the_best_epoch(split: Split, device: Devic
     assert any(result.best_epoch < len(result.curve) for result in results)
     for result in results:
         trainer.train(with_(epochs=result.best_epoch), go_on)
-        scorer = ModelScorer(trainer.last_model(), split.catalogue)
+        scorer = TutorialScorer(trainer.last_model(), split.catalogue)
         assert evaluator.measure(scorer) == (result.metrics, result.errors)
 
 

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from mtsearch.metrics import METRICS
 from mtsearch.report.html import front_html
 from mtsearch.report.plot_data import plot_csv, plot_json
 from mtsearch.report.tables import baseline_table, front_csv, front_rows, front_table, table_rows
@@ -177,7 +178,8 @@ def test_front_table_of_small_studies(rows: tuple[()]) -> None:
 
 def test_baseline_table_has_each_metric_with_its_best() -> None:
     objectives = ("rmse", "top_100")
-    lines = [line for line in printed(baseline_table(BASELINES, objectives), width=80) if "↓ " in line or "↑ " in line]
+    table = printed(baseline_table(BASELINES, objectives, METRICS), width=80)
+    lines = [line for line in table if "↓ " in line or "↑ " in line]
     best = {re.split("[↓↑]", line)[0].strip(): line.split()[-1] for line in lines}
     assert not [line for line in lines if "…" in line]
     assert best["RMSE (stars)"] == "biases"
@@ -186,7 +188,7 @@ def test_baseline_table_has_each_metric_with_its_best() -> None:
 
 
 def test_baseline_table_leaves_a_missing_metric_empty() -> None:
-    lines = printed(baseline_table({**BASELINES, "[b]bare[/b]": {"rmse": 1.0}}, ["rmse", "top_100"]))
+    lines = printed(baseline_table({**BASELINES, "[b]bare[/b]": {"rmse": 1.0}}, ["rmse", "top_100"], METRICS))
     assert any("[b]bare[/b]" in line for line in lines)
     assert next(line for line in lines if "MAE" in line).split()[-4:] == ["0.9440", "0.9440", "0.7440", "biases"]
 

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mtsearch.errors import PickError
-from mtsearch.metrics import METRICS
+from mtsearch.metrics import METRICS, metrics_of
 from mtsearch.search.pareto import FrontRow, knee
 from mtsearch.search.results import Failure, StudyResults
 from mtsearch.search.selection import Pick, describe_picks, parse_pick, select
@@ -150,6 +150,45 @@ class ThreeObjectivesTests:
             select(self.HELD, "best")
         forms = 'write knee, rmse, top_100, mae, trial:N, or a rule: "rmse<=0.93", "top_100>=0.38" or "mae<=0.93"'
         assert forms in str(error.value)
+
+
+class TasksTests:
+    """Objectives of several tasks are named with the task, or without it if one task alone has them."""
+
+    KEYS = ("stars.rmse", "purchase.top_100", "view.top_100")
+    POINTS = ((0.90, 0.10, 0.5), (0.95, 0.30, 0.4), (1.00, 0.20, 0.9))
+
+    def study(self) -> StudyResults:
+        metrics = metrics_of({"view": "retrieval", "purchase": "retrieval", "stars": "rating"})
+        return replace(study_of(self.POINTS, ["rmse"] * 3), objectives=tuple(metrics[key] for key in self.KEYS))
+
+    @pytest.mark.parametrize(
+        ("asked", "trial"),
+        [
+            ("stars.rmse", 0),
+            ("rmse", 0),
+            ("purchase.top_100", 1),
+            ("view.top_100", 2),
+            ("purchase.top_100>=0.25", 1),
+            ("view.top_100 >= 0.8", 2),
+            ("rmse<=0.92", 0),
+            ("stars.rmse<=0.92", 0),
+        ],
+    )
+    def test_takes(self, asked: str, trial: int) -> None:
+        assert select(self.study(), asked).row.trial == trial
+
+    def test_refusals(self) -> None:
+        objectives = self.study().objectives
+        for asked in ("top_100>=0.2", "view.rmse<=1", "purchase.rmse<=1"):
+            with pytest.raises(PickError, match=r"is not an objective of the study; name stars\.rmse, purch"):
+                parse_pick(asked, objectives)
+        with pytest.raises(PickError, match=r"'top_100' cannot be read .*write knee, stars\.rmse, purchase\.top_100"):
+            parse_pick("top_100", objectives)
+        with pytest.raises(PickError, match=r"did you mean 'purchase\.top_100'"):
+            parse_pick("purchase.top_10", objectives)
+        with pytest.raises(PickError, match=r"lower stars\.rmse is better; write stars\.rmse<=0\.9"):
+            parse_pick("rmse>=0.9", objectives)
 
 
 class NeighboursTests:

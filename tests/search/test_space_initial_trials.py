@@ -8,8 +8,10 @@ import pytest
 
 from mtsearch import api
 from mtsearch.errors import DefinitionError, StudyMismatch, StudyNotFound
+from mtsearch.search.space import initial_trials
 from mtsearch.search.storage import open_writer
 from mtsearch.search.storage.url import resolve_url
+from mtsearch.study_file.definition import StudyDefinition
 from tests.helpers.trainers import FormulaTrainer, slow_formula
 from tests.search.test_run import SPACE, define, go, send_at, trials_of
 
@@ -35,6 +37,42 @@ def test_own_list_then_starting_point_then_unit_weights(data: str, tmp_path: Pat
     assert [t.params for t in trials[1:3]] == [START, UNIT]
     assert results.initial == {0: "[[trials]] 1", 1: "starting point", 2: "weights 1/1"}
     assert dict(listed(path)) == results.initial
+
+
+def shop(**space: Any) -> StudyDefinition:
+    """A definition of three tasks; it is not run here."""
+    tasks = {
+        "view": {"kind": "retrieval", "where": "event = 'view'"},
+        "purchase": {"kind": "retrieval", "where": "event = 'purchase'"},
+        "stars": {"kind": "rating", "target": "stars"},
+    }
+    return StudyDefinition.from_mapping({
+        "study": {"name": "shop", "objectives": ["purchase.top_100", "rmse"]},
+        "tasks": tasks,
+        "space": {"learning_rate": {"low": 0.01, "high": 0.1, "default": 0.02}, **space},
+    })  # fmt: skip
+
+
+def test_several_tasks_begin_with_equal_weights_and_with_each_task_above_all() -> None:
+    weight = {"low": 0.05, "high": 2.0, "log": True, "default": 0.5}
+    names = ("weight.view", "weight.purchase", "weight.stars")
+    found = initial_trials(shop(**dict.fromkeys(names, weight)), None)
+    assert [(each.label, *(each.params[name] for name in names)) for each in found] == [
+        ("starting point", 0.5, 0.5, 0.5),
+        ("equal weights", 1.0, 1.0, 1.0),
+        ("view above all", 2.0, 0.05, 0.05),
+        ("purchase above all", 0.05, 2.0, 0.05),
+        ("stars above all", 0.05, 0.05, 2.0),
+    ]
+    assert all(each.params["learning_rate"] == 0.02 for each in found)
+
+
+def test_the_weight_of_one_task_alone_is_searched() -> None:
+    found = initial_trials(shop(**{"weight.view": {"choices": [0.1, 1, 4]}}), None)
+    assert [(each.label, each.params["weight.view"]) for each in found] == [
+        ("starting point", 1), ("view above all", 4), ("purchase above all", 0.1),
+    ]  # fmt: skip
+    assert [each.label for each in initial_trials(shop(), None)] == ["starting point"]
 
 
 def test_a_configuration_is_an_initial_trial_only_once(data: str, tmp_path: Path) -> None:

@@ -156,8 +156,8 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no format": (_model_json(format=None), "no format number"),
     "format in words": (_model_json(format="one"), "no format number"),
     "newer": (
-        _model_json(format=2, mtsearch="9.1"),
-        "made by a newer mtsearch (mtsearch 9.1, format 2; this version reads 1)",
+        _model_json(format=3, mtsearch="9.1"),
+        "made by a newer mtsearch (mtsearch 9.1, format 3; this version reads 2)",
     ),
     "no catalogue": (_model_json(catalogue=None), "catalogue"),
     "a catalogue of none": (_model_json(catalogue=0), "catalogue"),

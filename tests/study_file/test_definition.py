@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtsearch.errors import DefinitionError
-from mtsearch.metrics import METRICS
+from mtsearch.metrics import metrics_of
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.definition import DEFAULT, StudyDefinition
 from mtsearch.study_file.load import shipped
@@ -389,7 +389,7 @@ def valid_definitions(draw: st.DrawFn) -> dict[str, Any]:
     name = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=50).filter(
         lambda text: text == text.strip()
     )
-    objectives = st.lists(st.sampled_from(list(METRICS)), min_size=1, max_size=4, unique=True)
+    objectives = st.lists(st.sampled_from(list(metrics_of())), min_size=1, max_size=4, unique=True)
     return {
         "study": {"name": draw(name), "seed": draw(st.integers(0, 2**31 - 1)), "objectives": draw(objectives)},
         "split": {"test": draw(st.floats(0.01, 0.99)), "validation": draw(st.floats(0.01, 0.99))},
@@ -413,6 +413,50 @@ def test_resolved_and_read_again_is_the_same(raw: dict[str, Any]) -> None:
 def test_shipped_resolved_and_read_again_is_the_same(name: str) -> None:
     definition = StudyDefinition.load(name)
     assert StudyDefinition.from_mapping(definition.resolved()) == definition
+
+
+TUTORIALS = {"rating": {"kind": "rating"}, "retrieval": {"kind": "retrieval"}}
+
+
+def test_a_custom_model_learns_the_tutorials_tasks() -> None:
+    raw: dict[str, Any] = {
+        "study": {"name": "s", "objectives": ["rmse", "top_10"]},
+        "model": {"factory": "my_model:make"},
+        "trials": [{"learning_rate": 0.1}],
+    }
+    for tasks in ({}, TUTORIALS):
+        definition = StudyDefinition.from_mapping({**raw, "tasks": tasks})
+        assert definition.losses == "tutorial"
+        assert definition.study.objectives == ("rmse", "top_10")
+    others: list[dict[str, Any]] = [
+        {**TUTORIALS, "click": {"kind": "label", "target": "click"}},
+        {"rating": {"kind": "rating"}},
+        {**TUTORIALS, "retrieval": {"kind": "retrieval", "where": "rating >= 4"}},
+    ]
+    for tasks in others:
+        with pytest.raises(DefinitionError) as refused:
+            StudyDefinition.from_mapping({**raw, "tasks": tasks, "study": {"name": "s", "objectives": ["rmse"]}})
+        assert [line for line in str(refused.value).splitlines() if "[tasks]" in line] == [
+            "definition: [tasks]: a custom model learns the tutorial's two, rating and retrieval: remove [tasks], or "
+            "[model]"
+        ]
+
+
+def test_patience_watches_a_metric_of_the_study_by_its_key() -> None:
+    raw: dict[str, Any] = {
+        "study": {"name": "s", "objectives": ["purchase.top_10"]},
+        "tasks": {
+            "view": {"kind": "retrieval", "where": "event = 'view'"},
+            "purchase": {"kind": "retrieval", "where": "event = 'purchase'"},
+            "stars": {"kind": "rating", "target": "stars"},
+        },
+        "space": {"learning_rate": {"low": 0.01, "high": 0.1}},
+    }
+    assert StudyDefinition.from_mapping(raw).config({"patience": 2}).monitor == "stars.rmse"
+    for name, key in [("mae", "stars.mae"), ("view.mrr", "view.mrr")]:
+        definition = StudyDefinition.from_mapping({**raw, "fixed": {"monitor": name}})
+        assert definition.config({"learning_rate": 0.02}).monitor == key
+    assert make(space=raw["space"], fixed={"monitor": "rating.mae"}).config({}).monitor == "mae"
 
 
 def test_coverage_of_some_users_is_no_objective() -> None:

@@ -1,6 +1,7 @@
 """Exported configurations: the file gives the same values, damage is one line, other files are not overwritten."""
 
 import os
+import re
 import tomllib
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from mtsearch.errors import ExportError, MachineError
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.export import Export
+from mtsearch.study_file.tasks import TaskSection
 from tests.helpers.exports import made
 
 pytestmark = pytest.mark.quick
@@ -51,8 +53,31 @@ class RoundTripTests:
     def test_any_configuration(self) -> None:
         """Every number of the config keeps its last bit and every field is in the file."""
         table = tomllib.loads(made().to_toml())["config"]
-        assert set(table) == set(TrialConfig.model_fields)
+        assert set(table) == set(TrialConfig.model_fields) - {"losses", "weights", "sharing", "experts"}
         assert table["retrieval_weight"] == 1 / 3
+
+    def test_several_tasks(self, tmp_path: Path) -> None:
+        tasks = {
+            "view": TaskSection(kind="retrieval", where="event = 'view' -- \"all\""),
+            "stars": TaskSection(kind="rating", target="stars"),
+            "returned": TaskSection(kind="label", target="returned"),
+        }
+        config = TrialConfig(losses="normalized", weights={"view": 1 / 3, "stars": 0.0}, sharing="experts", experts=3)
+        keys = ["view.top_100", "stars.rmse", "returned.auc"]
+        export = made(objectives=keys, metrics=dict.fromkeys(keys, 0.1 + 0.2)).model_copy(
+            update={"tasks": tasks, "config": config}
+        )
+        loaded = Export.load(export.save(tmp_path / "best.toml"))
+        assert loaded == export
+        assert list(loaded.tasks) == list(tasks)
+        assert loaded.config.weight_of("view", "retrieval") == 1 / 3
+        table = tomllib.loads(export.to_toml())["config"]
+        assert not {"rating_weight", "retrieval_weight"} & table.keys()
+        assert max(map(len, export.to_toml().splitlines())) <= 120
+
+    def test_without_tasks_the_text_is_as_ever(self) -> None:
+        text = made().to_toml()
+        assert not re.search(r"task|losses|weights|sharing|experts", re.sub("#.*", "", text))
 
     def test_is_readable(self) -> None:
         lines = made().to_toml().splitlines()

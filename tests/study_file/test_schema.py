@@ -13,6 +13,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 
+from mtsearch.errors import DefinitionError
 from mtsearch.study_file.config import PARAMETERS
 from mtsearch.study_file.definition import StudyDefinition
 from mtsearch.study_file.load import shipped
@@ -98,6 +99,66 @@ def test_it_refuses_what_reading_refuses(place: tuple[str, ...], key: str, value
     assert not VALIDATOR.is_valid(raw)
     with pytest.raises(ValueError, match="validation error"):
         StudyDefinition.model_validate(raw)
+
+
+SHOP: dict[str, Any] = {
+    "study": {"name": "s", "losses": "normalized", "objectives": ["purchase.top_100", "stars.rmse", "auc"]},
+    "tasks": {
+        "view": {"kind": "retrieval", "where": "event = 'view'"},
+        "purchase": {"kind": "retrieval", "where": "event = 'purchase'"},
+        "stars": {"kind": "rating", "target": "stars"},
+        "returned": {"kind": "label", "target": "returned"},
+    },
+    "space": {
+        "weight.view": {"low": 0.01, "high": 1, "log": True},
+        "sharing": {"choices": ["all", "experts"]},
+        "experts": {"low": 2, "high": 8},
+    },
+    "fixed": {"weight.stars": 0.5, "monitor": "stars.rmse", "patience": 3},
+    "trials": [{"weight.view": 0.1}],
+    "published": [{"purchase.top_100": 0.4, "auc": 0.7}],
+}
+
+
+def test_several_tasks_are_valid() -> None:
+    nested = {
+        **SHOP,
+        "space": {"weight": {"view": {"low": 0.01, "high": 1.0}, "purchase": {"choices": [0.5, 1]}}},
+        "fixed": {"weight": {"stars": 0.5}},
+    }
+    for raw in (SHOP, nested):
+        VALIDATOR.validate(raw)
+        resolved = StudyDefinition.from_mapping(raw).resolved()
+        VALIDATOR.validate(resolved)
+        assert StudyDefinition.from_mapping(resolved).resolved() == resolved
+
+
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [
+        ("study", "objectives", ["purchase.top_1"]),
+        ("study", "objectives", ["Purchase.top_100"]),
+        ("study", "losses", "normalised"),
+        ("tasks", "Purchase", {"kind": "retrieval"}),
+        ("tasks", "purchase", {"kind": "ranking"}),
+        ("tasks", "purchase", {}),
+        ("tasks", "purchase", {"kind": "retrieval", "were": "true"}),
+        ("space", "weight.view", {"low": -1, "high": 1}),
+        ("space", "weight", {"view": 1.0}),
+        ("fixed", "weight.view", "1"),
+        ("fixed", "weight", {"view": -1}),
+        ("fixed", "weights", {"view": 1}),
+        ("fixed", "monitor", "stars.rmsee"),
+        ("fixed", "sharing", "some"),
+        ("fixed", "experts", 1),
+    ],
+)
+def test_it_refuses_mistakes_in_tasks(table: str, key: str, value: object) -> None:
+    raw = copy.deepcopy(SHOP)
+    raw[table][key] = value
+    assert not VALIDATOR.is_valid(raw)
+    with pytest.raises(DefinitionError):
+        StudyDefinition.from_mapping(raw)
 
 
 def test_every_key_is_described() -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from mtsearch.errors import DefinitionError
 from mtsearch.search.study import comparable_parts
 from mtsearch.study_file.definition import StudyDefinition
 from mtsearch.study_file.export import Export
@@ -85,6 +84,6 @@ def test_a_study_that_was_begun_before_goes_on() -> None:
     assert "data" not in comparable_parts(resolved)
 
 
-def test_a_weight_is_refused_in_words(tmp_path: Path) -> None:
-    with pytest.raises(DefinitionError, match=r"s\.toml: data\.columns: weight: every row counts the same"):
-        loaded(tmp_path, 'source = "t.csv"\ncolumns = { weight = "w" }')
+def test_a_column_of_weights_is_read_only_if_it_is_named(tmp_path: Path) -> None:
+    assert loaded(tmp_path, 'source = "t.csv"\ncolumns = { weight = "w" }').columns.weight == "w"
+    assert loaded(tmp_path, 'source = "t.csv"').columns.weight is None

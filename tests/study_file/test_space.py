@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtsearch.metrics import METRICS
+from mtsearch.metrics import metrics_of
 from mtsearch.search.space import Space
 from mtsearch.study_file.config import PARAMETERS, TrialConfig, kind_of
 from mtsearch.study_file.definition import StudyDefinition
@@ -27,7 +27,8 @@ WORDS: dict[str, list[str]] = {
     "schedule": ["constant", "cosine"],
     "precision": ["float32", "bfloat16"],
     "hidden_layers": ["", "64", "256-128"],
-    "monitor": list(METRICS),
+    "sharing": ["all", "projections", "experts"],
+    "monitor": list(metrics_of()),
 }
 NUMBERS: dict[str, tuple[float, float]] = {
     "rating_weight": (1e-6, 1e9),
@@ -41,6 +42,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "weight_decay": (0, 0.99),
 }
 WHOLE: dict[str, tuple[int, int]] = {
+    "experts": (2, 64),
     "embedding_size": (1, 4096),
     "batch_size": (1, 2**24),
     "epochs": (1, 100_000),

@@ -10,7 +10,7 @@ import pytest
 
 from mtsearch.metrics import METRICS
 from mtsearch.study_file import sections
-from mtsearch.study_file.config import LOSS_RATIO, LOSS_WEIGHTS, PARAMETERS
+from mtsearch.study_file.config import LOSS_RATIO, LOSS_WEIGHTS, PARAMETERS, default_of
 from mtsearch.study_file.definition import DEFAULT, StudyDefinition
 from mtsearch.study_file.schema import study_schema, template
 from mtsearch.study_file.space import Section
@@ -20,13 +20,14 @@ pytestmark = pytest.mark.quick
 TEXT = template("mine", "mine.toml")
 RAW = tomllib.loads(TEXT)
 SCHEMA = study_schema()["properties"]
-SECTIONS = ("study", "data", "split", "constraints", "model")
+SECTIONS = ("study", "data", "split", "tasks", "constraints", "model")
 KINDS = {"sampler": sections.SAMPLERS, "pruner": sections.PRUNERS}
 NEEDED = {  # by examples of options that go with others
     "k": {"method": "leave_last"},
     "column": {"method": "column"},
     "item_columns": {"items": "items.csv"},
     "folder": {"factory": "my_model:make"},
+    "group": {"method": "random"},
 }
 
 
@@ -43,7 +44,7 @@ class Option(NamedTuple):
 def options() -> Iterator[Option]:
     table = comment = ""
     for line in TEXT.splitlines():
-        if heading := re.fullmatch(r"(?:# )?\[+(\w+)\]+", line):
+        if heading := re.fullmatch(r"(?:# )?\[+(\w+)(?:\.\w+)?\]+", line):
             table = heading[1]
         elif option := re.fullmatch(r"(# )?(\w+) = (.*)", line):
             yield Option(table, option[2], tomllib.loads(f"x = {option[3]}")["x"], not option[1], comment)
@@ -67,6 +68,12 @@ def read(**tables: dict[str, Any]) -> StudyDefinition:
     return StudyDefinition.from_mapping({**RAW, **changed})
 
 
+def keys_of(table: str) -> dict[str, Any]:
+    """The schemas of the keys of a table; of [tasks.NAME] those that every task has."""
+    schema: dict[str, Any] = SCHEMA[table].get("additionalProperties") or SCHEMA[table]
+    return schema["properties"]  # type: ignore[no-any-return]
+
+
 def test_it_is_the_default_definition() -> None:
     assert read() == StudyDefinition.load(DEFAULT, values={"study.name": "mine"})
     assert max(map(len, TEXT.splitlines())) <= 120
@@ -75,12 +82,38 @@ def test_it_is_the_default_definition() -> None:
 def test_it_names_everything() -> None:
     assert {option.table for option in OPTIONS} == SCHEMA.keys()
     assert {named(option) for option in OF_SECTIONS} == {
-        f"{table}.{key}" for table in SECTIONS for key in SCHEMA[table]["properties"]
+        f"{table}.{key}" for table in SECTIONS for key in keys_of(table)
     }
     assert sorted(option.key for option in OF_PARAMETERS) == sorted(PARAMETERS)
 
 
-@pytest.mark.parametrize("option", OF_SECTIONS, ids=named)
+@pytest.mark.parametrize("option", [each for each in OF_SECTIONS if each.table == "tasks"], ids=named)
+def test_an_option_of_a_task_can_be_set(option: Option) -> None:
+    task = {"kind": "rating" if option.key == "target" else "retrieval", option.key: option.value}
+    objective = "rmse" if task["kind"] == "rating" else "purchase.top_100"
+    written = StudyDefinition.from_mapping({
+        **RAW,
+        "study": {"name": "mine", "objectives": [objective]},
+        "tasks": {"purchase": task},
+        "space": {"weight.purchase": {"low": 0.5, "high": 1.0}},
+    })  # fmt: skip
+    assert getattr(written.tasks["purchase"], option.key) == option.value
+
+
+def test_the_weight_of_a_task_can_be_set_and_shows_its_default() -> None:
+    (line,) = re.findall(r"^# (weight\.purchase = .*)$", TEXT, re.MULTILINE)
+    fixed = tomllib.loads(line)
+    written = StudyDefinition.from_mapping({
+        **RAW,
+        "study": {"name": "mine", "objectives": ["top_100"]},
+        "tasks": {"purchase": {"kind": "retrieval"}},
+        "space": {"epochs": {"low": 1, "high": 2}},
+        "fixed": fixed,
+    })  # fmt: skip
+    assert written.fixed == {"weight.purchase": default_of("weight.purchase")}
+
+
+@pytest.mark.parametrize("option", [each for each in OF_SECTIONS if each.table != "tasks"], ids=named)
 def test_an_option_of_a_section_can_be_set_and_shows_its_default(option: Option) -> None:
     written = read(**{option.table: {**NEEDED.get(option.key, {}), option.key: option.value}})
     model = getattr(written, option.table)
@@ -128,7 +161,7 @@ def limits(schema: dict[str, Any]) -> Iterator[str]:
 def test_the_comment_says_which_values_are_allowed(option: Option) -> None:
     if option.key == "monitor":
         return  # which points at the objectives
-    schemas = SCHEMA["fixed" if option.table == "space" else option.table]["properties"]
+    schemas = keys_of("fixed" if option.table == "space" else option.table)
     comment = re.sub(r"\b1e(\d)\b", lambda power: "1" + "0" * int(power[1]), option.comment)
     said = {*re.findall(r"-?\d+(?:\.\d+)?|\w+", comment), *comment.split(), str(option.value)}
     if option.key in KINDS:
