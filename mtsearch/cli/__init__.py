@@ -9,6 +9,7 @@ import click
 from mtsearch import __version__
 from mtsearch.errors import MtsearchError
 from mtsearch.signals import end_by_system, exit_on_second_signal, raise_on_termination
+from mtsearch.text import nearest, quote
 
 COMMANDS = {
     "run": "Run the trials of a study and store their results.",
@@ -44,6 +45,13 @@ class _Commands(click.Group):
             return None
         command: click.Command = import_module(f"mtsearch.cli.{cmd_name}").command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {quote(args[0])}{nearest(args[0], COMMANDS)}.")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -54,6 +54,13 @@ def test_named_errors(mtsearch: Command, tmp_path: Path, args: list[str], said: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("typed", "meant"), [("rnu", "run"), ("fornt", "front"), ("xyz", "run, check, data")])
+def test_a_mistyped_command_names_the_one_that_was_meant(mtsearch: Command, typed: str, meant: str) -> None:
+    result = mtsearch(typed)
+    assert result.status == 2
+    assert f"No such command '{typed}'" in result.err and meant in result.err
+
+
 @pytest.mark.parametrize(
     "args",
     [
