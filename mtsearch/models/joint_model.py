@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from itertools import count
 from operator import add
 from typing import Any, Literal, NamedTuple, Self
 
@@ -207,6 +208,7 @@ class _TaskRows(NamedTuple):
         counts: `[n]` float32, 1 for a row that counts and 0 for others; None: all count.
         row_weights: `[n]` float32, factors of the rows' losses; None if all are 1.
         is_whole: True if these are all rows of the batch.
+        present: 1 if some row counts, else 0; float32 scalar.
     """
 
     users: Unique
@@ -217,6 +219,7 @@ class _TaskRows(NamedTuple):
     counts: tf.Tensor | None
     row_weights: tf.Tensor | None
     is_whole: bool
+    present: tf.Tensor | float = 1.0
 
     def take_users(self, rows: tf.Tensor) -> tf.Tensor:
         """Return those of the batch's users, or of what is known of each, that these rows have."""
@@ -255,11 +258,13 @@ class Losses(NamedTuple):
             summed loss of retrieval; else the mean loss of its rows over that of a predictor that knows nothing.
         totals: of each task the sum of the losses of its rows, in the same unit.
         penalty: L2 penalty.
+        present: of each task 1 if a row of the batch serves it, else 0; None if all rows serve all tasks.
     """
 
     terms: tuple[tf.Tensor, ...]
     totals: tuple[tf.Tensor, ...]
     penalty: tf.Tensor
+    present: tf.Tensor | None = None
 
 
 class TrialInputs:
@@ -405,9 +410,10 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         # L2 penalty: of the weights before dropout, each counted once per row that uses it.
         squares = [(users.counts, user_rows), (items.counts, of_batch(ranked_rows))]
         batch_items = of_batch(dropped_ranked)
-        terms, totals = [], []
+        terms, totals, present = [], [], []
         for task in self.graph_key.tasks:
             rows = self._rows_of(task, batch, users, items)
+            present.append(rows.present)
             if task.kind == "retrieval":
                 loss = self._retrieval_loss(task, rows, ranked, dropped_users, dropped_ranked)
             else:
@@ -426,7 +432,9 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
                 squares += zip((rows.users.counts, rows.items.counts), biases, strict=False)
             terms.append(loss[0])
             totals.append(loss[1])
-        return Losses(tuple(terms), tuple(totals), self._penalty(squares, batch.size))
+        is_whole = all(task.is_whole for task in self.graph_key.tasks)
+        penalty = self._penalty(squares, batch.size)
+        return Losses(tuple(terms), tuple(totals), penalty, None if is_whole else tf.stack(present))
 
     def _head_loss(
         self, task: LearntTask, rows: _TaskRows, tables: Tables, dropout: Dropout | None
@@ -500,7 +508,9 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         terms = [weight * term for weight, term in zip(self.trial_inputs.weights, losses.terms, strict=True)]
         if self.graph_key.uncertainty:
             terms = [factor * term for factor, term in zip(tf.unstack(self.balance_factors()), terms, strict=True)]
-            terms[-1] += tf.reduce_sum(self.log_variance) / 2
+            # A batch without a row of a task says nothing of its variance, which would only shrink.
+            log_variance = self.log_variance if losses.present is None else losses.present * self.log_variance
+            terms[-1] += tf.reduce_sum(log_variance) / 2
         return reduce(add, terms) + losses.penalty
 
     def balance_factors(self) -> tf.Tensor:
@@ -519,8 +529,11 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         numbers = {self.user_table.ref(): in_head, self.item_table.ref(): in_head + 1}
         for head in self.heads.values():
             numbers |= {each.ref(): place for place, each in enumerate(head.trainable_variables)}
+        experts = count(_OF_EXPERTS)
         for variable in self.trainable_variables:
-            number = numbers.get(variable.ref(), _OF_SHARING)
+            number = numbers.get(variable.ref(), 0)
+            if "experts" in variable.name:
+                number = next(experts)
             state = np.random.SeedSequence([seed, number]).generate_state(1)
             variable.assign(_initializer(variable.name, int(state[0]) % 2**31)(variable.shape))
 
@@ -545,24 +558,26 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         serves = tf.logical_not(tf.math.is_nan(target))
         if batch.weights is not None:
             counts = batch.weights * tf.cast(serves, tf.float32)
-            size = tf.maximum(tf.reduce_sum(counts), 1.0)
+            number = tf.reduce_sum(counts)
+            size, present = tf.maximum(number, 1.0), tf.minimum(number, 1.0)
             own_users, own_items = (_count_again(each, counts) for each in (users, items))
             # A number in place of NaN: what does not count is 0 times it.
-            return _TaskRows(
-                own_users, own_items, batch.items, tf.where(serves, target, 0.0), size, counts, weights, True
-            )
+            known = tf.where(serves, target, 0.0)
+            return _TaskRows(own_users, own_items, batch.items, known, size, counts, weights, True, present)
         own = tf.squeeze(tf.cast(tf.where(serves), tf.int32), axis=1)
         places = tf.cumsum(tf.cast(serves, tf.int32)) - 1
         by_item = tf.gather(places, tf.boolean_mask(batch.by_item, tf.gather(serves, batch.by_item)))
+        number = tf.cast(tf.size(own), tf.float32)
         return _TaskRows(
             unique(tf.gather(users.rows.index, own), None, tf.size(users.counts)),
             unique(tf.gather(items.rows.index, own), by_item, tf.size(items.counts)),
             tf.gather(batch.items, own),
             tf.gather(target, own),
-            tf.maximum(tf.cast(tf.size(own), tf.float32), 1.0),
+            tf.maximum(number, 1.0),
             None,
             None if weights is None else tf.gather(weights, own),
             False,
+            tf.minimum(number, 1.0),
         )
 
     def _drop_embeddings(self, rows: tf.Tensor, batch: Batch, mask: int) -> tf.Tensor:
@@ -639,8 +654,8 @@ class _SharingLayers:
         return tf.einsum("nk,nd,kde->ne", shares, rows, self._experts[side])
 
 
-_OF_SHARING = 1000
-"""Number of the random stream of the experts; larger than any number of a head's weights."""
+_OF_EXPERTS = 1000
+"""Number of the random stream of the users' experts, before that of the items'; larger than any of a head's weights."""
 
 
 class _Catalogue:

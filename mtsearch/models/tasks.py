@@ -346,6 +346,8 @@ def _log_partition(
 
 
 _TEMPERATURE = 2.0  # as in the paper
+_NO_LOSS = 1e-6
+"""Loss of a row that is rounding: of a softmax over one item, or over items that are all the same."""
 
 
 def dynamic_weight_average(losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -359,7 +361,8 @@ def dynamic_weight_average(losses: Sequence[Mapping[str, float]]) -> dict[str, f
     """
     if len(losses) < 2:
         return dict.fromkeys(losses[0], 1.0) if losses else {}
-    # A loss of 0 stays at 0: its ratio is 1.
-    ratios = np.array([last / losses[-2][task] if losses[-2][task] else 1.0 for task, last in losses[-1].items()])
+    # A loss of 0, but for rounding, stays at 0: its ratio is 1.
+    before = losses[-2]
+    ratios = np.array([last / before[task] if before[task] > _NO_LOSS else 1.0 for task, last in losses[-1].items()])
     shares = np.exp((ratios - ratios.max()) / _TEMPERATURE)
     return dict(zip(losses[-1], (len(ratios) * shares / shares.sum()).tolist(), strict=True))

@@ -42,6 +42,10 @@ def test_a_loss_of_zero_has_ratio_one() -> None:
     assert dynamic_weight_average(losses((0.0, 4.0), (0.0, 4.0))) == pytest.approx({"rating": 1, "retrieval": 1})
 
 
+def test_losses_that_are_rounding_have_ratio_one() -> None:
+    assert dynamic_weight_average(losses((1e-9, 4.0), (1e-7, 4.0))) == pytest.approx({"rating": 1, "retrieval": 1})
+
+
 def test_three_losses_by_hand() -> None:
     """The ratios are 1, 1/2 and 1/4: 3 * softmax of their halves."""
     epochs = [{"a": 1.0, "b": 2.0, "c": 4.0}, {"a": 1.0, "b": 1.0, "c": 1.0}]
@@ -51,7 +55,7 @@ def test_three_losses_by_hand() -> None:
 
 
 def test_an_exploding_loss_causes_no_overflow() -> None:
-    factors = dynamic_weight_average(losses((1e-30, 1.0), (1e30, 1.0)))
+    factors = dynamic_weight_average(losses((1e-3, 1.0), (1e30, 1.0)))
     assert factors == pytest.approx({"rating": 2, "retrieval": 0})
 
 
