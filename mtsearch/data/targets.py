@@ -42,13 +42,15 @@ def plan_targets(tasks: Tasks, file: TableFile) -> tuple[dict[str, str], dict[st
     columns: dict[str, str] = {}
     computed: dict[str, str] = {}
     known = {strip_type(file, each): each for each in reversed(file.names)} | {each: each for each in file.names}
+    known = {each.lower(): column for each, column in known.items()} | known  # SQL does not tell capitals
     for name, task in tasks.items():
         if task.where is not None:
             computed[_where(name)] = task.where
         if task.target is not None:
             # A column is read as it stands in the file, so that a value that is no number is refused and not lost.
-            if task.target in known:
-                columns[_target(name)] = known[task.target]
+            plain = task.target.strip().strip('"')
+            if column := known.get(plain) or known.get(plain.lower()):
+                columns[_target(name)] = column
             else:
                 computed[_target(name)] = task.target
     return columns, computed

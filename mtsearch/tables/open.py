@@ -80,6 +80,8 @@ class TableFile:
             MalformedData: the file is damaged, or the condition cannot be used.
         """
         with explained(self.path):
+            for expression in filter(None, [where, *computed]):
+                _require_whole(expression)
             table = self.fetch(self.select(columns, where, computed=computed))
             if self.recheck and (other := self.recheck(self, None if where else table.num_rows)):
                 self.source, self.recheck = other, None
@@ -97,6 +99,7 @@ class TableFile:
         try:
             with explained(self.path):
                 sql = self.select(["1"], None, computed=[expression], limit=0)
+                _require_whole(expression)
                 if len(duckdb.extract_statements(sql)) != 1:
                     raise duckdb.ParserException("Parser Error: not one expression")
                 if len(self.connection.sql(sql).columns) != 2:
@@ -157,6 +160,14 @@ class TableFile:
         inner = self.select([column], where, limit)
         sql = f"SELECT {', '.join(measures)} FROM (SELECT {result(0)} AS value FROM ({inner}))"
         return [column[0].as_py() for column in self.fetch(sql).columns]
+
+
+def _require_whole(expression: str) -> None:
+    """Refuse an SQL expression that closes a parenthesis which it does not open, such as that around it."""
+    import duckdb
+
+    if len(duckdb.extract_statements(f"SELECT {expression}\n")) != 1:
+        raise duckdb.ParserException("Parser Error: not one expression")
 
 
 def result(place: int) -> str:
