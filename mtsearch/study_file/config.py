@@ -32,7 +32,7 @@ class TrialConfig(BaseModel):
     retrieval loss; equal weights are therefore a factor of about 5e4 apart at a batch of 8,192 rows. With
     `losses = "normalized"` it is the sum of each task's weight times its mean loss per row, in which 1 is what a
     predictor has that knows nothing: the variance of the training ratings, the logarithm of the number of items, the
-    entropy of the share of yes.
+    entropy of the share of yes. A softmax over the items of a batch begins below 1, by as much as these are fewer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -140,10 +140,7 @@ class TrialConfig(BaseModel):
 
     @model_validator(mode="after")
     def _require_a_loss(self) -> "TrialConfig":
-        if self.losses == "normalized":
-            if self.weights and not any(self.weights.values()):
-                raise ValueError(f"{' and '.join(map(weight_name, self.weights))} are 0: nothing would be learnt")
-        elif self.rating_weight == 0 and self.retrieval_weight == 0:
+        if self.losses == "tutorial" and self.rating_weight == 0 and self.retrieval_weight == 0:
             raise ValueError("rating_weight and retrieval_weight are both 0: nothing would be learnt")
         return self
 

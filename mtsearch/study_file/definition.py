@@ -303,7 +303,7 @@ class StudyDefinition(Section):
         return _with_weights(self.space, self.fixed, dict.fromkeys(map(weight_name, kinds_of(self.tasks)), 1.0))
 
     def specialist_weights(self) -> dict[str, dict[str, Scalar]]:
-        """Return for each task the starting point with its weight at the top and all others at the bottom.
+        """Return for each task with a searched weight the starting point with it at the top and the others lowest.
 
         Empty if the weights are in the tutorial's units or none is searched.
         """
@@ -315,6 +315,7 @@ class StudyDefinition(Section):
         return {
             task: {**start, **{name: (max if name == own else min)(ends) for name, ends in searched.items()}}
             for task, own in names.items()
+            if own in searched
         }
 
     def resolved(self) -> dict[str, Any]:

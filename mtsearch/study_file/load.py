@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 import sys
 import tomllib
@@ -180,10 +181,15 @@ def _remedy(path: Path, otherwise: str) -> str:
     return f"a study file is TOML; to use a table of ratings, add --set data.source={shorten_middle(str(path))}"
 
 
+_KEY = r'"[^"]*"|[^."]+|(?<=\.)(?=\.|$)|^(?=\.)'
+"""A key of a path such as table."quoted.key".other; an empty one where two points meet, or at an end."""
+
+
 def _override(raw: dict[str, Any], override: str) -> None:
     """Apply one `table.key=value` to the content of a study file, in place."""
     keys, separator, value = override.partition("=")
-    path, origin = keys.strip().split("."), f"--set {shorten_middle(override)}"
+    path = [part.strip('"') for part in re.findall(_KEY, keys.strip())]
+    origin = f"--set {shorten_middle(override)}"
     if not separator or len(path) < 2 or not all(path):
         raise DefinitionError(f"{origin}: not in the form table.key=value", "write for example --set fixed.epochs=5")
     try:

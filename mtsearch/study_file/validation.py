@@ -421,12 +421,17 @@ def _check_combinations(tables: Tables) -> Iterator[str]:
     base = {"losses": tables.losses, **fixed, **{name: values[-1] for name, values in extremes.items() if values}}
     for place, values in islice(_combine_values(extremes, tables.trials), MOST_COMBINATIONS):
         try:
-            make_config({**base, **values})
+            config = make_config({**base, **values})
         except ValidationError as error:
             if not error.errors()[0]["loc"]:
                 alone = {"losses": tables.losses, **fixed}
                 yield f"{place if _is_valid(alone) else '[fixed]'}: {config_message(error)}"
                 return
+            continue
+        tasks = kinds_of(tables.tasks)
+        if tables.losses == "normalized" and not any(config.weight_of(*task) for task in tasks.items()):
+            yield f"{place}: the weights of all tasks are 0: nothing would be learnt"
+            return
 
 
 def _combine_values(

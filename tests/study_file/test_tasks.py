@@ -76,6 +76,31 @@ def test_weights_are_those_of_the_tasks() -> None:
     assert 'study.losses: "tutorial" weighs the tutorial\'s two tasks: remove losses, or [tasks]' in told
 
 
+def test_a_task_may_weigh_nothing_but_not_all_of_them() -> None:
+    """A weight that is not named is 1."""
+    tasks = {"view": VIEW, "stars": STARS}
+    made = make(["stars.rmse"], tasks, fixed={"weight.view": 0.0})
+    assert [made.config({}).weight_of(name, task.kind) for name, task in made.tasks.items()] == [0, 1]
+    nothing = {"weight.view": 0.0, "weight.stars": 0}
+    assert "the weights of all tasks are 0: nothing would be learnt" in refusal(["stars.rmse"], tasks, fixed=nothing)
+
+
+@pytest.mark.parametrize("key", ["fixed.weight.view", 'fixed."weight.view"'])
+def test_a_weight_may_be_set_with_quotes_or_without(key: str) -> None:
+    made = StudyDefinition.load("shop", [f"{key}=0.5"])
+    assert made.fixed["weight.view"] == 0.5
+    assert "weight.view" not in made.space
+
+
+def test_a_listed_trial_for_each_searched_weight() -> None:
+    tasks, searched = {"view": VIEW, "buy": BUY, "stars": STARS}, {"low": 0.1, "high": 10.0, "log": True}
+    made = make(["stars.rmse"], tasks, space={"weight.buy": searched, "weight.view": searched})
+    assert made.specialist_weights() == {
+        "view": {"weight.buy": 0.1, "weight.view": 10.0},
+        "buy": {"weight.buy": 10.0, "weight.view": 0.1},
+    }
+
+
 def test_patience_watches_a_metric_of_the_study() -> None:
     tasks = {"view": VIEW, "buy": BUY}
     assert 'patience watches the metric "rmse", but unknown metric' in refusal(
