@@ -85,7 +85,7 @@ def tell_of_split(split: Split, section: SplitSection) -> None:
     rows = split.validation
     if not len(rows):
         return
-    if split.tasks != make_tasks({}):
+    if has_tasks := split.tasks != make_tasks({}):
         for task in split.tasks:
             _tell_of_task(split.of_task(task), task)
     if section.method == "random" and section.group is None:
@@ -93,9 +93,9 @@ def tell_of_split(split: Split, section: SplitSection) -> None:
         if seen >= _TOLD_SHARE:
             logger.warning(
                 "data: %.1f %% of the validation rows have a pair of user and item that the training rows have too, "
-                'which makes them easy; write group = "pair" under [split] to keep the rows of a pair together, or '
-                'duplicates = "last" under [data] for one row of each pair',
+                'which makes them easy; write group = "pair" under [split] to keep the rows of a pair together%s',
                 100 * seen,
+                "" if has_tasks else ', or duplicates = "last" under [data] for one row of each pair',
             )
     strangers = ~(split.known_users[rows.users] & split.known_items[rows.items])
     if (share := float(strangers.mean())) >= _TOLD_SHARE:

@@ -144,6 +144,10 @@ class Rows:
         rows = self if task.column == RATINGS else replace(self, ratings=target)
         return rows if served.all() else rows.take(np.flatnonzero(served))
 
+    def count_serving(self, task: Task) -> int:
+        """Count the rows that serve a task, without a copy of them."""
+        return len(self) if task.column is None else int(np.count_nonzero(~np.isnan(self.target(task))))
+
     def sorted(self) -> Self:
         """Return the rows sorted by (user, item, timestamp, rating)."""
         return self.take(self.order())

@@ -170,6 +170,11 @@ class Split:
         """Sorted codes of the items of a full softmax: the catalogue and all other items with training rows."""
         return np.union1d(self.catalogue, self.train.items).astype(np.int32)
 
+    @cached_property
+    def task_rows(self) -> dict[str, int]:
+        """Number of training rows that serve each task, by its name."""
+        return {task.name: self.train.count_serving(task) for task in self.tasks}
+
     def of_task(self, task: Task) -> Self:
         """Return the split with only the rows that serve a task, its target as their ratings; see `Rows.serving`.
 

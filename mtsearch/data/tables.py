@@ -130,7 +130,8 @@ def _tell_yes_or_no(name: str) -> None:
     logger.warning(
         "data: column %r has only 0 and 1, which are no stars: rows of 1 are taken as chosen, all others left out; to "
         'have it so without a warning, write feedback = "binary" under [data]; to learn from both, write '
-        '[tasks.chosen] kind = "retrieval" where = "%s = 1" and [tasks.answer] kind = "label" target = "%s"',
+        '[tasks.chosen] kind = "retrieval" where = "%s = 1" and [tasks.answer] kind = "label" target = "%s"; to take '
+        'them as numbers, as earlier versions did, write feedback = "explicit"',
         name,
         name if name.isidentifier() else f'\\"{name}\\"',
         name,

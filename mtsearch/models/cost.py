@@ -32,7 +32,7 @@ def trial_seconds(config: TrialConfig, split: Split) -> float:
     of_head = sum(first * second for first, second in pairwise(widths))
     operations = 0
     for task in split.tasks:
-        rows, catalogue = len(split.train.serving(task)), len(split.catalogue)
+        rows, catalogue = split.task_rows[task.name], len(split.catalogue)
         compared = catalogue if config.retrieval_loss == "full" else min(config.batch_size, catalogue, rows)
         operations += 6 * rows * (config.embedding_size * compared if task.kind == "retrieval" else of_head)
     return LEAST_SECONDS + config.epochs * operations / OPERATIONS_PER_SECOND
