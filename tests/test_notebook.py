@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import mtsearch
-from mtsearch.metrics import METRICS
+from mtsearch.metrics import metrics_of
 
 NOTEBOOK = Path(__file__).parents[1] / "studies" / "notebook.ipynb"
 
@@ -63,7 +63,7 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done = cells(notebook)
     assert sorted(logged) == ["0", "1", "2", "3", "4"]
     for trial in logged.values():
-        assert {(key, epoch) for key, epoch, _ in trial} == {(key, epoch) for key in METRICS for epoch in (1, 2)}
+        assert {(key, epoch) for key, epoch, _ in trial} == {(key, epoch) for key in metrics_of() for epoch in (1, 2)}
         assert all(0 < value < 5 for key, _, value in trial if key == "rmse")
     assert "epochs" in done["mistake"]["outputs"][0]["text"]
     assert "on_trial failed" not in str(done["run"]["outputs"])
