@@ -303,7 +303,9 @@ class StudyDefinition(Section):
         return _with_weights(self.space, self.fixed, dict.fromkeys(map(weight_name, kinds_of(self.tasks)), 1.0))
 
     def specialist_weights(self) -> dict[str, dict[str, Scalar]]:
-        """Return for each task with a searched weight the starting point with it at the top and the others lowest.
+        """Return for each task the starting point with its weight at the top and all others at the bottom.
+
+        Of the tasks whose weight is not searched, one alone can be above all.
 
         Empty if the weights are in the tutorial's units or none is searched.
         """
@@ -312,10 +314,11 @@ class StudyDefinition(Section):
         if self.losses == "tutorial" or not searched:
             return {}
         start = self.starting_point()
+        others = [task for task, own in names.items() if own not in searched]
         return {
             task: {**start, **{name: (max if name == own else min)(ends) for name, ends in searched.items()}}
             for task, own in names.items()
-            if own in searched
+            if own in searched or others == [task]
         }
 
     def resolved(self) -> dict[str, Any]:

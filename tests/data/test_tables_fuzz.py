@@ -114,7 +114,7 @@ def interpreted(user: str, item: str, rating: str, time: str, *, drop: bool) -> 
             )
     if missing:
         return None
-    if abs(value) > FLOAT32_MAX and value != NO_RATING:
+    if not no_rating and abs(value) > FLOAT32_MAX:
         raise ValueError(rating)
     return user.strip(), item.strip(), float(np.float32(value)) + 0.0, seconds
 

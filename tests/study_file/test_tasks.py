@@ -93,12 +93,15 @@ def test_a_weight_may_be_set_with_quotes_or_without(key: str) -> None:
 
 
 def test_a_listed_trial_for_each_searched_weight() -> None:
+    """Of two tasks whose weight is not searched, none would be above the other."""
     tasks, searched = {"view": VIEW, "buy": BUY, "stars": STARS}, {"low": 0.1, "high": 10.0, "log": True}
     made = make(["stars.rmse"], tasks, space={"weight.buy": searched, "weight.view": searched})
     assert made.specialist_weights() == {
         "view": {"weight.buy": 0.1, "weight.view": 10.0},
         "buy": {"weight.buy": 10.0, "weight.view": 0.1},
+        "stars": {"weight.buy": 0.1, "weight.view": 0.1},
     }
+    assert list(make(["stars.rmse"], tasks, space={"weight.buy": searched}).specialist_weights()) == ["buy"]
 
 
 def test_patience_watches_a_metric_of_the_study() -> None:
