@@ -30,6 +30,12 @@ TASK_KINDS: tuple[TaskKind, ...] = ("rating", "retrieval", "label")
 TUTORIAL_KINDS: Mapping[str, TaskKind] = {"rating": "rating", "retrieval": "retrieval"}
 """The tasks of a study that names none. Their metrics have bare keys: `rmse`, not `rating.rmse`."""
 
+
+def output_name(task: str) -> str:
+    """Return the name that a served model has for the predictions of a task: its own, but `ratings` for `rating`."""
+    return "ratings" if task == "rating" else task
+
+
 CUT_OFFS = (10, 100)
 COVERAGE_CUT_OFF = 100
 """Number of items that `coverage` offers each user."""

@@ -131,9 +131,16 @@ def _biases(split: Split, kind: TaskKind) -> Baseline:
     for _ in range(BIAS_ROUNDS):
         items = _offsets(rows.items, above_mean - users[rows.users], len(items), ITEM_REGULARISATION)
         users = _offsets(rows.users, above_mean - items[rows.items], len(users), USER_REGULARISATION)
-    least = 1 / (len(rows) + 2)  # a chance of a label is never 0 or 1, by the rule of succession
-    limits = (least, 1 - least) if kind == "label" else None
+    limits = limits_of_chance(len(rows)) if kind == "label" else None
     return Baseline(mean, users, items, items[split.catalogue].astype(np.float32), limits)
+
+
+def limits_of_chance(rows: int) -> tuple[float, float]:
+    """Return the least and the largest chance of a yes that this number of answers shows, by the rule of succession.
+
+    With answers of one kind only it would else be 0 or 1, and its log odds infinite.
+    """
+    return 1 / (rows + 2), 1 - 1 / (rows + 2)
 
 
 BASELINES: dict[str, Callable[[Split], TaskBaselines]] = {

@@ -15,7 +15,7 @@ import tf_keras
 
 from mtsearch.data.interactions import RATINGS, Rows
 from mtsearch.data.split import Split
-from mtsearch.metrics import TaskKind
+from mtsearch.metrics import TUTORIAL_KINDS, TaskKind
 from mtsearch.models.scales import make_scale
 from mtsearch.models.tasks import (
     Dropout,
@@ -55,7 +55,7 @@ class LearntTask:
     is_whole: bool = True
 
 
-TUTORIAL_TASKS = (LearntTask("rating", "rating", 0), LearntTask("retrieval", "retrieval", None))
+_TUTORIAL = tuple(LearntTask(name, kind, 0 if kind == "rating" else None) for name, kind in TUTORIAL_KINDS.items())
 
 
 def learnt_tasks(split: Split) -> tuple[LearntTask, ...]:
@@ -130,7 +130,7 @@ class GraphKey:
         users: int,
         items: int,
         xla: bool = False,
-        tasks: tuple[LearntTask, ...] = TUTORIAL_TASKS,
+        tasks: tuple[LearntTask, ...] = _TUTORIAL,
         has_weights: bool = False,
     ) -> Self:
         """Return the key of `config` on embedding tables of the given numbers of users and items."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mtsearch.data.interactions import Task
 from mtsearch.data.split import Split
+from mtsearch.metrics import output_name
 from mtsearch.models.compiled_model import CompiledModel
 from mtsearch.models.joint_model import LearntTask, Tables
 from mtsearch.models.tasks import SortedIndex
@@ -115,11 +116,6 @@ class Servable(tf.Module):  # type: ignore[misc]
             "known_users": tf.gather(self._tables.known_users, users),
             "known_items": tf.gather(self._tables.known_items, items),
         }
-
-
-def output_name(task: str) -> str:
-    """Return the name that `predict` has for the predictions of a task: its own, but `ratings` for `rating`."""
-    return "ratings" if task == "rating" else task
 
 
 def _find_limits(split: Split, task: Task) -> tuple[float, float]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mtsearch.data.interactions import Task
 from mtsearch.data.split import Split
+from mtsearch.evaluation.baselines import limits_of_chance
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ def make_scale(split: Split, task: Task) -> TaskScale:
     if task.kind == "rating":
         variance = _mean((values - mean) ** 2, weights) or 1.0
         return TaskScale(len(rows), mean, float(np.sqrt(variance)), variance, weight)
-    # By the rule of succession: with answers of one kind only the log odds would be infinite.
-    share = min(max(mean, 1 / (len(rows) + 2)), 1 - 1 / (len(rows) + 2))
+    share = float(np.clip(mean, *limits_of_chance(len(rows))))
     entropy = -(share * np.log(share) + (1 - share) * np.log1p(-share))
     return TaskScale(len(rows), float(np.log(share / (1 - share))), 1.0, float(entropy), weight)
 

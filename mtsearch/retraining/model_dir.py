@@ -18,10 +18,9 @@ from mtsearch.errors import MachineError, ModelError
 from mtsearch.evaluation.baselines import compare_with_best
 from mtsearch.evaluation.confidence import Interval
 from mtsearch.files import find_obstacle
-from mtsearch.metrics import unit_of
-from mtsearch.serving.model import CARD_FILE, FORMAT, INFO_FILE, SAVED_MODEL, TUTORIAL_TASKS, output_name
-from mtsearch.study_file.tasks import TUTORIAL_TASKS as TUTORIAL_SECTIONS
-from mtsearch.study_file.tasks import TaskSection, kinds_of
+from mtsearch.metrics import TUTORIAL_KINDS, output_name, unit_of
+from mtsearch.serving.model import CARD_FILE, FORMAT, INFO_FILE, SAVED_MODEL
+from mtsearch.study_file.tasks import TUTORIAL_TASKS, TaskSection, kinds_of
 from mtsearch.text import better, count, listing, number, plain
 
 if TYPE_CHECKING:
@@ -152,10 +151,10 @@ def _unwritable_error(target: Path, reason: str) -> MachineError:
 def _model_info(result: Retrained) -> dict[str, Any]:
     """Return the content of `model.json`, which is read before TensorFlow starts; see `serving.model.ModelInfo`."""
     tasks = kinds_of(result.export.tasks)
-    sections = (result.export.tasks or TUTORIAL_SECTIONS).values()
+    sections = (result.export.tasks or TUTORIAL_TASKS).values()
     has_ratings = any(section.uses_ratings for section in sections) and math.isfinite(result.rating_range[0])
     return {
-        "format": 1 if tasks == TUTORIAL_TASKS else FORMAT,
+        "format": 1 if tasks == TUTORIAL_KINDS else FORMAT,
         "mtsearch": version("mtsearch"),
         "users": result.users,
         "items": result.items,
@@ -264,7 +263,7 @@ def _data_section(result: Retrained) -> list[str]:
     export = result.export
     tested = f"; {result.rows['test']:,} test rows" if result.rows["test"] else ""
     ratings = ""
-    if any(task.uses_ratings for task in (export.tasks or TUTORIAL_SECTIONS).values()):
+    if any(task.uses_ratings for task in (export.tasks or TUTORIAL_TASKS).values()):
         low, high = map(number, result.rating_range)
         ratings = f"; ratings from {low} to {high} {unit_of(result.feedback)}".rstrip()
     return [

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from mtsearch.errors import ModelError, RequestError
 from mtsearch.host import start_tensorflow, usable_cores
-from mtsearch.metrics import TaskKind
+from mtsearch.metrics import TUTORIAL_KINDS, TaskKind, output_name
 from mtsearch.serving.requests import check_ids, check_k
 from mtsearch.signals import defer_signals
 from mtsearch.text import listing, quote
@@ -227,11 +227,6 @@ def _load_saved_model(saved: Path) -> Any:
         raise ModelError(f"the SavedModel {saved} is damaged: {_first_line(error)}", _DAMAGED) from error
 
 
-def output_name(task: str) -> str:
-    """Return the name that the signature `predict` has for a task: its own, but `ratings` for `rating`."""
-    return "ratings" if task == "rating" else task
-
-
 def _combine_signatures(
     recommend: Signature, predict: Signature | None, heads: Sequence[str]
 ) -> Callable[..., tuple[Any, ...]]:
@@ -302,9 +297,6 @@ INFO_FILE = "model.json"
 _RETRAIN = "give a folder that `mtsearch retrain` wrote"
 _RETRAIN_AGAIN = "write the folder again with `mtsearch retrain`"
 
-TUTORIAL_TASKS: Mapping[str, TaskKind] = {"rating": "rating", "retrieval": "retrieval"}
-"""The tasks of a model of format 1, whose `model.json` does not list them."""
-
 
 class ModelInfo(BaseModel):
     """The content of `model.json`: the tasks and the size of the model, and the version and time that made it.
@@ -325,7 +317,8 @@ class ModelInfo(BaseModel):
     items: int = Field(ge=0)
     catalogue: int = Field(ge=1)
     rating_range: tuple[float, float] | None = None
-    tasks: dict[str, TaskKind] = Field(default_factory=lambda: dict(TUTORIAL_TASKS), min_length=1)
+    # A model of format 1 does not list its tasks, which are the tutorial's.
+    tasks: dict[str, TaskKind] = Field(default_factory=lambda: dict(TUTORIAL_KINDS), min_length=1)
     first: str | None = Field(default_factory=lambda values: _first_ranking(values.get("tasks", {})))
     created: str = ""
     mtsearch: str = ""

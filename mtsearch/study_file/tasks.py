@@ -8,7 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mtsearch.metrics import Metric, TaskKind, metrics_of, unit_of
+from mtsearch.metrics import TUTORIAL_KINDS, Metric, TaskKind, metrics_of, unit_of
 from mtsearch.study_file.space import Section
 from mtsearch.text import quote
 
@@ -67,10 +67,7 @@ class TaskSection(Section):
         return self.kind == "rating" and self.target is None
 
 
-TUTORIAL_TASKS: Mapping[str, TaskSection] = {
-    "rating": TaskSection(kind="rating"),
-    "retrieval": TaskSection(kind="retrieval"),
-}
+TUTORIAL_TASKS: Mapping[str, TaskSection] = {name: TaskSection(kind=kind) for name, kind in TUTORIAL_KINDS.items()}
 """The tasks of a study file without [tasks]: those of the multi-task tutorial."""
 
 

@@ -54,13 +54,5 @@ def test_the_double_has_the_signatures_of_a_trained_model(folder: Path, tmp_path
         assert _types(real.structured_input_signature[1]) == _types(double.structured_input_signature[1])
 
 
-@pytest.mark.parametrize(("task", "name"), [("rating", "ratings"), ("stars", "stars"), ("retrieval", "retrieval")])
-def test_training_and_serving_name_outputs_alike(task: str, name: str) -> None:
-    from mtsearch.models import saved_model
-    from mtsearch.serving import model
-
-    assert saved_model.output_name(task) == model.output_name(task) == name
-
-
 def _types(specs: dict[str, object]) -> dict[str, str]:
     return {name: spec.dtype.name for name, spec in specs.items()}  # type: ignore[attr-defined]
