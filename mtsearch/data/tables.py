@@ -52,23 +52,7 @@ def read_tables(
         SourceUnavailable: a file cannot be read.
         MalformedData: a file is damaged, or has a wrong value.
     """
-    # What the study file says comes before what the source's usual form has.
-    named = {key: column for key, column in section.columns if column is not None}
-    given: Given = {
-        **dict.fromkeys(type(section.columns).model_fields), **source.columns, **named,
-        "part": split.column if split else None,
-    }  # fmt: skip
-    _tell_heading(source.files[0], given, section)
-    given = _find_counts(source.files[0], given, section.feedback)
-    rating_tasks = [name for name, task in (tasks or {}).items() if task.uses_ratings]
-    if tasks and given["rating"] is None and not rating_tasks:
-        given = {**given, "rating": False}  # its usual name may be that of something else
-    chosen = choose_columns(source.files[0], given, "columns", ("user", "item"))
-    if rating_tasks and "rating" not in chosen:
-        raise MalformedData(
-            f"{section.origin}: no column for rating, which [tasks.{rating_tasks[0]}] needs",
-            f'name it under [data]: columns = {{ rating = "..." }}, or name a target in [tasks.{rating_tasks[0]}]',
-        )
+    chosen = _choose_columns(source, section, split, tasks or {})
     targets, computed = plan_targets(tasks or {}, source.files[0])
     numbers = parse_columns.numbers(section.reader.decimal)
     kinds = {
@@ -76,7 +60,7 @@ def read_tables(
         **{"timestamp": parse_columns.TIMES, **dict.fromkeys(targets, numbers)},
     }
     table = Table(source.files, {**chosen, **targets}, kinds, section.where, computed)
-    feedback = section.feedback or ("explicit" if "rating" in table.chosen else "binary")
+    feedback: str = section.feedback or ("explicit" if "rating" in table.chosen else "binary")
     if feedback != "binary" and "rating" not in table.chosen:
         raise MalformedData(
             f"{section.origin}: no column for rating, which feedback = {feedback!r} needs",
@@ -86,22 +70,58 @@ def read_tables(
         kept = " that meet `where`" if section.where else ""
         raise MalformedData(f"{section.origin} has no rows{kept}", "name another source")
     raw, time_unit, dropped = _parse_rows(table, section, _needs_times(section, split), tasks or {})
-    if feedback == "explicit" and section.feedback is None and not tasks and _is_yes_or_no(raw.ratings):
-        feedback = "binary"
-        _tell_yes_or_no(table.chosen["rating"])
-    if feedback == "binary" and section.feedback is None and section.columns.rating is None and not tasks:
-        _tell_counts(source.files[0])
-    if feedback == "binary" and section.where is None and not tasks:
-        first = source.files[0]
-        warn_of_kinds(table.ignored, lambda name: first.read([identifier(name)]).column(0))
-    if feedback == "explicit" and section.rating_range is None:
-        warn_of_codes(raw.ratings)
-    if tasks and section.feedback is None and "rating" not in table.chosen:
-        feedback = "explicit"  # there are no ratings to convert, and the tasks say what a row means
+    feedback = _settle_feedback(feedback, raw, table, source.files[0], section, has_tasks=bool(tasks))
     if not time_unit:
         table.drop("timestamp")
     ignored = _leave_out_named(table.ignored, [section.where or "", *computed.values()])
     report = ReadReport(table.chosen, ignored, feedback, time_unit, table.size, dropped)
+    return _clean_with_items(raw, source, section, report)
+
+
+def _choose_columns(
+    source: Source, section: DataSection, split: SplitSection | None, tasks: Mapping[str, TaskSection]
+) -> dict[str, str]:
+    """Return the name of the column for each purpose."""
+    # What the study file says comes before what the source's usual form has.
+    named = {key: column for key, column in section.columns if column is not None}
+    given: Given = {
+        **dict.fromkeys(type(section.columns).model_fields), **source.columns, **named,
+        "part": split.column if split else None,
+    }  # fmt: skip
+    _tell_heading(source.files[0], given, section)
+    given = _find_counts(source.files[0], given, section.feedback)
+    rating_tasks = [name for name, task in tasks.items() if task.uses_ratings]
+    if tasks and given["rating"] is None and not rating_tasks:
+        given = {**given, "rating": False}  # its usual name may be that of something else
+    chosen = choose_columns(source.files[0], given, "columns", ("user", "item"))
+    if rating_tasks and "rating" not in chosen:
+        raise MalformedData(
+            f"{section.origin}: no column for rating, which [tasks.{rating_tasks[0]}] needs",
+            f'name it under [data]: columns = {{ rating = "..." }}, or name a target in [tasks.{rating_tasks[0]}]',
+        )
+    return chosen
+
+
+def _settle_feedback(
+    feedback: str, raw: RawRows, table: Table, file: TableFile, section: DataSection, *, has_tasks: bool
+) -> str:
+    """Return what a row means, now that the rows are known, and warn of what they may mean other than that."""
+    if feedback == "explicit" and section.feedback is None and not has_tasks and _is_yes_or_no(raw.ratings):
+        feedback = "binary"
+        _tell_yes_or_no(table.chosen["rating"])
+    if feedback == "binary" and section.feedback is None and section.columns.rating is None and not has_tasks:
+        _tell_counts(file)
+    if feedback == "binary" and section.where is None and not has_tasks:
+        warn_of_kinds(table.ignored, lambda name: file.read([identifier(name)]).column(0))
+    if feedback == "explicit" and section.rating_range is None:
+        warn_of_codes(raw.ratings)
+    if has_tasks and section.feedback is None and "rating" not in table.chosen:
+        feedback = "explicit"  # there are no ratings to convert, and the tasks say what a row means
+    return feedback
+
+
+def _clean_with_items(raw: RawRows, source: Source, section: DataSection, report: ReadReport) -> Interactions:
+    """Return the canonical table of the rows, with the items and titles of the source's tables of items."""
     if not source.items:
         return clean(raw, section, report)
     listed, titles = _read_items(source, section)
