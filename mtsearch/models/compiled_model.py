@@ -15,7 +15,8 @@ import tf_keras
 from mtsearch.data.interactions import Codes
 from mtsearch.data.split import Split
 from mtsearch.models.device import EpochOrder, InputPipeline, TrainingRows, trace
-from mtsearch.models.joint_model import Batch, GraphKey, JointModel, LearntTask, Tables
+from mtsearch.models.graph_key import GraphKey, LearntTask
+from mtsearch.models.joint_model import Batch, JointModel, Tables
 from mtsearch.models.tasks import SortedIndex
 from mtsearch.study_file.config import TrialConfig
 

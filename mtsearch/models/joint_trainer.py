@@ -16,7 +16,7 @@ from mtsearch.evaluation.evaluator import Evaluator
 from mtsearch.models.compiled_model import CompiledModel
 from mtsearch.models.cost import REMEDY, memory_shortage
 from mtsearch.models.device import Device, EpochOrders, InputPipeline, release_dropped
-from mtsearch.models.joint_model import GraphKey, learnt_tasks, target_columns
+from mtsearch.models.graph_key import GraphKey, learnt_tasks, target_columns
 from mtsearch.models.joint_scorer import ModelScorer, RankCounter
 from mtsearch.models.saved_model import save_joint
 from mtsearch.models.tasks import dynamic_weight_average

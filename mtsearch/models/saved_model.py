@@ -13,7 +13,8 @@ from mtsearch.data.interactions import Task
 from mtsearch.data.split import Split
 from mtsearch.metrics import output_name
 from mtsearch.models.compiled_model import CompiledModel
-from mtsearch.models.joint_model import LearntTask, Tables
+from mtsearch.models.graph_key import LearntTask
+from mtsearch.models.joint_model import Tables
 from mtsearch.models.tasks import SortedIndex
 
 DEFAULT_K = 10

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from mtsearch.data.interactions import Ids, Rows
 from mtsearch.data.split import Split
 from mtsearch.models.device import EpochOrders
-from mtsearch.models.joint_model import GraphKey, JointModel
+from mtsearch.models.graph_key import GraphKey
+from mtsearch.models.joint_model import JointModel
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.model_cases import batches
 

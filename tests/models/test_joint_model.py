@@ -8,7 +8,8 @@ import tensorflow as tf
 import tf_keras
 
 from mtsearch.data.split import Split
-from mtsearch.models.joint_model import GraphKey, JointModel
+from mtsearch.models.graph_key import GraphKey
+from mtsearch.models.joint_model import JointModel
 from mtsearch.models.tasks import SortedIndex
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.stock import initial_model

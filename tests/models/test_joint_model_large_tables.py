@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from mtsearch.data.split import Split
 from mtsearch.errors import OutOfMemory
 from mtsearch.models import Device, JointTrainer
-from mtsearch.models import joint_model as shape_module
+from mtsearch.models import graph_key as shape_module
 from mtsearch.models import joint_scorer as scorer_module
 from mtsearch.models.compiled_model import OPTIMIZERS, prepare_gradients
-from mtsearch.models.joint_model import GraphKey, is_large
+from mtsearch.models.graph_key import GraphKey, is_large
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.model_cases import TutorialScorer, answer_of, go_on, numbers
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from mtsearch.data.interactions import Rows, Task
 from mtsearch.data.split import Split
 from mtsearch.models import Device, JointTrainer
-from mtsearch.models.joint_model import Batch, GraphKey, JointModel, learnt_tasks, target_columns
+from mtsearch.models.graph_key import GraphKey, learnt_tasks, target_columns
+from mtsearch.models.joint_model import Batch, JointModel
 from mtsearch.models.tasks import SortedIndex
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.model_cases import go_on, make_split
@@ -251,6 +252,33 @@ def test_balancing_over_four_tasks(device: Device) -> None:
         assert list(weights) == [task.name for task in TASKS]
         assert len(set(weights.values())) == 4
     assert sum(weights.values()) == pytest.approx(4)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_a_batch_without_a_row_of_a_task_says_nothing_of_its_variance(static: bool) -> None:
+    split = shop()
+    model = model_of(split, config_of(balance="uncertainty"))
+    rows = split.train.take(np.flatnonzero(np.isnan(split.train.targets[1]))[:40])  # none that may come back
+    assert len(rows.serving(TASKS[1])) and len(rows.serving(TASKS[2]))
+    with tf.GradientTape() as tape:
+        batch = static_batch_of(split, rows, 3) if static else batch_of(split, rows)
+        loss = model.weighted_loss(model.task_losses(batch))
+    gradient = tape.gradient(loss, model.log_variance).numpy()
+    assert gradient[3] == 0
+    assert (gradient[:3] != 0).all()
+
+
+def test_experts_of_users_and_items_begin_different() -> None:
+    """Equal ones would have one random stream; those of one seed are the same again."""
+    split = shop()
+    first, second = (model_of(split, config_of(sharing="experts"), seed) for seed in (1, 2))
+    for model in (first, second):
+        model.initialize(5)
+    experts, again = (
+        [each.numpy() for each in model.trainable_variables if "experts" in each.name] for model in (first, second)
+    )
+    assert not np.isclose(experts[0], experts[1]).all()
+    np.testing.assert_array_equal(experts, again)
 
 
 def test_predictions_are_in_the_units_of_the_data() -> None:

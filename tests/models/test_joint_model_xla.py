@@ -10,7 +10,7 @@ import tensorflow as tf
 from mtsearch.data.split import Split
 from mtsearch.errors import NonFiniteLoss
 from mtsearch.models import Device, JointTrainer
-from mtsearch.models import joint_model as key_module
+from mtsearch.models import graph_key as key_module
 from mtsearch.models import tasks as sum_module
 from mtsearch.models.device import InputPipeline
 from mtsearch.models.tasks import ExactRetrieval, SortedIndex, unique_static
