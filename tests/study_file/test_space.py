@@ -101,7 +101,8 @@ def test_what_a_study_samples_is_inside_and_comes_back_from_toml(definition: Stu
         trial = study.ask()
         config = space.sample(trial)
         written = tomllib.loads(made().model_copy(update={"config": config}).to_toml())
-        assert Export.model_validate(written).config == config
+        # Compared as written: parameters of a part that the configuration does not have are left out.
+        assert Export.model_validate(written).config.model_dump() == config.model_dump()
         assert {key: type(value) for key, value in written["config"].items()} == {
             key: type(value) for key, value in config.model_dump().items()
         }
