@@ -121,8 +121,8 @@ class CompiledModel:
         # The optimiser's state before any step, to which `reset` returns.
         self._fresh_optimizer = [variable.numpy() for variable in self.optimizer.variables]
         self._pipeline = pipeline
-        # In the full softmax all items that are ranked are trained, as negatives.
-        negatives = split.candidates[: None if graph_key.retrieval_loss == "full" else 0]
+        # In the full softmax and the sum over all pairs, all items that are ranked are trained, as negatives.
+        negatives = split.candidates[: None if graph_key.retrieval_loss in ("full", "squared") else 0]
         trained = split.known_items.copy()
         trained[negatives] = True
         self._trained = tf.constant(split.known_users), tf.constant(trained)

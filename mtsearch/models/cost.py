@@ -1,13 +1,15 @@
 """Estimate what a trial costs before it runs: its seconds, and the memory of its softmax.
 
 Training costs 6 operations per weight and row (2 forward, 4 backward). A row meets, for each task that it serves, D
-weights of each item that a retrieval loss compares, or those of the layers of a head. A trial of `ml-100k-quick` took
+weights of each item that a retrieval loss compares, or those of the layers of a head. The squared errors of all pairs
+take D operations per weight of both tables at each step instead. A trial of `ml-100k-quick` took
 0.84 s on 2 cores (tests/benchmarks/speed.py), everything included; this gives the rate below. Another machine, cache or
 optimiser can change the rate several times over: the time left that `run` shows is measured.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
@@ -33,6 +35,10 @@ def trial_seconds(config: TrialConfig, split: Split) -> float:
     operations = 0
     for task in split.tasks:
         rows, catalogue = split.task_rows[task.name], len(split.catalogue)
+        if task.kind == "retrieval" and config.retrieval_loss == "squared":
+            steps = math.ceil(len(split.train) / config.batch_size)
+            operations += 6 * steps * (len(split.user_ids) + catalogue) * config.embedding_size**2
+            continue
         compared = catalogue if config.retrieval_loss == "full" else min(config.batch_size, catalogue, rows)
         operations += 6 * rows * (config.embedding_size * compared if task.kind == "retrieval" else of_head)
     return LEAST_SECONDS + config.epochs * operations / OPERATIONS_PER_SECOND

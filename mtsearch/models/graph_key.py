@@ -129,7 +129,7 @@ class GraphKey:
             config.retrieval_loss,
             config.normalize,
             config.item_bias,
-            config.remove_accidental_hits and config.retrieval_loss != "full",
+            config.remove_accidental_hits and config.retrieval_loss in ("in_batch", "corrected"),
             config.rating_biases,
             config.dot_product,
             config.hidden_widths,

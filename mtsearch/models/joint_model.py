@@ -13,6 +13,8 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from mtsearch.data.split import Split
+from mtsearch.models.all_pairs import Side as PairSide
+from mtsearch.models.all_pairs import squared_scores
 from mtsearch.models.graph_key import GraphKey, LearntTask
 from mtsearch.models.scales import make_scale
 from mtsearch.models.tasks import (
@@ -27,6 +29,8 @@ from mtsearch.models.tasks import (
     unique_static,
 )
 from mtsearch.study_file.config import TrialConfig
+
+Side = Literal["user", "item"]
 
 _USER_MASK, _ITEM_MASK, _HIDDEN_MASK = range(3)
 
@@ -102,6 +106,20 @@ class _TaskRows(NamedTuple):
         return self.counts * weights
 
 
+class _Drawn(NamedTuple):
+    """The users or the items of a batch.
+
+    Attributes:
+        side: which of the two.
+        unique: the different ones.
+        rows: their shared embeddings `[n, D]`, without dropout.
+    """
+
+    side: Side
+    unique: Unique
+    rows: tf.Tensor
+
+
 class Tables(NamedTuple):
     """The arrays of a head: embeddings `[u, D]` and `[i, D]`, and biases `[u, 1]` and `[i, 1]` or none."""
 
@@ -136,7 +154,7 @@ class TrialInputs:
     """
 
     def __init__(self, tasks: tuple[LearntTask, ...]) -> None:
-        names = ("temperature", "embedding_dropout", "hidden_dropout", "l2")
+        names = ("temperature", "embedding_dropout", "hidden_dropout", "l2", "unobserved_weight")
         self._by_name = {name: tf.Variable(0.0, trainable=False, name=name) for name in names}
         self._tasks = tasks
         self.weights = [tf.Variable(0.0, trainable=False, name=f"{task.name}_weight") for task in tasks]
@@ -151,9 +169,6 @@ class TrialInputs:
     def __getitem__(self, name: str) -> tf.Variable:
         """Return the variable of a setting."""
         return self._by_name[name]
-
-
-Side = Literal["user", "item"]
 
 
 class JointModel(tfrs.models.Model):  # type: ignore[misc]
@@ -255,8 +270,9 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
     def task_losses(self, batch: Batch) -> Losses:
         """Return the losses of a batch, and the penalty."""
         # Each user and item is looked up once, however often the batch has it. The full softmax ranks the catalogue.
+        key = self.graph_key
         users, items = self._unique(batch)
-        full = self.graph_key.retrieval_loss == "full"
+        full = key.retrieval_loss == "full"
         ranked = items._replace(ids=self._catalogue.items) if full else items
         user_rows, ranked_rows = users.take(self.user_table), ranked.take(self.item_table)
         dropped_users = self._drop_embeddings(user_rows, batch, _USER_MASK)
@@ -271,11 +287,14 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         # L2 penalty: of the weights before dropout, each counted once per row that uses it.
         squares = [(users.counts, user_rows), (items.counts, of_batch(ranked_rows))]
         batch_items = of_batch(dropped_ranked)
+        drawn = _Drawn("user", users, user_rows), _Drawn("item", items, ranked_rows)
         terms, totals, present = [], [], []
-        for task in self.graph_key.tasks:
+        for task in key.tasks:
             rows = self._rows_of(task, batch, users, items)
             present.append(rows.present)
-            if task.kind == "retrieval":
+            if task.kind == "retrieval" and key.retrieval_loss == "squared":
+                loss = self._squared_loss(task, rows, batch.size, drawn)
+            elif task.kind == "retrieval":
                 loss = self._retrieval_loss(task, rows, ranked, dropped_users, dropped_ranked)
             else:
                 biases = [
@@ -293,8 +312,10 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
                 squares += zip((rows.users.counts, rows.items.counts), biases, strict=False)
             terms.append(loss[0])
             totals.append(loss[1])
-        is_whole = all(task.is_whole for task in self.graph_key.tasks)
+        is_whole = all(task.is_whole for task in key.tasks)
         penalty = self._penalty(squares, batch.size)
+        if key.l2 and key.retrieval_loss == "squared":
+            penalty += self._penalty_of_pairs(batch.size, drawn)
         return Losses(tuple(terms), tuple(totals), penalty, None if is_whole else tf.stack(present))
 
     def _head_loss(
@@ -352,6 +373,66 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
             return total, total
         total /= scale.loss
         return total / rows.size, total
+
+    def _squared_loss(
+        self, task: LearntTask, rows: _TaskRows, size: tf.Tensor, drawn: tuple[_Drawn, _Drawn]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the term and the total of a task of retrieval by the objective of implicit ALS; see `Losses`.
+
+        The sum of the totals over an epoch is, with w the weights of rows and s the scores over the temperature,
+
+            sum over the task's rows of w (1 - s)^2 + unobserved_weight * sum over all users and items of s^2
+
+        (Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets", ICDM 2008; in this form Rendle
+        et al., "Revisiting the performance of iALS on item recommendation benchmarks", RecSys 2022). The loss of a row
+        is 1 for scores of 0. There is no dropout, which would change the two sums in unlike ways.
+
+        Args:
+            task: of retrieval.
+            rows: that serve it.
+            size: number of rows of the batch.
+            drawn: the users and the items of the batch.
+        """
+        scale, temperature = self.scales[task.name], self.trial_inputs["temperature"]
+        users, items = (self._pairs_of(each, size, task) for each in drawn)
+        scores = tf.reduce_sum(
+            gather(rows.take_users(users.rows), rows.users.rows) * gather(rows.take_items(items.rows), rows.items.rows),
+            axis=1,
+        )
+        factors = rows.factors(1 / scale.weight if self.graph_key.normalized else 1.0)
+        errors = (1 - scores / temperature) ** 2
+        total = tf.reduce_sum(errors if factors is None else factors * errors)
+        share = rows.present * rows.size / scale.rows
+        total += share * self.trial_inputs["unobserved_weight"] * squared_scores(users, items) / temperature**2
+        return (total / rows.size if self.graph_key.normalized else total), total
+
+    def _penalty_of_pairs(self, size: tf.Tensor, drawn: tuple[_Drawn, _Drawn]) -> tf.Tensor:
+        """Return the L2 penalty of the embeddings for all pairs of the loss of implicit ALS, per row of a batch.
+
+        With that of the rows, a user with n of the N rows has l2 * (n + unobserved_weight * C) / N * |u|^2, for C
+        items: Rendle et al. 2022, with their exponent of the frequency at 1.
+        """
+        users, items = (self._pairs_of(each, size) for each in drawn)
+        norms = items.size * users.squared_norm() + users.size * items.squared_norm()
+        return self.trial_inputs["l2"] * self.trial_inputs["unobserved_weight"] * norms / self._catalogue.rows
+
+    def _pairs_of(self, drawn: _Drawn, size: tf.Tensor, task: LearntTask | None = None) -> PairSide:
+        """Return one side of a sum over all pairs: embeddings as the scores of a task use them, or as they are."""
+        side, rows, is_user = drawn.side, drawn.rows, drawn.side == "user"
+        table = tf.convert_to_tensor(self.user_table) if is_user else self._catalogue.take(self.item_table)
+        if task is not None:
+            table, rows = self.view(task, table, side), self.view(task, rows, side)
+            if is_user:
+                table, rows = self.retrieval_users(table), self.retrieval_users(rows)
+            else:
+                bias = self.score_biases.get(task.name)
+                biases = (None, None) if bias is None else (self._catalogue.take(bias), drawn.unique.take(bias))
+                table, rows = self.retrieval_items(table, biases[0]), self.retrieval_items(rows, biases[1])
+        if not (self.graph_key.large_users if is_user else self.graph_key.large_items):
+            return PairSide(table, rows)
+        # Each row of the batch stands for its part of the user's or the item's rows in an epoch.
+        of_all = tf.maximum(drawn.unique.take(self._catalogue.counts[side]), 1.0)
+        return PairSide(tf.stop_gradient(table), rows, drawn.unique.counts / of_all * (self._catalogue.rows / size))
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Return the weighted loss of a batch with `users`, `items` and `targets`, users ascending; see `Batch`."""
@@ -520,9 +601,11 @@ _OF_EXPERTS = 1000
 
 
 class _Catalogue:
-    """The items that the full softmax runs over: all that the split ranks or trains on.
+    """The items that are compared if it is not those of a batch: all that the split ranks or trains on.
 
     Attributes:
+        rows: N, the number of training rows.
+        counts: by side the number of training rows of each user `[U]` and each item `[I]`, float32.
         items: `[C]` int32, ascending; None for all items.
         places: `[I]` int32, index of each item in `items`; 0 for an item that is not among them.
         probabilities: of each task of retrieval `[I]` float32, the share of each item in its training rows.
@@ -534,12 +617,21 @@ class _Catalogue:
         places[items] = np.arange(len(items))
         self.items = tf.constant(items) if len(items) < len(places) else None
         self.places = tf.constant(places)
+        self.rows = float(len(split.train))
+        sides = (("user", split.train.users, split.user_ids), ("item", split.train.items, split.item_ids))
+        self.counts = {
+            side: tf.constant(np.bincount(codes, minlength=len(ids)), tf.float32) for side, codes, ids in sides
+        }
         self.probabilities = {}
         for task in split.tasks:
             if task.kind == "retrieval":
                 own = split.train.serving(task).items
                 counts = np.bincount(own, minlength=len(split.item_ids))
                 self.probabilities[task.name] = tf.constant(counts / len(own), tf.float32)
+
+    def take(self, table: tf.Tensor) -> tf.Tensor:
+        """Return the rows `[C, W]` of a table of all items."""
+        return tf.convert_to_tensor(table) if self.items is None else tf.gather(table, self.items)
 
 
 def _initializer(name: str, seed: int) -> Any:

@@ -63,10 +63,20 @@ class TrialConfig(BaseModel):
     embedding_size: int = Field(
         default=32, ge=1, le=4096, description="D, the size of an embedding of a user or an item."
     )
-    retrieval_loss: Literal["in_batch", "corrected", "full"] = Field(
+    retrieval_loss: Literal["in_batch", "corrected", "full", "squared"] = Field(
         default="in_batch",
         description="Softmax over the items of the batch (`in_batch`), the same with the logits corrected by the "
-        "items' sampling probability (`corrected`; Yi et al., RecSys 2019), or over the whole catalogue (`full`).",
+        "items' sampling probability (`corrected`; Yi et al., RecSys 2019), or over the whole catalogue (`full`); or "
+        "the squared errors of implicit ALS over all pairs of users and items (`squared`; Hu, Koren, Volinsky, ICDM "
+        "2008).",
+    )
+    unobserved_weight: float = Field(
+        default=0.15,
+        ge=0,
+        le=1e6,
+        allow_inf_nan=False,
+        description="Weight of every pair of a user and an item beside the weight of 1 of a row, in `squared` (alpha_0 "
+        "of Rendle et al., RecSys 2022).",
     )
     temperature: float = Field(
         default=1.0, gt=0, le=1e3, allow_inf_nan=False, description="Divides the scores in the retrieval loss."
@@ -88,7 +98,10 @@ class TrialConfig(BaseModel):
         pattern=r"^([1-9]\d{0,4}(-[1-9]\d{0,4}){0,7})?$",
         description="Widths of the rating layers, such as `256-128`; empty for a linear one.",
     )
-    embedding_dropout: Rate = Field(default=0.0, description="Share of embedding values set to 0 in training.")
+    embedding_dropout: Rate = Field(
+        default=0.0,
+        description="Share of embedding values set to 0 in training; in `squared` for ratings and labels alone.",
+    )
     hidden_dropout: Rate = Field(default=0.0, description="Share of hidden values set to 0 in training.")
     optimizer: Literal["adagrad", "adam", "adamw", "sgd"] = Field(
         default="adagrad", description="Optimizer of all weights."
@@ -105,7 +118,7 @@ class TrialConfig(BaseModel):
         le=1e6,
         allow_inf_nan=False,
         description="Penalty per batch: l2 * (mean over the batch's rows of the squared norms of both embeddings and "
-        "biases).",
+        "biases). In `squared`, every pair counts for the embeddings as in the loss.",
     )
     weight_decay: float = Field(
         default=0.0,
@@ -156,6 +169,7 @@ class TrialConfig(BaseModel):
             "retrieval_weight": self.losses == "tutorial",
             "sharing": self.sharing != "all",
             "experts": self.sharing == "experts",
+            "unobserved_weight": self.retrieval_loss == "squared",
         }
         return {key: value for key, value in fields.items() if used.get(key, True)}
 

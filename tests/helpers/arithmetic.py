@@ -42,7 +42,7 @@ class NumpyModel:
     def with_unknown(self) -> "NumpyModel":
         """Return the model with the mean of the trained users or items for the unknown ones."""
         known = self.split.known_items.copy()
-        if self.config.retrieval_loss == "full":
+        if self.config.retrieval_loss in ("full", "squared"):
             known[self.split.catalogue] = True
         self.users[~self.split.known_users] = self.users[self.split.known_users].mean(axis=0)
         self.items[~known] = self.items[known].mean(axis=0)
@@ -72,8 +72,14 @@ class NumpyModel:
         return float(np.mean((self.ratings(rows.users, rows.items) - rows.ratings.astype(np.float64)) ** 2))
 
     def retrieval_loss(self, rows: Rows) -> float:
-        """Compute for each row the cross-entropy of its own item among its candidates."""
+        """Compute for each row the cross-entropy of its own item among its candidates, or all squared errors."""
         config, train = self.config, self.split.train
+        if config.retrieval_loss == "squared":
+            errors = [1 - self.score(*pair) / config.temperature for pair in zip(rows.users, rows.items, strict=True)]
+            products = [(self.score(*pair) / config.temperature) ** 2 for pair in self._all_pairs()]
+            return float(
+                np.sum(np.square(errors)) + len(rows) / len(train) * config.unobserved_weight * np.sum(products)
+            )
         total = 0.0
         for place, (user, item) in enumerate(zip(rows.users, rows.items, strict=True)):
             negatives = [
@@ -97,7 +103,16 @@ class NumpyModel:
             + self.item_bias[item, 0] ** 2
             for user, item in zip(rows.users, rows.items, strict=True)
         ]
-        return float(self.config.l2 * np.mean(squares))
+        of_rows = float(np.mean(squares))
+        if self.config.retrieval_loss == "squared":
+            of_pairs = sum(np.sum(self.users[u] ** 2) + np.sum(self.items[i] ** 2) for u, i in self._all_pairs())
+            of_rows += self.config.unobserved_weight * of_pairs / len(self.split.train)
+        return self.config.l2 * of_rows
+
+    def _all_pairs(self) -> list[tuple[int, int]]:
+        """Return every user with every item that is ranked or trained on."""
+        items = sorted({*self.split.catalogue, *self.split.train.items})
+        return [(user, item) for user in range(len(self.split.user_ids)) for item in items]
 
     def loss(self, rows: Rows) -> float:
         rating = self.config.rating_weight * self.rating_loss(rows)

@@ -63,7 +63,9 @@ class NumpyShop:
         }
         self._biases = {name: [bias.numpy().astype(np.float64) for bias in both] for name, both in model.biases.items()}
         self._score_biases = {name: bias.numpy().astype(np.float64) for name, bias in model.score_biases.items()}
-        negatives = np.isin(np.arange(len(split.item_ids)), split.candidates) & (config.retrieval_loss == "full")
+        negatives = np.isin(np.arange(len(split.item_ids)), split.candidates) & (
+            config.retrieval_loss in ("full", "squared")
+        )
         self._tables = {
             "user": with_mean(self._named["user_table"][0], split.known_users),
             "item": with_mean(self._named["item_table"][0], split.known_items | negatives),

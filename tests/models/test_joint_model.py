@@ -76,7 +76,8 @@ OTHER_VALUES: dict[str, list[tuple[Any, bool]]] = {
     "retrieval_weight": [(3.0, False), (0.0, False)],
     "balance": [("dwa", False), ("uncertainty", True)],
     "embedding_size": [(33, True)],
-    "retrieval_loss": [("corrected", True), ("full", True)],
+    "retrieval_loss": [("corrected", True), ("full", True), ("squared", True)],
+    "unobserved_weight": [(0.5, False)],
     "temperature": [(0.1, False)],
     "normalize": [(True, True)],
     "item_bias": [(True, True)],
@@ -114,7 +115,7 @@ def test_trials_with_the_same_graph_share_a_key() -> None:
 
 
 def test_settings_without_effect_share_a_graph() -> None:
-    """Without hidden layers there is nothing to drop, and the full softmax has no accidental hits."""
+    """Without hidden layers there is nothing to drop, and a loss over the whole catalogue has no accidental hits."""
     assert key_of(hidden_layers="", hidden_dropout=0.5) == key_of(hidden_layers="")
-    full = {"retrieval_loss": "full"}
-    assert key_of(remove_accidental_hits=True, **full) == key_of(**full)
+    for whole in ({"retrieval_loss": "full"}, {"retrieval_loss": "squared"}):
+        assert key_of(remove_accidental_hits=True, **whole) == key_of(**whole)

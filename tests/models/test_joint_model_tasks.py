@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mtsearch.data.interactions import Rows, Task
 from mtsearch.data.split import Split
 from mtsearch.models import Device, JointTrainer
+from mtsearch.models import graph_key as key_module
 from mtsearch.models.graph_key import GraphKey, learnt_tasks, target_columns
 from mtsearch.models.joint_model import Batch, JointModel
 from mtsearch.models.tasks import SortedIndex
@@ -133,6 +134,82 @@ def test_a_predictor_that_knows_nothing_has_a_loss_of_one() -> None:
     losses = model.task_losses(batch_of(split, split.train))
     assert [float(term) for term in losses.terms] == pytest.approx([1, 1, 1, 1], rel=1e-4)
     assert [model.scales[task.name].rows for task in TASKS] == [len(split.train.serving(task)) for task in TASKS]
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_an_epoch_of_squared_errors_is_the_objective_of_implicit_als(weights: bool) -> None:
+    """Losses and gradients, summed over the batches of an epoch, by the full matrix of all pairs in NumPy."""
+    split = shop(users=9, items=14, rows=300, weights=weights)
+    factors = {"view": 2.0, "stars": 0.0, "returned": 0.0}
+    config = config_of(
+        retrieval_loss="squared", unobserved_weight=0.3, temperature=0.7, l2=0.05, item_bias=True, weights=factors
+    )
+    model = model_of(split, config, seed=5)
+    user_gradient, item_gradient, totals = 0, 0, {"view": 0.0, "purchase": 0.0}
+    for start in range(0, len(split.train), 50):
+        rows = split.train.take(np.arange(start, min(start + 50, len(split.train))))
+        with tf.GradientTape() as tape:
+            losses = model.task_losses(batch_of(split, rows))
+            # What a batch adds to the objective of the epoch: totals of rows, and the penalty per row.
+            of = dict(zip((task.name for task in split.tasks), losses.totals, strict=True))
+            objective = 2.0 * of["view"] + of["purchase"] + losses.penalty * len(rows)
+        gradients = tape.gradient(objective, [model.user_table, model.item_table])
+        user_gradient, item_gradient = (
+            so_far + tf.convert_to_tensor(each).numpy().astype(np.float64)
+            for so_far, each in zip((user_gradient, item_gradient), gradients, strict=True)
+        )
+        totals = {name: so_far + float(of[name]) for name, so_far in totals.items()}
+
+    users, items = (table.numpy().astype(np.float64) for table in (model.user_table, model.item_table))
+    expected = {"users": np.zeros_like(users), "items": np.zeros_like(items)}
+    for name, factor in (("view", 2.0), ("purchase", 1.0)):
+        own = split.train.serving(next(task for task in split.tasks if task.name == name))
+        known = np.ones(len(own)) if own.weights is None else own.weights / own.weights.mean()
+        counts = np.zeros((9, 14))
+        np.add.at(counts, (own.users, own.items), known)
+        scores = (users @ items.T + model.score_biases[name].numpy()[:, 0]) / 0.7
+        assert totals[name] == pytest.approx(np.sum(counts * (1 - scores) ** 2) + 0.3 * np.sum(scores**2), rel=1e-4)
+        slopes = factor * 2 * (0.3 * scores - counts * (1 - scores)) / 0.7
+        expected["users"] += slopes @ items
+        expected["items"] += slopes.T @ users
+    for name, table, codes, others in (("users", users, split.train.users, 14), ("items", items, split.train.items, 9)):
+        of_rows = np.bincount(codes, minlength=len(table))[:, None]
+        expected[name] += 2 * 0.05 * (of_rows + 0.3 * others) * table
+    np.testing.assert_allclose(user_gradient, expected["users"], atol=1e-3 * np.abs(expected["users"]).max())
+    np.testing.assert_allclose(item_gradient, expected["items"], atol=1e-3 * np.abs(expected["items"]).max())
+
+
+@pytest.mark.parametrize("sharing", ["all", "projections"])
+@pytest.mark.parametrize("large", ["users", "items", "both"])
+def test_the_rows_of_a_large_table_have_in_an_epoch_the_gradient_of_all_pairs(
+    large: str, sharing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the rows of a batch are moved; summed over an epoch, weighed by the size of the batches, it is the same."""
+    split = shop(users=9, items=14, rows=300, weights=True)
+    split = replace(split, catalogue=np.unique(split.train.items))
+    config = config_of(
+        retrieval_loss="squared", unobserved_weight=0.3, temperature=0.7, l2=0.05, item_bias=True, normalize=True,
+        sharing=sharing, weights={"view": 2.0, "stars": 0.5},
+    )  # fmt: skip
+    sums = []
+    for is_large in (False, True):
+        if is_large:
+            size = {"users": 9, "items": 14, "both": None}[large]
+            monkeypatch.setattr(key_module, "is_large", lambda rows, _, size=size: size in (None, rows))
+        model = model_of(split, config, seed=5)
+        total: list[Any] = [0] * len(model.trainable_variables)
+        for start in range(0, len(split.train), 50):
+            rows = split.train.take(np.arange(start, min(start + 50, len(split.train))))
+            with tf.GradientTape() as tape:
+                losses = model.task_losses(batch_of(split, rows))
+                loss = model.weighted_loss(losses) * len(rows)
+            gradients = tape.gradient(loss, model.trainable_variables)
+            total = [so_far + tf.convert_to_tensor(each).numpy() for so_far, each in zip(total, gradients, strict=True)]
+        sums.append(total)
+        flags = (model.graph_key.large_users, model.graph_key.large_items)
+        assert flags == (is_large and large != "items", is_large and large != "users")
+    for variable, found, wanted in zip(model.trainable_variables, sums[1], sums[0], strict=True):
+        np.testing.assert_allclose(found, wanted, atol=2e-4 * np.abs(wanted).max(), err_msg=variable.name)
 
 
 @pytest.mark.parametrize("sharing", ["all", "projections", "experts"])

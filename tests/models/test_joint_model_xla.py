@@ -32,6 +32,9 @@ CASES: dict[str, dict[str, Any]] = {
         "retrieval_loss": "full", "optimizer": "adamw", "rating_biases": True, "balance": "uncertainty",
         "dot_product": True, "l2": 0.01,
     },
+    "squared": {
+        "retrieval_loss": "squared", "optimizer": "adam", "item_bias": True, "temperature": 2.0, "l2": 0.01,
+    },
 }  # fmt: skip
 TOLERANCE = 1e-4
 
@@ -65,13 +68,13 @@ def take_tables_for_large(monkeypatch: pytest.MonkeyPatch, sums: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["in one batch", "corrected", "full"])
+@pytest.mark.parametrize("case", ["in one batch", "corrected", "full", "squared"])
 def test_the_same_to_rounding(case: str, compiled: JointTrainer, trainer: JointTrainer) -> None:
     compare(config_of(case), compiled, trainer)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("case", "sums"), [("corrected", "unsorted"), ("full", "sorted")])
+@pytest.mark.parametrize(("case", "sums"), [("corrected", "unsorted"), ("full", "sorted"), ("squared", "unsorted")])
 def test_large_tables(
     monkeypatch: pytest.MonkeyPatch, case: str, sums: str, split: Split, device: Device, trainer: JointTrainer
 ) -> None:

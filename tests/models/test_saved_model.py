@@ -32,6 +32,9 @@ CONFIGS = {
         epochs=2, batch_size=256, retrieval_loss="full", normalize=True, item_bias=True, rating_biases=True,
         dot_product=True, embedding_dropout=0.1, hidden_dropout=0.1, l2=1e-4, balance="uncertainty",
     ),
+    "squared": TrialConfig(
+        epochs=2, batch_size=256, retrieval_loss="squared", item_bias=True, optimizer="adam", learning_rate=0.01
+    ),
     "linear": TrialConfig(epochs=2, batch_size=256, retrieval_loss="corrected", hidden_layers="", rating_biases=True),
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.quick
 
 WORDS: dict[str, list[str]] = {
     "balance": ["fixed", "uncertainty", "dwa"],
-    "retrieval_loss": ["in_batch", "corrected", "full"],
+    "retrieval_loss": ["in_batch", "corrected", "full", "squared"],
     "optimizer": ["adagrad", "adam", "adamw", "sgd"],
     "schedule": ["constant", "cosine"],
     "precision": ["float32", "bfloat16"],
@@ -39,6 +39,7 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "hidden_dropout": (0, 0.99),
     "learning_rate": (1e-6, 1e3),
     "l2": (0, 1e6),
+    "unobserved_weight": (0, 1e6),
     "weight_decay": (0, 0.99),
 }
 WHOLE: dict[str, tuple[int, int]] = {
