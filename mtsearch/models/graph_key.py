@@ -95,6 +95,7 @@ class GraphKey:
     remove_accidental_hits: bool
     rating_biases: bool
     dot_product: bool
+    elementwise_product: bool
     hidden_widths: tuple[int, ...]
     precision: str
     embedding_dropout: bool
@@ -132,6 +133,7 @@ class GraphKey:
             config.remove_accidental_hits and config.retrieval_loss in ("in_batch", "corrected"),
             config.rating_biases,
             config.dot_product,
+            config.elementwise_product,
             config.hidden_widths,
             config.precision,
             embedding_dropout=config.embedding_dropout > 0,

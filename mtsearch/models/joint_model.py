@@ -212,7 +212,9 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         if key.uncertainty:
             self.log_variance = self.add_weight("bias_log_variance", [len(key.tasks)], initializer="zeros")
         self._layers_of = _SharingLayers(self, key)
-        self.heads = {task.name: RatingLayers(key.hidden_widths, key.precision) for task in with_head}
+        self.heads = {
+            task.name: RatingLayers(key.hidden_widths, key.precision, key.elementwise_product) for task in with_head
+        }
         self.trial_inputs = TrialInputs(key.tasks)
         self.rating_task = tfrs.tasks.Ranking(loss=tf_keras.losses.MeanSquaredError())
         self.label_task = tfrs.tasks.Ranking(loss=tf_keras.losses.BinaryCrossentropy(from_logits=True))
@@ -467,7 +469,7 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         alike, so that a task has the same head whatever else is learnt.
         """
         # NOTE: a head's weights, then both tables: Keras's own order with one head, whose results stay what they are.
-        in_head = 2 * (len(self.graph_key.hidden_widths) + 1)
+        in_head = 2 * (len(self.graph_key.hidden_widths) + 1) + self.graph_key.elementwise_product
         numbers = {self.user_table.ref(): in_head, self.item_table.ref(): in_head + 1}
         for head in self.heads.values():
             numbers |= {each.ref(): place for place, each in enumerate(head.trainable_variables)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
@@ -174,31 +175,39 @@ _ODD = 0x9E3779B1
 
 
 class PairDense(tf_keras.layers.Layer):  # type: ignore[misc]
-    """`Dense(units)` on the concatenation of a user's and an item's embedding.
+    """`Dense(units)` on the concatenation of a user's and an item's embedding, and of their product if it is asked for.
 
     A dense layer of a concatenation is the sum of two dense layers, so that it is computed per user and per item first
     and gathered and added per row after: the same numbers, to rounding, for u + i rows of arithmetic in place of B.
 
     Args:
         units: width of the layer.
+        product: whether it takes the elementwise product `[B, D]` of both embeddings too, times the root of D: the
+            elements are near 1 / sqrt(D) in embeddings of length 1, and of the same size as they are then.
     """
 
-    def __init__(self, units: int) -> None:
+    def __init__(self, units: int, product: bool = False) -> None:
         super().__init__()
-        self.units = units
+        self.units, self.product = units, product
 
     def build(self, input_shape: tuple[tf.TensorShape, tf.TensorShape]) -> None:
-        """Make the kernel `[2 * D, units]`, as `Dense` would have it, and the bias `[units]`."""
+        """Make the kernel `[2 * D, units]`, as `Dense` would have it, the bias `[units]`, and the product's kernel."""
         self.size = input_shape[0][-1]
         self.kernel = self.add_weight("kernel", shape=[2 * self.size, self.units], initializer="zeros")
         self.bias = self.add_weight("bias", shape=[self.units], initializer="zeros")
+        if self.product:
+            self.product_kernel = self.add_weight("kernel", shape=[self.size, self.units], initializer="zeros")
 
     def call(self, tables: tuple[tf.Tensor, tf.Tensor], users: SortedIndex, items: SortedIndex) -> tf.Tensor:
         """Return the layer's values `[B, units]` from tables `[u, D]` and `[i, D]`."""
         user_table, item_table = tables
         user_part = tf.matmul(user_table, self.kernel[: self.size]) + self.bias
         item_part = tf.matmul(item_table, self.kernel[self.size :])
-        return gather(user_part, users) + gather(item_part, items)
+        values = gather(user_part, users) + gather(item_part, items)
+        if self.product:
+            product = gather(user_table, users) * gather(item_table, items)
+            values += tf.matmul(product * math.sqrt(self.size), self.product_kernel)
+        return values
 
 
 class RatingLayers(tf_keras.layers.Layer):  # type: ignore[misc]
@@ -207,12 +216,13 @@ class RatingLayers(tf_keras.layers.Layer):  # type: ignore[misc]
     Args:
         widths: widths of the hidden layers; none for a linear function of the pair.
         precision: type of the products between hidden layers, `float32` or `bfloat16`.
+        product: whether the first layer takes the product of the embeddings too; see `PairDense`.
     """
 
-    def __init__(self, widths: Sequence[int], precision: str) -> None:
+    def __init__(self, widths: Sequence[int], precision: str, product: bool = False) -> None:
         super().__init__()
         first, *rest = *widths, 1
-        self.pair_layer = PairDense(first)
+        self.pair_layer = PairDense(first, product)
         # The last layer gives the rating: 8 bits of mantissa would round it to 1/64 of a rating unit.
         precisions = [precision] * (len(rest) - 1) + ["float32"]
         self.dense_layers = [_Dense(*layer) for layer in zip(rest, precisions, strict=False)]

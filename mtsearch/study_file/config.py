@@ -93,6 +93,11 @@ class TrialConfig(BaseModel):
         default=False, description="The rating is global mean + user bias + item bias + the output of the layers."
     )
     dot_product: bool = Field(default=False, description="Adds the dot product of both embeddings to the rating.")
+    elementwise_product: bool = Field(
+        default=False,
+        description="The rating layers take the elementwise product of both embeddings too (as in He et al., "
+        '"Neural collaborative filtering", WWW 2017).',
+    )
     hidden_layers: str = Field(
         default="256-128",
         pattern=r"^([1-9]\d{0,4}(-[1-9]\d{0,4}){0,7})?$",
@@ -169,6 +174,7 @@ class TrialConfig(BaseModel):
             "retrieval_weight": self.losses == "tutorial",
             "sharing": self.sharing != "all",
             "experts": self.sharing == "experts",
+            "elementwise_product": self.elementwise_product,
             "unobserved_weight": self.retrieval_loss == "squared",
         }
         return {key: value for key, value in fields.items() if used.get(key, True)}

@@ -31,6 +31,7 @@ class NumpyModel:
             return np.zeros(shape) if variable is None else named[variable.ref()]
 
         head = [named[variable.ref()] for variable in model.heads["rating"].trainable_variables]
+        self.product_kernel = head.pop(2) if config.elementwise_product else None
         self.kernels, self.biases = head[0::2], head[1::2]
         users, items = len(split.user_ids), len(split.item_ids)
         self.users, self.items = weight_of(model.user_table), weight_of(model.item_table)
@@ -51,9 +52,14 @@ class NumpyModel:
 
     def rating(self, user: int, item: int) -> float:
         values = np.concatenate([self.users[user], self.items[item]])
-        for kernel, bias in zip(self.kernels[:-1], self.biases[:-1], strict=True):
-            values = np.maximum(values @ kernel + bias, 0)
-        rating = float((values @ self.kernels[-1] + self.biases[-1])[0])
+        for place, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
+            values = values @ kernel + bias
+            if place == 0 and self.product_kernel is not None:
+                product = self.users[user] * self.items[item] * np.sqrt(len(self.users[user]))
+                values = values + product @ self.product_kernel
+            if place < len(self.kernels) - 1:
+                values = np.maximum(values, 0)
+        rating = float(values[0])
         if self.config.dot_product:
             rating += float(self.users[user] @ self.items[item])
         if self.config.rating_biases:

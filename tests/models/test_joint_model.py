@@ -84,6 +84,7 @@ OTHER_VALUES: dict[str, list[tuple[Any, bool]]] = {
     "remove_accidental_hits": [(True, True)],
     "rating_biases": [(True, True)],
     "dot_product": [(True, True)],
+    "elementwise_product": [(True, True)],
     "hidden_layers": [("", True), ("256", True)],
     "embedding_dropout": [(0.1, True)],
     "hidden_dropout": [(0.1, True)],

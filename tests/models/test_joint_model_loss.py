@@ -41,6 +41,7 @@ def configs(draw: st.DrawFn) -> TrialConfig:
         remove_accidental_hits=draw(st.booleans()),
         rating_biases=draw(st.booleans()),
         dot_product=draw(st.booleans()),
+        elementwise_product=draw(st.booleans()),
         hidden_layers=draw(st.sampled_from(["", "8", "16-8"])),
         l2=draw(st.sampled_from([0.0, 0.5])),
     )

@@ -34,6 +34,7 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "squared": {
         "retrieval_loss": "squared", "optimizer": "adam", "item_bias": True, "temperature": 2.0, "l2": 0.01,
+        "elementwise_product": True,
     },
 }  # fmt: skip
 TOLERANCE = 1e-4

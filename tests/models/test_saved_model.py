@@ -33,7 +33,8 @@ CONFIGS = {
         dot_product=True, embedding_dropout=0.1, hidden_dropout=0.1, l2=1e-4, balance="uncertainty",
     ),
     "squared": TrialConfig(
-        epochs=2, batch_size=256, retrieval_loss="squared", item_bias=True, optimizer="adam", learning_rate=0.01
+        epochs=2, batch_size=256, retrieval_loss="squared", item_bias=True, optimizer="adam", learning_rate=0.01,
+        elementwise_product=True,
     ),
     "linear": TrialConfig(epochs=2, batch_size=256, retrieval_loss="corrected", hidden_layers="", rating_biases=True),
 }  # fmt: skip

@@ -54,7 +54,8 @@ class RoundTripTests:
         """Every number of the config keeps its last bit and every field is in the file."""
         table = tomllib.loads(made().to_toml())["config"]
         assert set(table) == set(TrialConfig.model_fields) - {
-            "losses", "weights", "sharing", "experts", "unobserved_weight"
+            "losses", "weights", "sharing", "experts", "unobserved_weight",
+            "elementwise_product",
         }  # fmt: skip
         assert table["retrieval_weight"] == 1 / 3
 
