@@ -1,11 +1,15 @@
 """Measure a training step on many rows and a large catalogue: the tutorial, its maintainers' advice, and mtsearch.
 
     python -m tests.benchmarks.large [--rows 1e6 5e6 25e6] [--whole] [-o large.json]
+    python -m tests.benchmarks.large --losses [--rows 1e6]
 
 25 million ratings, 162,000 users and 62,000 items, batches of 8,192, D = 32, two cores. A rival is given a slice: the
 tutorial's form would take days. Costs per row are of `--steps` steps of an epoch drawn from all rows, and of judging
 the rows of `--judged` users; `--whole` trains and judges all, for the peak of memory. Every part runs in a process of
 its own, by turns; ratios are what to quote. Takes about 15 minutes, the whole epoch as much again.
+
+`--losses` compares a step of each loss of retrieval instead, with the rating layers of the tutorial and with one of 32,
+and with the optimiser that updates whole tables and the one that updates the rows of a batch.
 """
 
 import argparse
@@ -16,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +47,7 @@ def main() -> None:
     parser.add_argument("--judged", type=int, default=2_000, help="users whose rows mtsearch judges")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--whole", action="store_true", help="train and judge everything once, at the most rows")
+    parser.add_argument("--losses", action="store_true", help="compare the losses of retrieval alone")
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument(PART, nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -49,6 +55,16 @@ def main() -> None:
         print(json.dumps(PARTS[options.part[0]](*map(int, options.part[1:]))))
         return
     sizes = [int(rows) for rows in options.rows]
+    if options.losses:
+        figures_of_losses = [child("losses", min(sizes), options.steps) for _ in range(options.rounds)]
+        for name in figures_of_losses[0]:
+            if name.endswith(" cpu"):
+                wall, cpu = (
+                    statistics.median(each[key] for each in figures_of_losses)
+                    for key in (name.removesuffix(" cpu"), name)
+                )
+                print(f"{name.removesuffix(' cpu')}: {wall * 1e3:.1f} ms a step ({cpu * 1e3:.1f} of processors)")
+        return
     figures: dict[str, list[dict[str, float]]] = {}
     for _ in range(options.rounds):
         figures.setdefault("advised", []).append(child("advised", max(3, options.steps // 5)))
@@ -127,6 +143,32 @@ def ours(rows: int, steps: int, judged: int) -> dict[str, float]:
     return result | {name: value / len(some) for name, value in seconds.items()}
 
 
+def losses(rows: int, steps: int) -> dict[str, float]:
+    """Return the seconds of a step with each loss of retrieval, by turns."""
+    from mtsearch.models import Device, JointTrainer
+    from mtsearch.models.device import EpochOrder, EpochOrders
+
+    split = split_of(rows)
+    trainer = JointTrainer(split, Device.default(), validate=False)
+    order = EpochOrders(split.train.items).draw(CONFIG.batch_size, CONFIG.seed, 1)
+    used = min(steps, len(order.rows) // CONFIG.batch_size) * CONFIG.batch_size
+    first, timed_rows = (EpochOrder(*(part[:size] for part in order)) for size in (CONFIG.batch_size, used))
+    results: dict[str, float] = {}
+    for optimizer in ("adagrad", "adam"):
+        for layers in ("32", CONFIG.hidden_layers):
+            for loss in ("corrected", "squared"):
+                changes = {"retrieval_loss": loss, "optimizer": optimizer, "hidden_layers": layers}
+                config = CONFIG.model_copy(update={**changes, "learning_rate": 0.01, "losses": "normalized"})
+                compiled = trainer.compiled_model(config)
+                compiled.reset(config)
+                compiled.epoch(first, CONFIG.batch_size)
+                name = f"{optimizer}, layers {layers}, {loss}"
+                seconds, last = timed(name, partial(compiled.epoch, timed_rows, CONFIG.batch_size))
+                assert np.isfinite(float(last.of_tasks[1]))
+                results |= {key: value * CONFIG.batch_size / used for key, value in seconds.items()}
+    return results
+
+
 def advised(steps: int) -> dict[str, float]:
     """Measure the advised form: integer ids, cached, no metrics in training."""
     return _rival(steps, strings=False)
@@ -169,7 +211,8 @@ def whole(rows: int) -> dict[str, float]:
 
 
 PARTS: dict[str, Callable[..., dict[str, float]]] = {
-    "ours": ours, "advised": advised, "published": published, "whole": whole
+    "ours": ours, "advised": advised, "published": published, "whole": whole,
+    "losses": losses,
 }  # fmt: skip
 
 
