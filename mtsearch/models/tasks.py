@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
@@ -174,6 +173,15 @@ _ODD = 0x9E3779B1
 """An odd number, so that its multiples modulo 2^31 differ: near 2^32 over the golden ratio, they are far apart."""
 
 
+_PRODUCT_SCALE = 4.0
+"""Factor of the elementwise product of two embeddings, whose elements are below 1 and their products smaller still.
+
+NOTE: Adam moves all weights equally fast, so that the size of an input decides how fast it is learnt. MovieLens 100K,
+D = 64, 22 epochs, validation RMSE of four seeds, their mean and that of their mean prediction: times 2 0.8913, 0.8860;
+times 4 0.8926, 0.8847; times 8 0.8948, 0.8840.
+"""
+
+
 class PairDense(tf_keras.layers.Layer):  # type: ignore[misc]
     """`Dense(units)` on the concatenation of a user's and an item's embedding, and of their product if it is asked for.
 
@@ -182,8 +190,7 @@ class PairDense(tf_keras.layers.Layer):  # type: ignore[misc]
 
     Args:
         units: width of the layer.
-        product: whether it takes the elementwise product `[B, D]` of both embeddings too, times the root of D: the
-            elements are near 1 / sqrt(D) in embeddings of length 1, and of the same size as they are then.
+        product: whether it takes the elementwise product `[B, D]` of both embeddings too, times 4.
     """
 
     def __init__(self, units: int, product: bool = False) -> None:
@@ -206,7 +213,7 @@ class PairDense(tf_keras.layers.Layer):  # type: ignore[misc]
         values = gather(user_part, users) + gather(item_part, items)
         if self.product:
             product = gather(user_table, users) * gather(item_table, items)
-            values += tf.matmul(product * math.sqrt(self.size), self.product_kernel)
+            values += tf.matmul(product * _PRODUCT_SCALE, self.product_kernel)
         return values
 
 

@@ -55,7 +55,7 @@ class NumpyModel:
         for place, (kernel, bias) in enumerate(zip(self.kernels, self.biases, strict=True)):
             values = values @ kernel + bias
             if place == 0 and self.product_kernel is not None:
-                product = self.users[user] * self.items[item] * np.sqrt(len(self.users[user]))
+                product = self.users[user] * self.items[item] * 4
                 values = values + product @ self.product_kernel
             if place < len(self.kernels) - 1:
                 values = np.maximum(values, 0)

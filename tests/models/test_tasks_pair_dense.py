@@ -60,11 +60,10 @@ def test_equals_dense(users: list[int], ascending: bool) -> None:
 
 
 def test_the_elementwise_product_by_hand() -> None:
-    """D is 2, so that the product is times the root of 2."""
     layer = PairDense(1, product=True)
     tables = tf.constant([[2.0, 3.0]]), tf.constant([[5.0, 7.0]])
     index = SortedIndex(tf.constant([0]))
     layer(tables, users=index, items=index)
     layer.set_weights([np.array([[1.0], [1.0], [1.0], [1.0]]), np.array([0.5]), np.array([[11.0], [13.0]])])
-    expected = 2 + 3 + 5 + 7 + 0.5 + np.sqrt(2) * (10 * 11 + 21 * 13)
+    expected = 2 + 3 + 5 + 7 + 0.5 + 4 * (10 * 11 + 21 * 13)
     assert float(layer(tables, users=index, items=index)[0, 0]) == pytest.approx(expected)

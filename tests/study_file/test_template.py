@@ -62,12 +62,6 @@ def named(option: Option) -> str:
     return f"{option.table}.{option.key}"
 
 
-def read(**tables: dict[str, Any]) -> StudyDefinition:
-    """Return the definition of the template with these values."""
-    changed = {table: {**RAW.get(table, {}), **values} for table, values in tables.items()}
-    return StudyDefinition.from_mapping({**RAW, **changed})
-
-
 def keys_of(table: str) -> dict[str, Any]:
     """The schemas of the keys of a table; of [tasks.NAME] those that every task has."""
     schema: dict[str, Any] = SCHEMA[table].get("additionalProperties") or SCHEMA[table]
@@ -75,7 +69,7 @@ def keys_of(table: str) -> dict[str, Any]:
 
 
 def test_it_is_the_default_definition() -> None:
-    assert read() == StudyDefinition.load(DEFAULT, values={"study.name": "mine"})
+    assert StudyDefinition.from_mapping(RAW) == StudyDefinition.load(DEFAULT, values={"study.name": "mine"})
     assert max(map(len, TEXT.splitlines())) <= 120
 
 
@@ -115,7 +109,10 @@ def test_the_weight_of_a_task_can_be_set_and_shows_its_default() -> None:
 
 @pytest.mark.parametrize("option", [each for each in OF_SECTIONS if each.table != "tasks"], ids=named)
 def test_an_option_of_a_section_can_be_set_and_shows_its_default(option: Option) -> None:
-    written = read(**{option.table: {**NEEDED.get(option.key, {}), option.key: option.value}})
+    raw = {option.table: {**RAW.get(option.table, {}), **NEEDED.get(option.key, {}), option.key: option.value}}
+    # A custom model has losses of its own, without weights of tasks.
+    space = {"space": {"epochs": {"low": 1, "high": 2}}, "fixed": {}} if option.table == "model" else {}
+    written = StudyDefinition.from_mapping({**RAW, **space, **raw})
     model = getattr(written, option.table)
     field = type(model).model_fields[option.key]
     if not (option.is_set or field.is_required() or field.default is None or isinstance(field.default, Section)):
@@ -126,8 +123,8 @@ def test_an_option_of_a_section_can_be_set_and_shows_its_default(option: Option)
 def test_a_parameter_can_be_set_and_shows_its_default(option: Option) -> None:
     if not option.is_set:
         assert option.value == PARAMETERS[option.key].default
-        without_weights = {key: value for key, value in RAW["space"].items() if key not in LOSS_WEIGHTS}
-        space = without_weights if option.key == LOSS_RATIO else RAW["space"]
+        without_weights = {key: value for key, value in RAW["space"].items() if key != "weight"}
+        space = without_weights if option.key in (LOSS_RATIO, *LOSS_WEIGHTS) else RAW["space"]
         written = StudyDefinition.from_mapping({**RAW, "space": space, "fixed": {option.key: option.value}})
         assert written.fixed == {option.key: option.value}
 
@@ -175,7 +172,9 @@ def test_the_comment_says_which_values_are_allowed(option: Option) -> None:
 def test_the_tables_behind_signs_can_be_used_together() -> None:
     tables = TEXT[TEXT.index("# [model]") :]
     raw = tomllib.loads("\n".join(re.findall(r"^# (\[+\w+\]+|\w+ = .*)$", tables, re.MULTILINE)))
-    definition = StudyDefinition.from_mapping({**RAW, **raw})
+    weights = {"rating_weight": {"low": 0.1, "high": 1.0}}
+    space = {**{key: value for key, value in RAW["space"].items() if key != "weight"}, **weights}
+    definition = StudyDefinition.from_mapping({**RAW, **raw, "space": space})
     assert definition.model and definition.trials and definition.published
 
 
