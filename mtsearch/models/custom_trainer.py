@@ -19,7 +19,9 @@ from mtsearch.errors import CustomModelFailure, MalformedData, NonFiniteLoss, Ou
 from mtsearch.evaluation.evaluator import Evaluator
 from mtsearch.models.custom_model import ModelFactory
 from mtsearch.models.device import Device, EpochOrders, release_dropped
-from mtsearch.models.saved_model import Servable, write_servable
+from mtsearch.models.joint_scorer import TowerScorer, mean_predictions
+from mtsearch.models.members import Towers, join_towers
+from mtsearch.models.saved_model import MeanHead, Servable, write_servable
 from mtsearch.models.trainer import Clock, EpochMetrics, TrialResult, train_epochs
 from mtsearch.signals import defer_signals
 from mtsearch.study_file.config import TrialConfig
@@ -63,12 +65,16 @@ class CustomTrainer:
         self._evaluator = Evaluator(split, split.validation, drawn_from=split.drawn_from) if validate else None
         self._orders = EpochOrders(split.train.items)
         self._scorer: CustomScorer | None = None
+        self._earlier: list[CustomScorer] = []
+        self._kept: list[CustomScorer] = []
         with tf.device(self.device.name):
             rows = split.train
             self._rows = {name: tf.constant(getattr(rows, name)) for name in ("users", "items", "ratings")}
 
     def train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool]) -> TrialResult:
         """Train a model of `config` from scratch and evaluate it after every epoch; see `models.trainer.Trainer`.
+
+        After `keep` this trains a further member of a model; else a new model begins.
 
         Raises:
             NonFiniteLoss: with epoch and step.
@@ -78,6 +84,7 @@ class CustomTrainer:
             DefinitionError: the factory does not return a model of the right kind.
         """
         self._scorer = None
+        self._earlier, self._kept = self._kept, []
         release_dropped()
         clock = Clock()
         try:
@@ -85,11 +92,25 @@ class CustomTrainer:
                 return self._train(config, on_epoch, clock)
         except OutOfMemory:
             self._scorer = None
+            self._earlier = []
             raise
+
+    @defer_signals()
+    def keep(self) -> None:
+        """Keep the model that was trained last: the next training, of another seed, adds a member to it.
+
+        Raises:
+            CustomModelFailure: as `train` does.
+            ValueError: no model has been trained yet.
+        """
+        with tf.device(self.device.name):
+            self._kept = self._members()
 
     @defer_signals()
     def evaluate(self, rows: Rows) -> dict[str, float]:
         """Return the metrics on `rows` of the model that was trained last, after its last epoch.
+
+        Those of a model of several members are of their mean predictions and their mean scores.
 
         Raises:
             NonFiniteMetric: predictions that are no numbers.
@@ -97,13 +118,17 @@ class CustomTrainer:
             MalformedData: there are no rows.
         """
         with tf.device(self.device.name):
-            return Evaluator(self.split, rows).evaluate(self.last_scorer())
+            return Evaluator(self.split, rows).evaluate(MeanScorer(self._members()))
 
     @defer_signals()
     def save(self, folder: Path, first: str | None = None) -> None:
         """Write the model that was trained last into `folder`; see `mtsearch.models.saved_model.write_servable`."""
         with self._factory.failures():
-            save_custom(self.last_scorer().model, self.split, folder)
+            save_custom([member.model for member in self._members()], self.split, folder)
+
+    def _members(self) -> list[CustomScorer]:
+        """Return scorers of the members of the model that was trained last."""
+        return [*self._earlier, self.last_scorer()]
 
     def last_scorer(self) -> CustomScorer:
         """Return a scorer of the model that was trained last.
@@ -191,14 +216,17 @@ class CustomScorer:
 
     Attributes:
         model: the evaluated model.
+        towers: embeddings of all users and of the catalogue.
     """
+
+    towers: Towers
 
     def __init__(self, factory: ModelFactory, model: tfrs.models.Model, split: Split) -> None:
         self.model = model
         self._failures = factory.failures
         self._user_codes = np.arange(len(split.user_ids), dtype=np.int32)
         self._catalogue_codes = split.catalogue
-        self._towers = [
+        self._tower_graphs = [
             tf.function(tower, input_signature=[CODES])
             for tower in (model.query_embeddings, model.candidate_embeddings)
         ]
@@ -211,8 +239,8 @@ class CustomScorer:
             CustomModelFailure: a tower raises an error.
         """
         with self._failures():
-            self._users = call_in_blocks(self._towers[0], self._user_codes)
-            self._catalogue = call_in_blocks(self._towers[1], self._catalogue_codes)
+            of_users, of_items = self._tower_graphs
+            self.towers = call_in_blocks(of_users, self._user_codes), call_in_blocks(of_items, self._catalogue_codes)
         return self
 
     def ratings(self, users: Codes, items: Codes) -> NDArray[np.float32]:
@@ -230,9 +258,27 @@ class CustomScorer:
 
     def scores(self, users: Codes) -> NDArray[np.float32]:
         """Return the scores `[u, C]` of the catalogue for each user."""
-        rows = tf.gather(self._users, users)
-        result: NDArray[np.float32] = tf.matmul(rows, self._catalogue, transpose_b=True).numpy()
-        return result
+        return TowerScorer(*self.towers).scores(users)
+
+
+class MeanScorer:
+    """The mean ratings and the mean scores of the members of a custom model; see `mtsearch.evaluation.Scorer`.
+
+    Args:
+        members: one or more.
+    """
+
+    def __init__(self, members: Sequence[CustomScorer]) -> None:
+        self._members = members
+        self._tower = TowerScorer(*join_towers([member.towers for member in members]))
+
+    def ratings(self, users: Codes, items: Codes) -> NDArray[np.float32]:
+        """Return the predicted ratings `[B]`; see `CustomScorer.ratings`."""
+        return mean_predictions([member.ratings(users, items) for member in self._members])
+
+    def scores(self, users: Codes) -> NDArray[np.float32]:
+        """Return the scores `[u, C]` of the catalogue for each user."""
+        return self._tower.scores(users)
 
 
 def call_in_blocks(graph: Callable[..., tf.Tensor], *columns: Codes) -> tf.Tensor:
@@ -243,29 +289,34 @@ def call_in_blocks(graph: Callable[..., tf.Tensor], *columns: Codes) -> tf.Tenso
     )
 
 
-def save_custom(model: tfrs.models.Model, split: Split, folder: Path) -> None:
+def save_custom(models: Sequence[tfrs.models.Model], split: Split, folder: Path) -> None:
     """Write a custom model into `folder`, with the embeddings of every id computed beforehand.
 
     An id that is not in the split gets the mean of the trained users' embeddings, and the mean training rating.
 
     Args:
-        model: a `CustomModel`, trained on `split.train`.
+        models: the members, each a `CustomModel`, trained on `split.train`; one or more.
         split: gives ids, catalogue, the rating range, and what each user has seen.
         folder: to write; made with its parents.
     """
     with tf.device("/CPU:0"):
-        towers = (
-            tf.function(tower, input_signature=[CODES])
-            for tower in (model.query_embeddings, model.candidate_embeddings)
-        )
-        users, items = (
-            call_in_blocks(tower, np.arange(len(ids), dtype=np.int32))
-            for tower, ids in zip(towers, (split.user_ids, split.item_ids), strict=True)
-        )
-        unknown = tf.reduce_mean(tf.boolean_mask(users, split.known_users), axis=0, keepdims=True)
-        towers_of = {"retrieval": (tf.concat([users, unknown], axis=0), items)}
-        servable = Servable(split, towers_of, {"rating": CustomRating(model, split)})
+        towers = join_towers([_towers_to_save(model, split) for model in models])
+        heads = {"rating": MeanHead([CustomRating(model, split) for model in models])}
+        servable = Servable(split, {"retrieval": towers}, heads)
     write_servable(servable, folder)
+
+
+def _towers_to_save(model: tfrs.models.Model, split: Split) -> Towers:
+    """Return the embeddings of users and items of a custom model, the last user the unknown one."""
+    towers = (
+        tf.function(tower, input_signature=[CODES]) for tower in (model.query_embeddings, model.candidate_embeddings)
+    )
+    users, items = (
+        call_in_blocks(tower, np.arange(len(ids), dtype=np.int32))
+        for tower, ids in zip(towers, (split.user_ids, split.item_ids), strict=True)
+    )
+    unknown = tf.reduce_mean(tf.boolean_mask(users, split.known_users), axis=0, keepdims=True)
+    return tf.concat([users, unknown], axis=0), items
 
 
 class CustomRating(tf.Module):  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,57 +14,61 @@ from mtsearch.data.interactions import Codes
 from mtsearch.evaluation.plan import Block
 from mtsearch.evaluation.ranks import BlockCounts
 from mtsearch.metrics import COVERAGE_CUT_OFF
-from mtsearch.models.compiled_model import CompiledModel
 from mtsearch.models.device import trace
 from mtsearch.models.joint_model import Tables
+from mtsearch.models.members import Member, join_towers
 
 ROWS_AT_ONCE = 2**16
 """Number of rows whose ratings are computed at a time: at 256 hidden values 67 MB for each layer."""
 
 
 class ModelScorer:
-    """A joint model with its present weights; see `mtsearch.evaluation.TasksScorer`.
+    """A joint model of one or more members; see `mtsearch.evaluation.TasksScorer`.
 
     Args:
-        compiled: the model.
+        members: of one configuration, one or more.
         catalogue: `[C]` the items that are ranked.
         counter: ranks on the device; it is kept from model to model. None: the scores are ranked elsewhere.
     """
 
-    def __init__(self, compiled: CompiledModel, catalogue: Codes, counter: RankCounter | None = None) -> None:
-        self._compiled, self._catalogue, self._counter = compiled, catalogue, counter
-        self._tables = compiled.tables()
+    def __init__(self, members: Sequence[Member], catalogue: Codes, counter: RankCounter | None = None) -> None:
+        self._members, self._catalogue, self._counter = members, catalogue, counter
 
     def of_task(self, name: str) -> HeadScorer | TowerScorer:
         """Return what predicts for a task, or orders the catalogue for one of retrieval."""
-        if name in self._tables.heads:
-            return HeadScorer(self._compiled, name, self._tables.heads[name])
-        users, items = self._tables.towers[name]
+        if name in self._members[0].tables.heads:
+            return HeadScorer(self._members, name)
+        users, items = join_towers([member.tables.towers[name] for member in self._members])
         if self._counter is not None:
             return DeviceTowerScorer(users, tf.gather(items, self._catalogue), self._counter)
         return TowerScorer(users, tf.gather(items, self._catalogue))
 
 
 class HeadScorer:
-    """The predictions of one task of ratings or labels; see `mtsearch.evaluation.Rater`.
+    """The mean predictions of one task of ratings or labels over the members; see `mtsearch.evaluation.Rater`.
 
     Args:
-        compiled: the model.
+        members: as in `ModelScorer`.
         task: name of the task.
-        tables: of the task.
     """
 
-    def __init__(self, compiled: CompiledModel, task: str, tables: Tables) -> None:
-        self._compiled, self._task, self._tables = compiled, task, tables
+    def __init__(self, members: Sequence[Member], task: str) -> None:
+        self._members, self._task = members, task
 
     def ratings(self, users: Codes, items: Codes) -> NDArray[np.float32]:
         """Return the predictions `[B]`: ratings in their units, unclipped, or chances of a yes."""
-        if len(users) <= ROWS_AT_ONCE:
-            return self._rate(self._tables, users, items)
-        cuts = range(0, len(users), ROWS_AT_ONCE)
-        return np.concatenate([self._rate_subset(*(c[at : at + ROWS_AT_ONCE] for c in (users, items))) for at in cuts])
+        return mean_predictions([self._ratings_of(member, users, items) for member in self._members])
 
-    def _rate_subset(self, users: Codes, items: Codes) -> NDArray[np.float32]:
+    def _ratings_of(self, member: Member, users: Codes, items: Codes) -> NDArray[np.float32]:
+        """Return the predictions `[B]` of one member."""
+        if len(users) <= ROWS_AT_ONCE:
+            return self._rate(member, member.tables.heads[self._task], users, items)
+        cuts = range(0, len(users), ROWS_AT_ONCE)
+        return np.concatenate(
+            [self._rate_subset(member, *(c[at : at + ROWS_AT_ONCE] for c in (users, items))) for at in cuts]
+        )
+
+    def _rate_subset(self, member: Member, users: Codes, items: Codes) -> NDArray[np.float32]:
         """Return ratings as `ratings` does, from only the table rows of these users and items.
 
         The first layer is computed for each row of the tables.
@@ -72,15 +77,21 @@ class HeadScorer:
         tables = Tables(
             *(
                 tf.gather(table, codes) if len(table) else table
-                for table, codes in zip(self._tables, (some_users, some_items) * 2, strict=True)
+                for table, codes in zip(member.tables.heads[self._task], (some_users, some_items) * 2, strict=True)
             )
         )
-        return self._rate(tables, user_rows.astype(np.int32), item_rows.astype(np.int32))
+        return self._rate(member, tables, user_rows.astype(np.int32), item_rows.astype(np.int32))
 
-    def _rate(self, tables: Tables, users: Codes, items: Codes) -> NDArray[np.float32]:
+    def _rate(self, member: Member, tables: Tables, users: Codes, items: Codes) -> NDArray[np.float32]:
         """Return the predictions for pairs of rows of the given tables."""
-        result: NDArray[np.float32] = self._compiled.predict(self._task, tables, users, items).numpy()
+        result: NDArray[np.float32] = member.predict(self._task, tables, users, items).numpy()
         return result
+
+
+def mean_predictions(predictions: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return the mean `[B]` of the predictions of several members."""
+    mean: NDArray[np.float32] = np.mean(predictions, axis=0)
+    return mean
 
 
 class TowerScorer:

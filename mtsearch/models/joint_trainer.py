@@ -18,6 +18,7 @@ from mtsearch.models.cost import REMEDY, memory_shortage
 from mtsearch.models.device import Device, EpochOrders, InputPipeline, release_dropped
 from mtsearch.models.graph_key import GraphKey, learnt_tasks, target_columns
 from mtsearch.models.joint_scorer import ModelScorer, RankCounter
+from mtsearch.models.members import Member
 from mtsearch.models.saved_model import save_joint
 from mtsearch.models.tasks import dynamic_weight_average
 from mtsearch.models.trainer import Clock, EpochMetrics, TrialResult, train_epochs
@@ -58,6 +59,8 @@ class JointTrainer:
         self._memory = self.device.free_memory()  # before TensorFlow keeps a part of a GPU's for itself
         self._compiled: OrderedDict[GraphKey, CompiledModel] = OrderedDict()
         self._last: CompiledModel | None = None
+        self._earlier: list[Member] = []
+        self._kept: list[Member] = []
         with tf.device(self.device.name):
             self._counter = RankCounter() if self.device.is_gpu else None
             self.pipeline = InputPipeline(
@@ -69,11 +72,14 @@ class JointTrainer:
     def train(self, config: TrialConfig, on_epoch: Callable[[EpochMetrics], bool]) -> TrialResult:
         """Train `config` from scratch and evaluate it after every epoch; see `mtsearch.models.trainer.Trainer`.
 
+        After `keep` this trains a further member of a model; else a new model begins.
+
         Raises:
             NonFiniteLoss: with epoch and step.
             NonFiniteMetric: predictions that are no numbers, with epoch.
             OutOfMemory: the model does not fit into the device's memory.
         """
+        self._earlier, self._kept = self._kept, []
         users, candidates = len(self.split.user_ids), len(self.split.candidates)
         rankings = sum(task.kind == "retrieval" for task in self._tasks)
         if shortage := memory_shortage(config, users, candidates, self._memory, rankings):
@@ -85,24 +91,41 @@ class JointTrainer:
         except OutOfMemory:
             self._compiled.clear()
             self._last = None
+            self._earlier = []
             release_dropped()
             raise
 
     @defer_signals()
+    def keep(self) -> None:
+        """Keep the model that was trained last: the next training, of another seed, adds a member to it.
+
+        Raises:
+            ValueError: no model has been trained yet.
+        """
+        with tf.device(self.device.name):
+            self._kept = self._members()
+
+    @defer_signals()
     def evaluate(self, rows: Rows) -> dict[str, float]:
         """Return the metrics on `rows` of the model that was trained last, after its last epoch.
+
+        Those of a model of several members are of their mean predictions and their mean scores.
 
         Raises:
             NonFiniteMetric: predictions that are no numbers.
             MalformedData: there are no rows.
         """
         with tf.device(self.device.name):
-            return Evaluator(self.split, rows).evaluate(self._scorer(self.last_model()))
+            return Evaluator(self.split, rows).evaluate(self._scorer(self._members()))
 
     @defer_signals()
     def save(self, folder: Path, first: str | None = None) -> None:
         """Write the model that was trained last into `folder`; see `mtsearch.models.saved_model.write_servable`."""
-        save_joint(self.last_model(), self.split, folder, first)
+        save_joint(self._members(), self.split, folder, first)
+
+    def _members(self) -> list[Member]:
+        """Return the members of the model that was trained last."""
+        return [*self._earlier, Member.kept(self.last_model())]
 
     def last_model(self) -> CompiledModel:
         """Return the model that was trained last.
@@ -125,13 +148,13 @@ class JointTrainer:
             return losses, _learnt_weights(compiled, config) if config.balance == "uncertainty" else weights
 
         def scorer() -> ModelScorer:
-            return self._scorer(compiled)
+            return self._scorer([Member.present(compiled)])
 
         return train_epochs(config, run_epoch, self._evaluator, scorer, on_epoch, clock, compiled.parameters)
 
-    def _scorer(self, compiled: CompiledModel) -> ModelScorer:
-        """Return a scorer of a model with its present weights."""
-        return ModelScorer(compiled, self.split.catalogue, self._counter)
+    def _scorer(self, members: Sequence[Member]) -> ModelScorer:
+        """Return a scorer of a model of these members."""
+        return ModelScorer(members, self.split.catalogue, self._counter)
 
     def _set_loss_weights(
         self, compiled: CompiledModel, config: TrialConfig, curve: Sequence[EpochMetrics]

@@ -1,6 +1,6 @@
 """Write a trained model as a SavedModel that plain TensorFlow serves, without this package, TFRS or Keras."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,35 +12,34 @@ from numpy.typing import NDArray
 from mtsearch.data.interactions import Task
 from mtsearch.data.split import Split
 from mtsearch.metrics import output_name
-from mtsearch.models.compiled_model import CompiledModel
 from mtsearch.models.graph_key import LearntTask
-from mtsearch.models.joint_model import Tables
+from mtsearch.models.joint_model import JointModel, Tables
+from mtsearch.models.members import Member, join_towers
 from mtsearch.models.tasks import SortedIndex
 
 DEFAULT_K = 10
 
 
-def save_joint(compiled: CompiledModel, split: Split, folder: Path, first: str | None = None) -> None:
+def save_joint(members: Sequence[Member], split: Split, folder: Path, first: str | None = None) -> None:
     """Write a joint model into `folder`; see `write_servable` for its signatures.
 
     Args:
-        compiled: the model, trained on `split.train`.
+        members: of the model, one or more, trained on `split.train`.
         split: gives ids, catalogue, the ranges of ratings, and what each user has seen.
         folder: to write; made with its parents.
         first: as there.
     """
+    tasks = members[0].compiled.model.graph_key.tasks
     # NOTE: on the CPU whatever trained the model: strings live there, and a graph that names no device loads anywhere.
     with tf.device("/CPU:0"):
-        tables, (mean_user, _) = compiled.tables(), compiled.means()
         rankings = {}
-        for task in compiled.model.graph_key.tasks:
-            if task.kind == "retrieval":
-                users, items = tables.towers[task.name]
-                unknown = compiled.model.retrieval_users(compiled.model.view(task, mean_user, "user"))
-                rankings[task.name] = tf.concat([users, unknown], axis=0), items
+        for name in (task.name for task in tasks if task.kind == "retrieval"):
+            towers = [(*member.tables.towers[name], member.unknown[name][0]) for member in members]
+            rankings[name] = join_towers([(tf.concat([users, last], axis=0), items) for users, items, last in towers])
+        models = [member.own_model(split) for member in members]
         heads = {
-            task.name: JointHead(compiled, task, tables.heads[task.name])
-            for task in compiled.model.graph_key.tasks
+            task.name: MeanHead([JointHead(*pair, task) for pair in zip(members, models, strict=True)])
+            for task in tasks
             if task.kind != "retrieval"
         }
         servable = Servable(split, rankings, heads)
@@ -191,22 +190,37 @@ class Ranking(tf.Module):  # type: ignore[misc]
         return self._recommend(user_id, k, tf.constant(True))
 
 
+class MeanHead(tf.Module):  # type: ignore[misc]
+    """The mean of the heads of the members of a model, for one task of ratings or labels.
+
+    Args:
+        heads: of the members, one or more.
+    """
+
+    def __init__(self, heads: Sequence[Callable[..., tf.Tensor]]) -> None:
+        super().__init__()
+        self._heads = list(heads)
+
+    def __call__(self, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """Return the predictions for pairs of codes; see `Servable`."""
+        return tf.add_n([head(users, items) for head in self._heads]) / len(self._heads)
+
+
 class JointHead(tf.Module):  # type: ignore[misc]
     """The head of one task of ratings or labels of the joint model, with the tables that it reads.
 
     The last row of a user or item table is that of an unknown id: the mean of the trained embeddings, bias 0.
 
     Args:
-        compiled: the trained model.
+        member: what was trained.
+        model: with the layers of the member.
         task: of the head.
-        tables: of the task.
     """
 
-    def __init__(self, compiled: CompiledModel, task: LearntTask, tables: Tables) -> None:
+    def __init__(self, member: Member, model: JointModel, task: LearntTask) -> None:
         super().__init__()
-        model, means = compiled.model, compiled.means()
-        user_mean, item_mean = model.view(task, means[0], "user"), model.view(task, means[1], "item")
-        users, items, user_bias, item_bias = tables
+        users, items, user_bias, item_bias = member.tables.heads[task.name]
+        user_mean, item_mean = member.unknown[task.name]
         self._tables = _Constants(
             users=tf.concat([users, user_mean], axis=0),
             items=tf.concat([items, item_mean], axis=0),

@@ -122,6 +122,7 @@ def ours(rows: int, steps: int, judged: int) -> dict[str, float]:
     from mtsearch.models import Device, JointTrainer
     from mtsearch.models.device import EpochOrder, EpochOrders
     from mtsearch.models.joint_scorer import ModelScorer
+    from mtsearch.models.members import Member
 
     split = split_of(rows)
     trainer = JointTrainer(split, Device.default(), validate=False)
@@ -139,7 +140,7 @@ def ours(rows: int, steps: int, judged: int) -> dict[str, float]:
     chosen = np.random.default_rng(0).permutation(USERS)[:judged]
     some = split.validation.take(np.flatnonzero(np.isin(split.validation.users, chosen)))
     evaluator = Evaluator(split, some)
-    seconds, _ = timed("judge", lambda: evaluator.evaluate(ModelScorer(compiled, split.catalogue)))
+    seconds, _ = timed("judge", lambda: evaluator.evaluate(ModelScorer([Member.present(compiled)], split.catalogue)))
     return result | {name: value / len(some) for name, value in seconds.items()}
 
 

@@ -19,6 +19,7 @@ from mtsearch.evaluation import Evaluator
 from mtsearch.models import Device, JointTrainer
 from mtsearch.models.device import EpochOrder, EpochOrders, Index
 from mtsearch.models.joint_scorer import ModelScorer
+from mtsearch.models.members import Member
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.definition import StudyDefinition
 
@@ -82,7 +83,9 @@ def replay(trainer: JointTrainer, split: Split) -> tuple[list[float], dict[str, 
                 rating, retrieval = map(float, step.of_tasks)
                 weighted = CHECKED.retrieval_weight * retrieval * len(batch.rows)
                 losses.append(CHECKED.rating_weight * rating + weighted)
-        return losses, Evaluator(split, split.validation).evaluate(ModelScorer(compiled, split.catalogue))
+        return losses, Evaluator(split, split.validation).evaluate(
+            ModelScorer([Member.present(compiled)], split.catalogue)
+        )
 
 
 def initial_weights(split: Split) -> dict[str, Any]:

@@ -46,8 +46,9 @@ class TutorialScorer:
 
     def __init__(self, compiled: Any, catalogue: NDArray[np.int32]) -> None:
         from mtsearch.models.joint_scorer import ModelScorer
+        from mtsearch.models.members import Member
 
-        tasks: Any = ModelScorer(compiled, catalogue)
+        tasks: Any = ModelScorer([Member.present(compiled)], catalogue)
         self._head, self._tower = tasks.of_task("rating"), tasks.of_task("retrieval")
 
     def ratings(self, users: NDArray[np.int32], items: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -18,6 +18,7 @@ from mtsearch.data.interactions import Codes, Rows
 from mtsearch.data.split import Split
 from mtsearch.models import Device, JointTrainer
 from mtsearch.models.compiled_model import CompiledModel
+from mtsearch.models.members import Member
 from mtsearch.models.saved_model import DEFAULT_K, save_joint
 from mtsearch.study_file.config import TrialConfig
 from tests.helpers.clean_process import CLEAN, Ask
@@ -211,7 +212,7 @@ def test_of_equal_scores_the_first_of_the_catalogue(device: Device, tmp_path: Pa
     compiled = trainer.last_model()
     assert isinstance(compiled, CompiledModel)
     compiled.model.item_table.assign(tf.zeros_like(compiled.model.item_table))
-    save_joint(compiled, split, tmp_path / "1")
+    save_joint([Member.kept(compiled)], split, tmp_path / "1")
     found = tf.saved_model.load(str(tmp_path / "1")).signatures["recommend"](
         user_id=tf.constant(["user 0001"]), k=tf.constant(80), exclude_seen=tf.constant(False)
     )
