@@ -363,6 +363,7 @@ def report_on(
     storage: Storage = None,
     *,
     seeds: int = 5,
+    members: int = 1,
     make_trainer: MakeTestingTrainer | None = None,
     begun: Begun = lambda _done, _all: None,
     on_epoch: Watcher = lambda _trial, _seed, _share: None,
@@ -376,7 +377,8 @@ def report_on(
     Args:
         study: the study's name; None takes the study written last.
         storage: URL or path.
-        seeds: number of trainings of each trial, with the trial's own seed and the seeds after it.
+        seeds: number of models of each trial, with the trial's own seed and the seeds after it.
+        members: number of trainings that make a model, 1 to 100; see `mtsearch.retraining.retrain`.
         make_trainer, begun, on_epoch, on_tested: see `mtsearch.retraining.evaluate_front`.
 
     Raises:
@@ -399,12 +401,13 @@ def report_on(
             results_of(found),
             seeds,
             TestResultStore(found),
+            members=members,
             make_trainer=make_trainer,
             begun=begun,
             on_epoch=on_epoch,
             on_tested=on_tested,
         )
-        return make_test_report(results_of(found), seeds)
+        return make_test_report(results_of(found), seeds, members)
 
 
 def dashboard(
@@ -486,13 +489,14 @@ def retrain(
     folder: str | Path,
     *,
     seeds: int = 1,
+    members: int = 1,
     on: On = "train+validation",
     on_epoch: EpochWatcher = lambda _seed, _epoch: None,
 ) -> Retrained:
     """Train an exported configuration again and write a model folder; see `mtsearch.retraining.retrain`."""
     from mtsearch.retraining import retrain as retrain_export
 
-    return retrain_export(export, folder, seeds=seeds, on=on, on_epoch=on_epoch)
+    return retrain_export(export, folder, seeds=seeds, members=members, on=on, on_epoch=on_epoch)
 
 
 def retrained_epochs(export: Export) -> int:

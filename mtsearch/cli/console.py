@@ -255,14 +255,16 @@ class EpochProgress(_Progress):
     """Progress of a training: a step or a line for epochs that end, with their losses.
 
     Args:
-        seeds: number of trainings, each with another seed.
+        seeds: of the trainings.
         epochs: number of epochs of each training.
+        members: number of consecutive seeds that make a model.
     """
 
-    def __init__(self, seeds: int, epochs: int) -> None:
+    def __init__(self, seeds: Sequence[int], epochs: int, members: int = 1) -> None:
         super().__init__("losses")
         self._epochs = epochs
-        self._task = self._bar.add_task("epochs", total=seeds * epochs, losses="")
+        self._names = {seed: f"seed {seed}{_member_text(place % members, members)}" for place, seed in enumerate(seeds)}
+        self._task = self._bar.add_task("epochs", total=len(seeds) * epochs, losses="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -271,11 +273,16 @@ class EpochProgress(_Progress):
     def add_epoch(self, seed: int, epoch: EpochMetrics) -> None:
         """Advance the bar by an epoch, or write a line at every tenth of a seed's epochs."""
         losses = "  ".join(f"{name} loss {loss:.4f}" for name, loss in epoch.losses.items())
-        self._bar.update(self._task, advance=1, description=f"seed {seed}", losses=losses)
+        self._bar.update(self._task, advance=1, description=self._names[seed], losses=losses)
         # Without a bar a line is written only when another tenth of the epochs is done.
         tenths, before = ((number * _LINES_OF_A_SEED) // self._epochs for number in (epoch.epoch, epoch.epoch - 1))
         if self._bar.disable and tenths > before:
-            say(f"seed {seed}  epoch {epoch.epoch}/{self._epochs}  {losses}  {epoch.seconds:.1f} s")
+            say(f"{self._names[seed]}  epoch {epoch.epoch}/{self._epochs}  {losses}  {epoch.seconds:.1f} s")
+
+
+def _member_text(place: int, members: int) -> str:
+    """Return which member of a model is being trained, such as `, member 2 of 3`; empty for a single one."""
+    return f", member {place + 1} of {members}" if members > 1 else ""
 
 
 class TestProgress(_Progress):
@@ -283,25 +290,28 @@ class TestProgress(_Progress):
 
     Args:
         objectives: the metrics of the study's objectives.
+        members: number of trainings that make a model.
     """
 
-    def __init__(self, objectives: tuple[Metric, ...]) -> None:
+    def __init__(self, objectives: tuple[Metric, ...], members: int = 1) -> None:
         super().__init__()
-        self._objectives = objectives
+        self._objectives, self._members = objectives, members
         self._done = self._all = 0
-        self._task = self._bar.add_task("trainings", total=None)
+        self._task = self._bar.add_task(self._counted, total=None)
 
     def start(self, done: int, of: int) -> None:
-        """Start with the number of trainings that are stored already (`done`) and the number of all (`of`)."""
+        """Start with the number of trainings or models that are stored already (`done`) and that of all (`of`)."""
         self._done, self._all = done, of
         self._bar.update(self._task, completed=done, total=of)
         say(f"{self.count_text()} done")
 
     def move(self, trial: int, seed: int, share: float) -> None:
-        """Move the bar to a training's share of its epochs, from 0 to 1; the training counts once it is tested."""
+        """Move the bar to a model's share of its epochs, from 0 to 1; the model counts once it is tested."""
         self._bar.start()  # not before, because messages on the data would be written into the bar's line
         completed = self._done + 0.99 * share
-        self._bar.update(self._task, completed=completed, description=f"trial {trial}, seed {seed}")
+        place = min(int(share * self._members), self._members - 1)  # of the member that is trained next
+        description = f"trial {trial}, seed {seed}{_member_text(place, self._members)}"
+        self._bar.update(self._task, completed=completed, description=description)
 
     def add_training(self, trial: int, seed: int, result: TestResult) -> None:
         """Count a training that was tested, or write why it failed; a failed one does not count."""
@@ -315,7 +325,11 @@ class TestProgress(_Progress):
 
     def count_text(self) -> str:
         """Return the progress as text, such as `3 of 35 trainings`."""
-        return f"{self._done} of {self._all} trainings"
+        return f"{self._done} of {self._all} {self._counted}"
+
+    @property
+    def _counted(self) -> str:
+        return "trainings" if self._members == 1 else f"models of {self._members} members"
 
 
 def say(line: str) -> None:

@@ -11,9 +11,11 @@ from mtsearch.cli import options
 @options.study
 @options.storage
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, metavar="K",
-              help="Trainings of each trial, with the trial's own seed and the seeds after it.")  # fmt: skip
+              help="Models of each trial, with the trial's own seed and the seeds after it.")  # fmt: skip
+@click.option("--members", type=click.IntRange(1, 100), default=1, show_default=True, metavar="M",
+              help="Number of trainings that make one model of a trial, each with a seed of its own.")  # fmt: skip
 @options.table_or_json
-def command(study: str | None, storage: str | None, seeds: int, output_format: str) -> None:
+def command(study: str | None, storage: str | None, seeds: int, members: int, output_format: str) -> None:
     """Train the front's trials on training and validation rows, and evaluate each training once on the test rows.
 
     Shows means and 95 % intervals, the baselines, how much better the validation values were, and which trials leave
@@ -27,13 +29,14 @@ def command(study: str | None, storage: str | None, seeds: int, output_format: s
     from mtsearch.report.test_report import report_json
 
     results = read_study(study, storage)
-    progress = TestProgress(results.objectives)
+    progress = TestProgress(results.objectives, members)
     try:
         with progress:
             found = api.report_on(
                 results.name,
                 storage,
                 seeds=seeds,
+                members=members,
                 begun=progress.start,
                 on_epoch=progress.move,
                 on_tested=progress.add_training,

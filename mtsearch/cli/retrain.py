@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="DIR",
               help="Model folder to write.  [default: models/ and the name of EXPORT]")  # fmt: skip
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, metavar="K",
-              help="Number of trainings with different seeds; the mean and its 95 % interval are shown.")  # fmt: skip
+              help="Number of models with different seeds; the mean and its 95 % interval are shown.")  # fmt: skip
+@click.option("--members", type=click.IntRange(1, 100), default=1, show_default=True, metavar="M",
+              help="Number of trainings that make one model, each with a seed of its own: their mean predictions and "
+              "scores.")  # fmt: skip
 @click.option("--on", type=click.Choice(["train", "train+validation", "all"]), default="train+validation",
               show_default=True,
               help="Rows to train on. train repeats the trial. all uses the test rows too, for a model in service; it "
               "cannot be tested.")  # fmt: skip
-def command(export: Path, output: Path | None, seeds: int, on: On) -> None:
+def command(export: Path, output: Path | None, seeds: int, members: int, on: On) -> None:
     """Train the configuration in EXPORT again, evaluate it once on the test rows, and write a model folder.
 
     EXPORT is a file that `mtsearch export` wrote.
@@ -45,8 +48,8 @@ def command(export: Path, output: Path | None, seeds: int, on: On) -> None:
     loaded = api.load_export(export)
     folder = output or Path("models") / export.stem
     try:
-        with EpochProgress(seeds, api.retrained_epochs(loaded)) as progress:
-            result = api.retrain(loaded, folder, seeds=seeds, on=on, on_epoch=progress.add_epoch)
+        with EpochProgress(loaded.config.seeds(seeds * members), api.retrained_epochs(loaded), members) as progress:
+            result = api.retrain(loaded, folder, seeds=seeds, members=members, on=on, on_epoch=progress.add_epoch)
     except KeyboardInterrupt:
         click.echo("interrupted; nothing was written", err=True)
         raise SystemExit(130) from None
@@ -64,7 +67,7 @@ def retrained_table(result: Retrained) -> Table:
 
     metrics, objectives = result.metrics, result.objectives
     columns = _table_columns(result)
-    table = bare_table(f"Trained on {result.on}, {count(result.epochs, 'epoch')}, {count(len(result.seeds), 'seed')}")
+    table = bare_table(f"Trained on {result.on}, {count(result.epochs, 'epoch')}, {_models_text(result)}")
     table.caption = as_text(" · ".join(_table_legend(result)))
     table.caption_justify = "left"
     table.add_column("", overflow="fold")
@@ -77,6 +80,13 @@ def retrained_table(result: Retrained) -> Table:
         if any(cells):
             table.add_row(*map(as_text, [heading(metric), *cells]), style="bold" if metric in objectives else None)
     return table
+
+
+def _models_text(result: Retrained) -> str:
+    """Return the number of seeds, or of models of several members, such as `2 models of 3 members`."""
+    if result.members == 1:
+        return count(len(result.seeds), "seed")
+    return f"{count(len(result.groups), 'model')} of {count(result.members, 'member')}"
 
 
 def _table_columns(result: Retrained) -> dict[str, dict[str, str]]:
@@ -113,6 +123,6 @@ def _table_legend(result: Retrained) -> list[str]:
     lines = ["↓ lower is better, ↑ higher", f"trial {result.export.provenance.trial}: its validation metrics"]
     if result.baselines:
         lines.append(f"{listing(list(result.baselines))}: on test, trained on the same rows")
-    if len(result.seeds) > 1:
-        lines.append("±: half of the 95 % interval of the mean over seeds")
+    if len(result.groups) > 1:
+        lines.append(f"±: half of the 95 % interval of the mean over {'seeds' if result.members == 1 else 'models'}")
     return lines

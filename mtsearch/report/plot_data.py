@@ -249,7 +249,7 @@ def plot_json(results: StudyResults) -> dict[str, Any]:
             {"trial": trial, "epochs": list(curve.epochs), **dict(zip(keys, map(list, curve.values), strict=True))}
             for trial, curve in curves(results).items()
         ],
-        "report": report_json(make_test_report(results)) if results.test_results else None,
+        "report": report_json(make_test_report(results)) if results.tested(results.tested_members) else None,
         "failures": [
             {"trial": each.trial, "reason": each.reason, "counted": each.counted} for each in results.failures
         ],

@@ -29,7 +29,7 @@ class TestedTrial:
 
     Attributes:
         row: the trial, with its validation metrics.
-        seeds: seeds of its trainings.
+        seeds: seeds of its trainings; of models of several members that of each model's first.
         test: interval of each metric over the seeds; empty if a training failed.
         failures: reason of each failed training, by seed.
         optimism: for each objective, how much worse the test mean is than the validation value; above 0, validation was
@@ -65,6 +65,7 @@ class TestReport:
         knee: the knee's number; None without a front.
         baselines: what needs no search, learnt from the same rows, on the test rows.
         was_validated_on_test: the study chose on these very rows, so that nothing was held out from it.
+        members_of_model: number of trainings that make a model, whose predictions and scores are their means.
     """
 
     study: str
@@ -74,16 +75,25 @@ class TestReport:
     knee: int | None
     baselines: Mapping[str, Mapping[str, float]]
     was_validated_on_test: bool
+    members_of_model: int = 1
 
     @property
     def seeds(self) -> int:
-        """Largest number of trainings of a trial; 0 before a report."""
+        """Largest number of models of a trial; 0 before a report."""
         return max((len(member.seeds) for member in self.members), default=0)
 
 
-def make_test_report(results: StudyResults, seeds: int | None = None) -> TestReport:
-    """Return the test report of a study, from the first `seeds` trainings of each trial or from all."""
-    tested = [member for row in results.front if (member := _tested_trial(results, row, seeds)).seeds]
+def make_test_report(results: StudyResults, seeds: int | None = None, members: int | None = None) -> TestReport:
+    """Return the test report of a study.
+
+    Args:
+        results: results of the study.
+        seeds: number of models of each trial, those of the first seeds; None for all.
+        members: number of members of the models; None for the largest that was tested.
+    """
+    members = results.tested_members if members is None else members
+    found = (_tested_trial(results, row, seeds, members) for row in results.front)
+    tested = [trial for trial in found if trial.seeds]
     numbers = {member.row.trial for member in tested}
     return TestReport(
         study=results.name,
@@ -93,6 +103,7 @@ def make_test_report(results: StudyResults, seeds: int | None = None) -> TestRep
         knee=results.knee.trial if results.knee else None,
         baselines=results.test_baselines,
         was_validated_on_test=results.definition.get("split", {}).get("validation") == "test",
+        members_of_model=members,
     )
 
 
@@ -102,6 +113,7 @@ def report_json(found: TestReport) -> dict[str, Any]:
         "study": found.study,
         "objectives": [metric.key for metric in found.objectives],
         "seeds": found.seeds,
+        "members": found.members_of_model,
         "front": [
             {
                 "trial": member.row.trial,
@@ -122,13 +134,13 @@ def report_json(found: TestReport) -> dict[str, Any]:
     }
 
 
-def _tested_trial(results: StudyResults, row: FrontRow, seeds: int | None) -> TestedTrial:
+def _tested_trial(results: StudyResults, row: FrontRow, seeds: int | None, members: int) -> TestedTrial:
     """Return a trial with its test results: intervals over the seeds, failures and optimism."""
-    tested = results.test_results.get(row.trial, {})
+    tested = results.tested(members).get(row.trial, {})
     first = int(results.configs.get(row.trial, {}).get("seed", 0))
     # The trial's own seed and the seeds after it, in that order; after the largest seed comes 0.
     numbers = sorted(tested, key=lambda seed: (seed - first) % 2**31)
-    numbers = [seed for seed in numbers if seeds is None or (seed - first) % 2**31 < seeds]
+    numbers = [seed for seed in numbers if seeds is None or (seed - first) % 2**31 < seeds * members]
     failures = {seed: tested[seed].failure for seed in numbers if tested[seed].failure}
     test = intervals([tested[seed].metrics for seed in numbers]) if numbers and not failures else {}
     optimism = {
@@ -175,7 +187,7 @@ def report_verdict(found: TestReport) -> Iterator[str]:
     tested = [member for member in found.members if member.test]
     if tested:
         yield from _verdict_on_tested(found, tested)
-    yield from (_failed(member) for member in found.members if member.failures)
+    yield from (_failed(found, member) for member in found.members if member.failures)
     if found.members and found.was_validated_on_test:
         yield "This study validates on its test rows, so its front was chosen on them."
     if found.members and found.untested:
@@ -217,9 +229,10 @@ def _is(amount: int) -> str:
     return "is" if amount == 1 else "are"
 
 
-def _failed(member: TestedTrial) -> str:
+def _failed(found: TestReport, member: TestedTrial) -> str:
     seed, reason = next(iter(member.failures.items()))
-    return f"Trial {member.row.trial} could not be tested: its training with seed {seed} failed ({plain(reason)})."
+    what = "training with" if found.members_of_model == 1 else f"model of {found.members_of_model} members from"
+    return f"Trial {member.row.trial} could not be tested: its {what} seed {seed} failed ({plain(reason)})."
 
 
 def _pairs(tested: Sequence[TestedTrial]) -> list[str]:
@@ -278,7 +291,8 @@ def report_table(found: TestReport) -> Table:
         f"{plain(found.study)}: {_front(found)} on test, {_seeds_text(found)}{'' if _is_one(found) else ' each'}"
     )
     marks = ["◆ knee", "✗ off the front on test"] if several else ["✗ not the best on test"]
-    legend = [*marks, "±: half of the 95 % interval of the mean over seeds", _OPTIMISM]
+    over = "seeds" if found.members_of_model == 1 else "models"
+    legend = [*marks, f"±: half of the 95 % interval of the mean over {over}", _OPTIMISM]
     shown.caption = as_text(" · ".join(legend[1:] if _is_one(found) else legend))
     shown.caption_justify = "left"
     shown.add_column("", no_wrap=True)
@@ -376,9 +390,13 @@ def _with_ends(interval: Interval | None) -> list[str]:
 
 
 def _seeds_text(found: TestReport) -> str:
-    """Return the number of seeds, such as `5 seeds`, or `4 to 5 seeds` if a report was interrupted."""
+    """Return the number of seeds, such as `5 seeds`, or `4 to 5 seeds` if a report was interrupted.
+
+    Of models of several members it is the number of models, such as `5 models of 3 members`.
+    """
     fewest = min((len(member.seeds) for member in found.members), default=0)
-    most = count(found.seeds, "seed")
+    members = found.members_of_model
+    most = count(found.seeds, "seed") if members == 1 else f"{count(found.seeds, 'model')} of {members} members"
     return most if fewest == found.seeds else f"{fewest} to {most}"
 
 

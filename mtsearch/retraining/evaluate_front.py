@@ -9,15 +9,22 @@ from typing import Protocol
 from mtsearch.data import Rows, Split
 from mtsearch.errors import TrialFailure
 from mtsearch.evaluation import evaluate_baselines
-from mtsearch.models.trainer import EpochMetrics, Trainer
-from mtsearch.retraining.retrain import load_export_data, make_export_trainer, retrained_epochs, train_seed
+from mtsearch.models.trainer import EpochMetrics
+from mtsearch.retraining.members import (
+    MembersTrainer,
+    groups_of_seeds,
+    require_members,
+    require_memory_for,
+    train_members,
+)
+from mtsearch.retraining.retrain import load_export_data, make_export_trainer, retrained_epochs
 from mtsearch.search.attributes import TestResult, TestResultStore
 from mtsearch.search.results import StudyResults
 from mtsearch.search.selection import make_export, require_front, select
 from mtsearch.study_file.export import Export
 
 
-class TestingTrainer(Trainer, Protocol):
+class TestingTrainer(MembersTrainer, Protocol):
     """A trainer that can also evaluate its last model on rows other than the validation rows."""
 
     def evaluate(self, rows: Rows) -> Mapping[str, float]:
@@ -32,10 +39,10 @@ Begun = Callable[[int, int], None]
 """Called with the number of trainings that are done already, and the number of all."""
 
 Watcher = Callable[[int, int, float], None]
-"""Called after every epoch with trial, seed, and the finished share of the training, 0..1."""
+"""Called after every epoch with trial, first seed, and the finished share of the training of the model, 0..1."""
 
 Listener = Callable[[int, int, TestResult], None]
-"""Called after every evaluated training, once it is stored, with trial, seed and test result."""
+"""Called after every evaluated model, once it is stored, with trial, first seed and test result."""
 
 
 def evaluate_front(
@@ -43,6 +50,7 @@ def evaluate_front(
     seeds: int,
     test_results: TestResultStore,
     *,
+    members: int = 1,
     make_trainer: MakeTestingTrainer | None = None,
     begun: Begun = lambda _done, _all: None,
     on_epoch: Watcher = lambda _trial, _seed, _share: None,
@@ -56,8 +64,9 @@ def evaluate_front(
 
     Args:
         results: results of the study.
-        seeds: K, number of seeds of each member, one or more.
+        seeds: number of models of each member of the front, one or more.
         test_results: store of the same study; gets each test result as soon as there is one.
+        members: number of trainings that make a model, with consecutive seeds; 1 to 100.
         make_trainer: called once if a training is left to do; by default it makes the trainer of the study, on the best
             device, which evaluates no rows but the test rows.
         begun, on_epoch, on_tested: called as the evaluation goes on.
@@ -66,9 +75,12 @@ def evaluate_front(
         PickError: the front is empty.
         ExportError: the data or the split are no longer those of the study.
         StorageError: a configuration cannot be read.
+        DefinitionError: `members` is out of bounds.
+        MachineError: the members of a model do not fit into memory.
     """
+    require_members(members)
     exports = {row.trial: make_export(results, select(results, f"trial:{row.trial}")) for row in require_front(results)}
-    left = [each for each in _trainings(exports, seeds) if not _is_done(results, *each)]
+    left = [each for each in _models(exports, seeds, members) if not _is_done(results, *each)]
     begun(len(exports) * seeds - len(left), len(exports) * seeds)
     if not left and results.test_baselines:
         return
@@ -76,6 +88,8 @@ def evaluate_front(
     # All members have the same data and split: those of the first are enough.
     _, split = load_export_data(export)
     rows = split.final()
+    for each in exports.values() if export.model is None else ():
+        require_memory_for(members, each.config, rows)
     test_results.store_baselines(evaluate_baselines(rows, split.test))
     if not left:
         return
@@ -84,36 +98,36 @@ def evaluate_front(
         if make_trainer
         else make_export_trainer(export, rows, validate=False)
     )
-    for trial, seed in left:
-        tested = _train_and_test(trainer, exports[trial], seed, split.test, partial(on_epoch, trial, seed))
-        test_results.store(trial, seed, tested)
-        on_tested(trial, seed, tested)
+    for trial, group in left:
+        tested = _train_and_test(trainer, exports[trial], group, split.test, partial(on_epoch, trial, group[0]))
+        test_results.store(trial, group[0], tested, members)
+        on_tested(trial, group[0], tested)
 
 
-def _trainings(exports: Mapping[int, Export], seeds: int) -> Iterator[tuple[int, int]]:
-    """Yield trial and seed of each training: all trials with the first seed, then all with the next."""
+def _models(exports: Mapping[int, Export], seeds: int, members: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Yield trial and seeds of the members of each model: all trials with the first seeds, then all with the next."""
     for number in range(seeds):
         for trial, export in exports.items():
-            yield trial, export.config.seeds(seeds)[number]
+            yield trial, groups_of_seeds(export.config, seeds, members)[number]
 
 
-def _is_done(results: StudyResults, trial: int, seed: int) -> bool:
-    """Return whether a training has test results and did not fail."""
-    tested = results.test_results.get(trial, {}).get(seed)
+def _is_done(results: StudyResults, trial: int, seeds: tuple[int, ...]) -> bool:
+    """Return whether a model has test results and did not fail."""
+    tested = results.tested(len(seeds)).get(trial, {}).get(seeds[0])
     return tested is not None and not tested.failure
 
 
 def _train_and_test(
-    trainer: TestingTrainer, export: Export, seed: int, rows: Rows, on_share: Callable[[float], None]
+    trainer: TestingTrainer, export: Export, seeds: tuple[int, ...], rows: Rows, on_share: Callable[[float], None]
 ) -> TestResult:
-    """Train an export with one seed and return its metrics on `rows`, or its failure."""
+    """Train a model of an export, a member for each seed, and return its metrics on `rows`, or its failure."""
     epochs = retrained_epochs(export)
 
-    def ended(epoch: EpochMetrics) -> None:
-        on_share(epoch.epoch / epochs)
+    def ended(seed: int, epoch: EpochMetrics) -> None:
+        on_share((seeds.index(seed) * epochs + epoch.epoch) / (len(seeds) * epochs))
 
     try:
-        train_seed(trainer, export.config, seed, epochs, ended)
+        train_members(trainer, export.config, seeds, epochs, ended)
         return TestResult(trainer.evaluate(rows))
     except TrialFailure as failure:
         return TestResult({}, str(failure))

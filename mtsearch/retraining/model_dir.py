@@ -36,6 +36,7 @@ def metrics_json(result: Retrained) -> dict[str, Any]:
     return {
         "on": result.on,
         "seeds": list(result.seeds),
+        "members": result.members,
         "epochs": result.epochs,
         **({} if result.test else {"note": _NOT_EVALUATED}),
         "test": {key: asdict(interval) for key, interval in result.test.items()},
@@ -165,6 +166,8 @@ def _model_info(result: Retrained) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "data": result.export.provenance.data_fingerprint,
         "threads": result.threads,
+        "members": result.members,
+        "seeds": list(result.groups[0]),
     }
 
 
@@ -254,8 +257,21 @@ def _summary(result: Retrained) -> str:
     return (
         f"{kind} {learnt}. "
         f"Trained by mtsearch {version('mtsearch')} on {_TRAINED_ON[result.on]} for "
-        f"{count(result.epochs, 'epoch')}, seed {result.seeds[0]}, on {_as_text(result.device)}."
+        f"{count(result.epochs, 'epoch')}, {_seeds_text(result)}, on {_as_text(result.device)}."
+        f"{_MEANS.format(members=result.members) if result.members > 1 else ''}"
     )
+
+
+_MEANS = (
+    " It is one model of {members} members, trainings that differ in their seeds alone: its predictions and its scores "
+    "are their means."
+)
+
+
+def _seeds_text(result: Retrained) -> str:
+    """Return the seeds of the model that is written."""
+    first = [str(seed) for seed in result.groups[0]]
+    return f"seed {first[0]}" if len(first) == 1 else f"seeds {listing(first)}"
 
 
 def _data_section(result: Retrained) -> list[str]:
@@ -306,10 +322,11 @@ def _metrics_section(result: Retrained) -> Sequence[str]:
     """Return the lines about the metrics, with their table."""
     lines = list(retraining_verdict(result))
     if result.test:
-        seeds = listing([str(seed) for seed in result.seeds])
+        # Of a model with several members: the seeds of each model together.
+        seeds = listing(["-".join(map(str, group)) for group in result.groups])
         caption = f"On the test rows, each model evaluated once, after its last epoch. Seeds: {seeds}"
         lines.append(
-            f"{caption}; mean and 95 % interval of the mean (Student's t)." if result.seeds[1:] else f"{caption}."
+            f"{caption}; mean and 95 % interval of the mean (Student's t)." if result.groups[1:] else f"{caption}."
         )
     else:
         lines.append(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from math import nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -17,9 +18,9 @@ from mtsearch.errors import DefinitionError, ExportError
 from mtsearch.evaluation import evaluate_baselines
 from mtsearch.evaluation.confidence import Interval, intervals
 from mtsearch.metrics import Metric
-from mtsearch.models.trainer import EpochMetrics, Trainer, TrialResult
+from mtsearch.models.trainer import EpochMetrics
+from mtsearch.retraining.members import groups_of_seeds, require_members, require_memory_for, train_members
 from mtsearch.retraining.model_dir import first_ranking, resolve_target, write_folder
-from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.export import Export
 from mtsearch.study_file.load import ModelSource, find_model_source
 from mtsearch.study_file.tasks import metrics_of_tasks
@@ -36,26 +37,32 @@ def retrain(
     folder: str | Path,
     *,
     seeds: int = 1,
+    members: int = 1,
     on: On = "train+validation",
     on_epoch: Watcher = lambda _seed, _epoch: None,
 ) -> Retrained:
     """Train an exported configuration again and write a model folder, whole or not at all.
+
+    A model of several members has been trained with as many seeds: its predictions and its scores are their means.
 
     If the configuration has `patience`, training ends at the best epoch of its trial.
 
     Args:
         export: an export of `mtsearch export`, or the path of its file.
         folder: to write; an earlier model folder is replaced, at the end.
-        seeds: number of seeds, the configuration's own and the next ones; the model of the first is written.
+        seeds: number of models, each with other seeds, the configuration's own and the next ones; the first is written.
+        members: number of trainings that make a model, 1 to 100.
         on: `train` repeats the trial; `train+validation` trains on the validation rows too; both are evaluated on the
             test rows, once, at the end. `all` trains on the test rows as well and is not evaluated.
-        on_epoch: called after every epoch; the first seed is trained last.
+        on_epoch: called after every epoch; the first model is trained last.
 
     Raises:
         ExportError: the export cannot be read, or its data or split are no longer those of its trial.
         ModelError: something that is no model folder is at `folder`.
+        MachineError: the members do not fit into memory.
         MtsearchError: see `mtsearch.errors`.
     """
+    require_members(members)
     if seeds < 1:
         raise DefinitionError(f"seeds = {seeds}: at least one is needed", "give 1 or more")
     if seeds > 1 and on == "all":
@@ -67,8 +74,10 @@ def retrain(
     target = resolve_target(Path(folder))
     interactions, split = load_export_data(export)
     rows = _training_split(on, interactions, split)
+    if export.model is None:
+        require_memory_for(members, export.config, rows)
     trainer = make_export_trainer(export, rows, validate=on == "train")
-    result = _train_seeds(export, trainer, split, seeds, on, on_epoch)
+    result = _train_models(export, trainer, split, groups_of_seeds(export.config, seeds, members), on, on_epoch)
     result = replace(result, folder=target, feedback=interactions.report.feedback)
     write_folder(result, partial(trainer.save, first=first_ranking(result)))
     return result
@@ -78,28 +87,6 @@ def retrained_epochs(export: Export) -> int:
     """Return the number of epochs that `retrain` trains: all, or with `patience` those up to the best of the trial."""
     epochs = export.config.epochs
     return min(export.provenance.best_epoch, epochs) if export.config.patience else epochs
-
-
-def train_seed(
-    trainer: Trainer,
-    config: TrialConfig,
-    seed: int,
-    epochs: int,
-    on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
-) -> TrialResult:
-    """Train a configuration with another seed, for exactly the given number of its epochs.
-
-    Raises:
-        TrialFailure: see `mtsearch.models.trainer.Trainer`.
-    """
-
-    def watch(epoch: EpochMetrics) -> bool:
-        """Report an epoch, and return False after the last one to train."""
-        on_epoch(epoch)
-        return epoch.epoch < epochs
-
-    # The schedule of the learning rate keeps its length: `watch` stops the training.
-    return trainer.train(config.model_copy(update={"seed": seed, "patience": 0}), watch)
 
 
 def load_export_data(export: Export) -> tuple[Interactions, Split]:
@@ -166,24 +153,30 @@ def _require_same_source(export: Export, source: ModelSource) -> None:
         )
 
 
-def _train_seeds(
-    export: Export, trainer: JointTrainer | CustomTrainer, split: Split, seeds: int, on: On, on_epoch: Watcher
+def _train_models(
+    export: Export,
+    trainer: JointTrainer | CustomTrainer,
+    split: Split,
+    groups: Sequence[tuple[int, ...]],
+    on: On,
+    on_epoch: Watcher,
 ) -> Retrained:
-    """Train and evaluate every seed, the first one last, so that the trainer keeps its model."""
-    rows, numbers, epochs = trainer.split, export.config.seeds(seeds), retrained_epochs(export)
+    """Train and evaluate the model of every group of seeds, the first one last, so that the trainer keeps it."""
+    rows, epochs = trainer.split, retrained_epochs(export)
     test: list[Mapping[str, float]] = []
     validation: list[Mapping[str, float]] = []
-    for seed in reversed(numbers):
-        result = train_seed(trainer, export.config, seed, epochs, partial(on_epoch, seed))
+    for seeds in reversed(groups):
+        result = train_members(trainer, export.config, seeds, epochs, on_epoch)
         if on != "all":
             test.insert(0, trainer.evaluate(split.test))
-        if result.metrics:
-            validation.insert(0, result.metrics)
+        if on == "train":
+            validation.insert(0, trainer.evaluate(split.validation))
     return Retrained(
         folder=Path(),
         export=export,
         on=on,
-        seeds=numbers,
+        seeds=tuple(chain.from_iterable(groups)),
+        members=len(groups[0]),
         epochs=epochs,
         device=trainer.device.description,
         threads=trainer.device.threads,
@@ -213,7 +206,7 @@ class Retrained:
     """A configuration that was trained again.
 
     Attributes:
-        folder: absolute path of the model folder; the model is that of the first seed.
+        folder: absolute path of the model folder; the model is that of the first seeds, one for each member.
         export: the export that was trained.
         on: the rows that were trained on: those of the trial, its validation rows too, or the test rows as well.
         seeds: one per training.
@@ -225,11 +218,12 @@ class Retrained:
         catalogue: number of items that are ranked.
         rating_range: lowest and highest training rating, in the unit of `feedback`; NaN if no row has one.
         rows: numbers of rows by their use: `train`, `test`.
-        test: metrics on the test rows, each seed's model evaluated once; empty if all rows were trained on.
+        test: metrics on the test rows, each model evaluated once; empty if all rows were trained on.
         validation: metrics on the validation rows; empty if these were trained on.
         baselines: metrics of the baselines on the test rows, learnt from the same training rows.
         curve: the epochs of the first seed.
         feedback: kind of the ratings: explicit, binary or count.
+        members: number of trainings that make a model.
     """
 
     folder: Path
@@ -249,6 +243,12 @@ class Retrained:
     baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     curve: tuple[EpochMetrics, ...] = ()
     feedback: str = "explicit"
+    members: int = 1
+
+    @property
+    def groups(self) -> list[tuple[int, ...]]:
+        """The seeds of the members of each model; the first model is the one that is written."""
+        return [self.seeds[start : start + self.members] for start in range(0, len(self.seeds), self.members)]
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
@@ -265,6 +265,7 @@ class Retrained:
         """True if the validation metrics repeat the measurement of the trial, and may be compared with it.
 
         With patience and several seeds they do not: in the trial each seed ended at its own epoch, here all at one.
+        Nor do those of a model of several members.
         """
-        alike = len(self.seeds) == 1 or not self.export.config.patience
+        alike = self.members == 1 and (len(self.seeds) == 1 or not self.export.config.patience)
         return bool(self.validation) and len(self.seeds) == self.export.provenance.repeats and alike

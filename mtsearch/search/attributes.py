@@ -24,7 +24,9 @@ WARM_START = "mtsearch:warm_start"
 POPULATION = "mtsearch:population"
 OWNER = "mtsearch:owner"  # the process that runs the study, see `ownership`
 RUN = "mtsearch:run:"  # followed by the time at which the run began
-REPORT = "mtsearch:report:"  # followed by TRIAL:SEED of a training evaluated on the test rows, or by `baselines`
+REPORT = "mtsearch:report:"
+"""Key of what was evaluated on the test rows, followed by TRIAL:SEED of a training, TRIAL:SEEDxMEMBERS of a model of
+several trainings from that seed on, or `baselines`."""
 
 # Attributes of a trial.
 CONFIG = "mtsearch:config"
@@ -99,7 +101,7 @@ def slot_of(study: optuna.Study, trial: FrozenTrial) -> int:
     return slots[[trial, *retry_history(trials, trial)][-1].number]
 
 
-_TRAINING = re.compile(rf"{REPORT}(\d+):(\d+)", re.ASCII)
+_TRAINING = re.compile(rf"{REPORT}(\d+):(\d+)(?:x(\d+))?", re.ASCII)
 _BASELINES = f"{REPORT}baselines"
 
 
@@ -128,10 +130,10 @@ class TestResultStore:
         # Stored with each result, so that results on other rows are recognised when they are read.
         self._rows = _fingerprints(study.user_attrs)
 
-    def store(self, trial: int, seed: int, result: TestResult) -> None:
-        """Store the result of one training in place of an earlier one of the same trial and seed."""
+    def store(self, trial: int, seed: int, result: TestResult, members: int = 1) -> None:
+        """Store the result of one model in place of an earlier one of the same trial, first seed and members."""
         values = {"failure": result.failure} if result.failure else {"metrics": dict(result.metrics)}
-        self._write(f"{REPORT}{trial}:{seed}", values)
+        self._write(f"{REPORT}{trial}:{seed}{f'x{members}' if members > 1 else ''}", values)
 
     def store_baselines(self, baselines: Mapping[str, Mapping[str, float]]) -> None:
         """Store the metrics of the baselines on the test rows, by the name of the baseline."""
@@ -142,17 +144,18 @@ class TestResultStore:
             self._study.set_user_attr(key, {**self._rows, "mtsearch": version("mtsearch"), **values})
 
 
-def stored_test_results(stored: Mapping[str, Any]) -> dict[int, dict[int, TestResult]]:
-    """Return the test results in a study's attributes, by trial and seed, without those from other rows.
+def stored_test_results(stored: Mapping[str, Any]) -> dict[int, dict[int, dict[int, TestResult]]]:
+    """Return the test results in a study's attributes, by members, trial and first seed; not those from other rows.
 
     Args:
         stored: the study's user attributes.
     """
-    found: dict[int, dict[int, TestResult]] = {}
+    found: dict[int, dict[int, dict[int, TestResult]]] = {}
     for key, value in stored.items():
         if (match := _TRAINING.fullmatch(key)) and _has_same_rows(stored, value):
             result = TestResult(value.get("metrics", {}), value.get("failure", ""))
-            found.setdefault(int(match[1]), {})[int(match[2])] = result
+            of_members = found.setdefault(int(match[3] or 1), {})
+            of_members.setdefault(int(match[1]), {})[int(match[2])] = result
     return found
 
 

@@ -90,6 +90,7 @@ class StudyResults:
         curves: finished epochs of each trial, by number: `epoch`, `metrics` ..., as in `EpochMetrics`.
         times: of each trial that has ended, by number.
         test_results: test results by trial number and seed, after training on the training and validation rows.
+        member_results: the same of models of several members, by their number, trial and the first member's seed.
         test_baselines: `baselines`, on the test rows; empty before a report.
         standard_errors: of a trial's metrics, by number, if only a sample of the validation users was evaluated.
         importances: per objective the share of each parameter; empty if they were not computed or cannot be.
@@ -117,6 +118,7 @@ class StudyResults:
     curves: Mapping[int, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     times: Mapping[int, TrialTime] = field(default_factory=dict)
     test_results: Mapping[int, Mapping[int, TestResult]] = field(default_factory=dict)
+    member_results: Mapping[int, Mapping[int, Mapping[int, TestResult]]] = field(default_factory=dict)
     test_baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     standard_errors: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     importances: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -156,6 +158,15 @@ class StudyResults:
         split = self.provenance.get("split", {})
         drawn, users = split.get("validation_users"), split.get("validation_users_drawn_from")
         return "standard error" + (f", {drawn:,} of {users:,} users evaluated" if drawn and users else "")
+
+    @property
+    def tested_members(self) -> int:
+        """The largest number of members of a model that was evaluated on the test rows; 1 before a report."""
+        return max(self.member_results, default=1)
+
+    def tested(self, members: int) -> Mapping[int, Mapping[int, TestResult]]:
+        """Return the test results of models of so many members, by trial and first seed."""
+        return self.test_results if members == 1 else self.member_results.get(members, {})
 
     def provenance_of(self, trial: int) -> Mapping[str, Any]:
         """Return the provenance of the run that a trial belongs to: the last run that began before the trial."""
@@ -254,6 +265,7 @@ def results_of(study: optuna.Study, interrupted: bool = False, stopped: str = ""
         interrupted, stopped: how the run that has just ended did so, see `StudyResults`.
     """
     stored = study.user_attrs
+    tested = stored_test_results(stored)
     trials = study.get_trials(deepcopy=False)
     definition = stored[attributes.DEFINITION]
     metrics = stored_metrics(definition, _feedback_kind(definition, stored.get(attributes.PROVENANCE, {})))
@@ -296,7 +308,8 @@ def results_of(study: optuna.Study, interrupted: bool = False, stopped: str = ""
             for t in trials
             if t.datetime_start and t.datetime_complete
         },
-        test_results=stored_test_results(stored),
+        test_results=tested.pop(1, {}),
+        member_results=tested,
         test_baselines=stored_test_baselines(stored),
     )
 

@@ -29,7 +29,7 @@ from mtsearch.evaluation.baselines import BASELINES, TaskBaselines
 from mtsearch.evaluation.confidence import Interval, intervals
 from mtsearch.models import Device, JointTrainer
 from mtsearch.retraining import retrained_epochs
-from mtsearch.retraining.retrain import train_seed
+from mtsearch.retraining.members import train_seed
 from mtsearch.search.space import Space
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.definition import StudyDefinition

@@ -137,8 +137,8 @@ def test_a_member_with_a_failed_training_is_not_tested_on_the_other_seeds() -> N
 def test_json_is_the_contract() -> None:
     text = json.dumps(report_json(make_test_report(evaluated())), allow_nan=False)
     document = json.loads(text)
-    assert list(document) == ["study", "objectives", "seeds", "front", "unjudged", "baselines"]
-    assert (document["seeds"], document["objectives"]) == (3, ["rmse", "top_100"])
+    assert list(document) == ["study", "objectives", "seeds", "members", "front", "unjudged", "baselines"]
+    assert (document["seeds"], document["members"], document["objectives"]) == (3, 1, ["rmse", "top_100"])
     first = document["front"][0]
     assert list(first) == [
         "trial", "params", "seeds", "validation", "test", "optimism", "on_front", "dominated_by", "alike", "failures",
@@ -150,6 +150,36 @@ def test_json_is_the_contract() -> None:
     assert first["test"]["rmse"]["values"] == [0.94, 0.95, 0.96]
     assert first["on_front"] is False
     assert document["baselines"] == BASELINES
+
+
+def of_members(study: StudyResults, members: int) -> StudyResults:
+    """Return the study whose models of several members reached 0.1 less RMSE, each from the seed after another's."""
+    reached = {
+        trial: {
+            7 + members * place: TestResult({**each.metrics, "rmse": each.metrics["rmse"] - 0.1})
+            for place, each in enumerate(tested.values())
+        }
+        for trial, tested in study.test_results.items()
+    }
+    return replace(study, member_results={members: reached})
+
+
+def test_models_of_several_members_have_a_report_of_their_own() -> None:
+    study = of_members(evaluated(), 4)
+    single, several = (make_test_report(study, members=members) for members in (1, 4))
+    assert single == make_test_report(evaluated())
+    for one, four in zip(single.members, several.members, strict=True):
+        assert four.seeds == (7, 11, 15)[: len(one.seeds)]
+        assert four.test["rmse"].mean == pytest.approx(one.test["rmse"].mean - 0.1)
+    assert make_test_report(study, seeds=2, members=4).members[0].seeds == (7, 11)
+    assert make_test_report(study) == several  # the page shows the models of the most members
+    assert report_json(several)["members"] == 4
+    assert not make_test_report(study, members=5).members
+    table = " ".join(shown(several).split())
+    assert "3 models of 4 members each" in table and "mean over models" in table
+    failed = replace(study, member_results={4: {0: {7: TestResult({}, "non-finite loss")}}})
+    (said,) = [line for line in report_verdict(make_test_report(failed)) if "could not be tested" in line]
+    assert "its model of 4 members from seed 7 failed" in said
 
 
 def test_seeds_are_in_the_order_of_training_past_the_largest_too() -> None:

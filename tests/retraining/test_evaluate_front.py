@@ -39,11 +39,17 @@ class FormulaTestingTrainer(FormulaTrainer):
         self.spoil = spoil
         self.splits: list[Split] = []
         self.evaluated_on: list[Rows] = []
+        self.kept = 0
+
+    def keep(self) -> None:
+        self.kept += 1
 
     def evaluate(self, rows: Rows) -> Mapping[str, float]:
+        """Return the metrics of the last training, less 0.1 of RMSE for each further member of its model."""
         self.evaluated_on.append(rows)
-        config = self.trained[-1]
+        config, kept, self.kept = self.trained[-1], self.kept, 0
         values = metrics_of(config, EPOCHS)
+        values["rmse"] -= 0.1 * kept
         return {**values, "rmse": values["rmse"] + self.spoil(config), "top_100": values["top_100"] - 0.02}
 
     def made(self, split: Split, _threads: int | None) -> "FormulaTestingTrainer":
@@ -112,6 +118,56 @@ def test_what_is_said_is_what_the_formula_says(data: str, path: Path) -> None:
         assert member.optimism == pytest.approx({"rmse": 0.011, "top_100": 0.02})  # the seeds lie 0.001 apart
     split = api.prepare(define(data))[1].final()
     assert found.baselines == evaluate_baselines(split, split.test)
+
+
+def test_models_of_several_members(path: Path) -> None:
+    """Groups of seeds follow each other, are stored beside the trainings of one seed, and are not repeated."""
+    study, single = api.load_study("s", str(path)), report(path, FormulaTestingTrainer(), seeds=1)
+    configs = [TrialConfig(**study.configs[row.trial]) for row in study.front]
+    trainer = FormulaTestingTrainer()
+    shares: list[tuple[int, float]] = []
+    begun: list[tuple[int, int]] = []
+    found = report(
+        path,
+        trainer,
+        members=3,
+        begun=lambda *numbers: begun.append(numbers),
+        on_epoch=lambda _trial, seed, share: shares.append((seed, share)),
+    )
+    groups = ((3, 4, 5), (6, 7, 8))
+    assert [config.seed for config in trainer.trained] == [seed for group in groups for _ in configs for seed in group]
+    assert begun == [(0, 2 * len(configs))] and len(trainer.evaluated_on) == 2 * len(configs)
+    epochs = 3 * EPOCHS
+    assert {seed for seed, _ in shares[:epochs]} == {3}
+    assert [share for _, share in shares[:epochs]] == pytest.approx([epoch / epochs for epoch in range(1, epochs + 1)])
+    for member, one in zip(found.members, single.members, strict=True):
+        assert member.seeds == (3, 6)
+        # The formula: seeds 5 and 8 give 0.002 more and less than seed 3, and each of two further members 0.1 less.
+        mean = one.test["rmse"].mean - 0.2
+        assert member.test["rmse"].values == pytest.approx([mean + 0.002, mean - 0.002])
+    report(path, trainer := FormulaTestingTrainer(), seeds=3, members=3)
+    assert {config.seed for config in trainer.trained} == {9, 10, 11}
+    again = api.report_on("s", str(path), seeds=1, make_trainer=never)
+    assert again == single
+
+
+@pytest.mark.parametrize("members", [0, 101])
+def test_members_out_of_bounds(path: Path, members: int) -> None:
+    with pytest.raises(DefinitionError, match=f"members = {members}; give 1 to 100"):
+        api.report_on("s", str(path), members=members, make_trainer=never)
+
+
+def test_a_member_that_fails_fails_its_model(path: Path) -> None:
+    def fail(config: TrialConfig, _epoch: int) -> None:
+        if config.seed == 7:
+            raise NonFiniteLoss(1, 1)
+
+    found = report(path, FormulaTestingTrainer(fail), members=3)
+    assert all(set(member.failures) == {6} for member in found.members)
+    begun: list[tuple[int, int]] = []
+    fixed = report(path, FormulaTestingTrainer(), members=3, begun=lambda *numbers: begun.append(numbers))
+    assert all(member.test for member in fixed.members)
+    assert begun == [(len(found.members), 2 * len(found.members))]
 
 
 def test_a_member_dominated_on_test_leaves_the_front(path: Path) -> None:

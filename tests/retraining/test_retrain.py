@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from rich.console import Console
 
 from mtsearch import Export, TrialConfig, retrain
+from mtsearch.api import load_model
 from mtsearch.cli.retrain import retrained_table
 from mtsearch.data import load, make_split, undivided
 from mtsearch.errors import DefinitionError, MachineError, ModelError, NonFiniteLoss
@@ -21,8 +23,10 @@ from mtsearch.evaluation import evaluate_baselines
 from mtsearch.metrics import METRICS
 from mtsearch.models import Device, JointTrainer
 from mtsearch.models.trainer import EpochMetrics
+from mtsearch.retraining.members import require_memory_for
 from mtsearch.retraining.model_dir import model_card, resolve_target, retraining_verdict, write_folder
 from mtsearch.retraining.retrain import Retrained
+from mtsearch.serving import ServedModel
 from mtsearch.study_file.export import Provenance
 from mtsearch.study_file.sections import DataSection, SplitSection
 from tests.helpers.fixtures import small_data
@@ -73,6 +77,15 @@ def told_two(export: Export, tmp_path_factory: pytest.TempPathFactory) -> Told:
     told: list[tuple[int, int]] = []
     folder = tmp_path_factory.mktemp("two") / "m"
     return retrain(export, folder, seeds=2, on_epoch=lambda seed, epoch: told.append((seed, epoch.epoch))), told
+
+
+@pytest.fixture(scope="module")
+def of_members(export: Export, tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """Return two models of three members, and the seeds and epochs that were told meanwhile."""
+    told: list[tuple[int, int]] = []
+    folder = tmp_path_factory.mktemp("members") / "m"
+    result = retrain(export, folder, seeds=2, members=3, on_epoch=lambda seed, epoch: told.append((seed, epoch.epoch)))
+    return result, told
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +149,119 @@ def test_the_saved_model_is_the_first_seeds(plain: Retrained, told_two: Told) ->
     one, two = (tf.saved_model.load(str(result.folder / "1")).signatures["predict"] for result in results)
     pair = {"user_id": tf.constant(["1", "2"]), "item_id": tf.constant(["Film 3 (1990)", "Film 4 (1990)"])}
     np.testing.assert_array_equal(one(**pair)["ratings"], two(**pair)["ratings"])
+
+
+@pytest.mark.slow
+def test_members_are_the_mean_of_what_is_trained_alone(export: Export, of_members: Told, tmp_path: Path) -> None:
+    """Models of seeds 42 to 44 as one: NumPy's mean of the three that are retrained and loaded one by one."""
+    result, _ = of_members
+    whole = make_split(load(export.data), export.split)
+    users, items = list(whole.user_ids[whole.test.users]), list(whole.item_ids[whole.test.items])
+    asked = [*whole.user_ids, "nobody"]
+    scores, ratings = [], []
+    for seed in (42, 43, 44):
+        config = export.config.model_copy(update={"seed": seed})
+        alone = load_model(retrain(export.model_copy(update={"config": config}), tmp_path / str(seed)).folder)
+        scores.append(scores_of(alone, asked))
+        ratings.append(alone.predict(users, items).ratings)
+    together, size = load_model(result.folder), len(whole.catalogue)
+    assert together.info.catalogue == size
+    np.testing.assert_allclose(scores_of(together, asked), np.mean(scores, axis=0), rtol=0, atol=1e-5)
+    # Where no member is limited to the range of the ratings, the mean is not either.
+    inside = ((np.array(ratings) > 1) & (np.array(ratings) < 5)).all(axis=0)
+    assert inside.mean() > 0.5
+    found = together.predict(users, items).ratings
+    np.testing.assert_allclose(found[inside], np.mean(ratings, axis=0)[inside], rtol=0, atol=1e-5)
+    truth = whole.test.ratings.astype(np.float64)
+    expected = float(np.sqrt(np.mean((found - truth) ** 2)))
+    assert result.test["rmse_clipped"].values[0] == pytest.approx(expected, abs=1e-6)
+
+
+def scores_of(model: ServedModel, users: list[str]) -> NDArray[np.float32]:
+    """Return the scores `[B, C]` of the catalogue, in the order of its ids."""
+    found = model.recommend(users, model.info.catalogue, exclude_seen=False)
+    return np.take_along_axis(found.scores, np.argsort(found.items.astype(str), axis=1), axis=1)
+
+
+@pytest.mark.slow
+def test_each_model_of_members_is_evaluated_as_one(export: Export, of_members: Told, device: Device) -> None:
+    result, told = of_members
+    assert (result.seeds, result.members, result.groups) == ((*range(42, 48),), 3, [(42, 43, 44), (45, 46, 47)])
+    assert told == [(seed, epoch) for seed in (45, 46, 47, 42, 43, 44) for epoch in (1, 2, 3, 4)]
+    final = make_split(load(export.data), export.split).final()
+    trainer = JointTrainer(final, device, validate=False)
+    for number, group in enumerate(result.groups):
+        for place, seed in enumerate(group):
+            if place:
+                trainer.keep()
+            trained = trainer.train(CONFIG.model_copy(update={"seed": seed}), go_on)
+            if seed == 42:
+                assert [epoch.losses for epoch in result.curve] == [epoch.losses for epoch in trained.curve]
+        assert {key: interval.values[number] for key, interval in result.test.items()} == trainer.evaluate(final.test)
+    trainer.train(CONFIG, go_on)
+    assert result.test["rmse"].values[0] != trainer.evaluate(final.test)["rmse"]  # of the first seed alone
+
+
+@pytest.mark.slow
+def test_the_folder_of_members_says_so(of_members: Told, plain: Retrained) -> None:
+    result, _ = of_members
+    metrics, model = (json.loads((result.folder / name).read_text()) for name in ("metrics.json", "model.json"))
+    assert (metrics["members"], metrics["seeds"]) == (3, [42, 43, 44, 45, 46, 47])
+    assert len(metrics["test"]["rmse"]["values"]) == 2
+    assert (model["members"], model["seeds"], model["format"]) == (3, [42, 43, 44], 1)
+    card = model_card(result)
+    assert "4 epochs, seeds 42, 43 and 44, on" in card and "one model of 3 members" in card
+    assert "Seeds: 42-43-44 and 45-46-47; mean and 95 % interval" in card
+    single = json.loads((plain.folder / "model.json").read_text())
+    assert (single["members"], single["seeds"]) == (1, [42])
+    assert "seed 42, on" in model_card(plain) and "member" not in model_card(plain)
+    Console(width=100, file=(file := io.StringIO())).print(retrained_table(result))
+    assert "4 epochs, 2 models of 3 members" in file.getvalue() and "mean over models" in file.getvalue()
+
+
+@pytest.mark.slow
+def test_members_on_train_are_validated_as_one(export: Export, models: Path, device: Device) -> None:
+    result = retrain(export, models / "m", members=2, on="train")
+    split = make_split(load(export.data), export.split)
+    trainer = JointTrainer(split, device)
+    trainer.train(CONFIG, go_on)
+    trainer.keep()
+    trainer.train(CONFIG.model_copy(update={"seed": 43}), go_on)
+    assert {key: interval.mean for key, interval in result.validation.items()} == trainer.evaluate(split.validation)
+    assert not result.repeats_the_trial
+    assert not any("trial" in line for line in retraining_verdict(result))
+
+
+@pytest.mark.slow
+def test_members_on_all_rows(export: Export, models: Path) -> None:
+    result = retrain(export, models / "m", members=2, on="all")
+    assert not result.test and not result.validation and result.seeds == (42, 43)
+    assert load_model(result.folder).predict(["1", "nobody"], ["nothing", "nothing"]).known_users.tolist() == [
+        True, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_an_interrupted_member_leaves_nothing(export: Export, models: Path) -> None:
+    def interrupt(seed: int, _epoch: EpochMetrics) -> None:
+        if seed == 43:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        retrain(export, models / "m", members=3, on_epoch=interrupt)
+    assert not models.exists()
+
+
+def test_members_that_do_not_fit(export: Export, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """40 users and 30 items with their unknown ones: 2 tasks of 72 rows of 8 and a bias, in 2 copies of 4 bytes."""
+    of_one = 2 * 4 * 2 * 72 * 9
+    for name, value in (("visible_gpus", lambda: ()), ("free_memory", lambda: 7 * of_one)):
+        monkeypatch.setattr(f"mtsearch.retraining.members.{name}", value)
+    split = make_split(load(export.data), export.split)
+    require_memory_for(7, CONFIG, split)
+    with pytest.raises(MachineError, match=r"the tables of 8 members take .* are free; give at most 7 members"):
+        retrain(export, models, members=8, on_epoch=lambda *_: pytest.fail("nothing is trained"))
+    assert not models.exists()
 
 
 @pytest.mark.slow
@@ -220,6 +346,9 @@ def test_places(tmp_path: Path) -> None:
 def test_arguments(export: Export, models: Path) -> None:
     with pytest.raises(DefinitionError, match="seeds = 0: at least one is needed; give 1 or more"):
         retrain(export, models, seeds=0)
+    for members in (0, 101):
+        with pytest.raises(DefinitionError, match=f"members = {members}; give 1 to 100"):
+            retrain(export, models, members=members)
     with pytest.raises(DefinitionError, match="no rows are left"):
         retrain(export, models, seeds=2, on="all")
 
