@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from mtsearch import api
@@ -19,6 +20,7 @@ from mtsearch.study_file.export import Export
 from tests.cli.conftest import Command
 from tests.cli.test_bad_input import one_line
 from tests.helpers.fixtures import small_data
+from tests.helpers.service import running
 
 DEFINITION = """
 [study]
@@ -133,6 +135,25 @@ def test_on_all_has_no_metrics_of_its_own(mtsearch: Command, export: Path, tmp_p
 
 
 @pytest.mark.slow
+def test_a_model_of_members_is_told_written_and_served(mtsearch: Command, export: Path, tmp_path: Path) -> None:
+    result = mtsearch("retrain", "best.toml", "-o", "m", "--members", "3")
+    assert result.status == 0, result.err
+    for place, seed in enumerate((42, 43, 44), 1):
+        assert f"seed {seed}, member {place} of 3  epoch 4/4" in result.err
+    assert "1 model of 3 members" in result.out
+    metrics = loaded(tmp_path / "m" / "metrics.json")
+    assert (metrics["members"], metrics["seeds"]) == (3, [42, 43, 44]) and len(metrics["test"]["rmse"]["values"]) == 1
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == FILES
+    best = json.loads(mtsearch("recommend", "m", "--user", "1", "-k", "3", "--format", "json").out)
+    rated = mtsearch("predict", "m", "--user", "1", "--item", best[0]["item"])
+    assert float(rated.out) == pytest.approx(best[0]["rating"], abs=1e-3)
+    with running(tmp_path / "m") as service, httpx.Client(base_url=service.url, trust_env=False) as http:
+        listed = http.get("/recommend", params={"user": "1", "k": 3}).json()["items"]
+        assert [each["item"] for each in listed] == [each["item"] for each in best]
+        assert "one model of 3 members" in http.get("/card").text
+
+
+@pytest.mark.slow
 def test_patience_trains_up_to_the_best_epoch(mtsearch: Command, tmp_path: Path) -> None:
     export = make_exported_study(tmp_path, patience=1)
     best = Export.load(export).provenance.best_epoch
@@ -182,7 +203,8 @@ def test_other_data(mtsearch: Command, made: Path, export: Path, tmp_path: Path)
 
 
 def test_usage(mtsearch: Command, export: Path, tmp_path: Path) -> None:
-    for args in (["--seeds", "0"], ["--on", "test"], ["--seeds", "2", "--on", "all"]):
+    wrong = ["--seeds 0", "--on test", "--seeds 2 --on all", "--members 0", "--members 101"]
+    for args in (each.split() for each in wrong):
         result = mtsearch("retrain", str(export), *args)
         assert result.status == 2
         assert "Error: " in result.err
