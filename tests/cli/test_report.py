@@ -62,6 +62,26 @@ def test_is_what_retrain_measures(mtsearch: Command, shell: Command, studied: Pa
 
 
 @pytest.mark.slow
+def test_models_of_members_are_what_retrain_measures(mtsearch: Command, shell: Command, studied: Path) -> None:
+    result = mtsearch("report", "--seeds", "1", "--members", "2", "--format", "json")
+    assert result.status == 0, result.err
+    document = json.loads(result.out)
+    assert document["members"] == 2
+    last, size = document["front"][-1], len(document["front"])
+    assert mtsearch("export", "--pick", f"trial:{last['trial']}", "-o", "x.toml").status == 0
+    done = shell("retrain", "x.toml", "-o", "m", "--members", "2")
+    assert done.status == 0, done.err
+    metrics = json.loads((studied / "m" / "metrics.json").read_text(encoding="utf-8"))
+    assert last["test"] == metrics["test"]
+    assert last["seeds"] == metrics["seeds"][:1]
+    shown = mtsearch("report", "--seeds", "1", "--members", "2")
+    assert f"{size} of {size} models of 2 members done" in shown.err
+    assert "1 model of 2 members" in " ".join(shown.out.split())
+    assert mtsearch("plot", "-o", "p.html").status == 0
+    assert "1 model of 2 members" in (studied / "p.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_tested_trainings(mtsearch: Command, studied: Path) -> None:
     command = [sys.executable, "-m", "mtsearch", "report", "--seeds", "300"]
     with subprocess.Popen(command, cwd=studied, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -84,7 +104,7 @@ def test_ctrl_c_keeps_the_tested_trainings(mtsearch: Command, studied: Path) -> 
 
 @pytest.mark.slow
 def test_usage(mtsearch: Command, studied: Path) -> None:
-    for args in (["--seeds", "0"], ["--format", "csv"], ["small"]):
+    for args in (["--seeds", "0"], ["--members", "101"], ["--format", "csv"], ["small"]):
         assert mtsearch("report", *args).status == 2
     assert "no study 'gone'" in one_line(mtsearch("report", "--study", "gone").err)
     assert "no database at" in one_line(mtsearch("report", "--storage", "gone.db").err)
