@@ -2,12 +2,11 @@
 
     python -m tests.benchmarks.pruning [--seeds 0 1 2 3 4] [--trials 40] [--storage FILE] [--json FILE]
 
-`ml-100k-wide` with 20 epochs and without its two most expensive choices, D=64 and layers of 256-128, which make a trial
-four times as long. Every study may spend as many epochs as so many whole trials take, so that whoever stops trials runs
-more of them. `random` stops at each rung the share that `halving` stopped there at the same seed, drawn by lot. Each
-study has a trainer of its own and so pays for its own graphs. Prints a table; goes on where it was killed, as long as
---storage is the same; several may run at once with seeds of their own. All kinds run at seed 0, then all at seed 1,
-..., so that a partial run is fair.
+`ml-100k-wide` with 20 epochs and without its two most expensive choices, D=96 and layers of 128-64. Every study may
+spend as many epochs as so many whole trials take, so that whoever stops trials runs more of them. `random` stops at
+each rung the share that `halving` stopped there at the same seed, drawn by lot. Each study has a trainer of its own and
+so pays for its own graphs. Prints a table; goes on where it was killed, as long as --storage is the same; several may
+run at once with seeds of their own. All kinds run at seed 0, then all at seed 1, ..., so that a partial run is fair.
 """
 
 import argparse
@@ -157,8 +156,8 @@ def define(kind: str, seed: int) -> StudyDefinition:
     raw = StudyDefinition.load(DEFINITION).resolved()
     del raw["space"]["epochs"]
     raw["fixed"]["epochs"] = EPOCHS
-    raw["space"]["embedding_size"]["choices"].remove(64)
-    raw["space"]["hidden_layers"]["choices"].remove("256-128")
+    raw["space"]["embedding_size"]["choices"].remove(96)
+    raw["space"]["hidden_layers"]["choices"].remove("128-64")
     pruner = "none" if kind == "random" else kind
     raw["study"] |= {"name": name_of(kind, seed), "seed": seed, "pruner": {"kind": pruner}}
     return StudyDefinition.from_mapping(raw)

@@ -95,10 +95,11 @@ def define(definition: str, sampler: str, seed: int) -> StudyDefinition:
     # The others' fronts differ by what they try, this one's by the draw of the initial weights alone.
     raw = study.resolved()
     raw["fixed"]["seed"] = 42 + seed
+    first, second = (name for name in raw["space"] if "weight" in name)
     raw["trials"] = [
-        {"rating_weight": float(rating), "retrieval_weight": float(retrieval)}
-        for rating in spread(raw["space"]["rating_weight"], 6)
-        for retrieval in spread(raw["space"]["retrieval_weight"], 8)
+        {first: float(rating), second: float(retrieval)}
+        for rating in spread(raw["space"][first], 6)
+        for retrieval in spread(raw["space"][second], 8)
     ]
     return StudyDefinition.from_mapping(raw)
 
