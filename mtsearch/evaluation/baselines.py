@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mtsearch.data.interactions import Codes, Rows
 from mtsearch.data.split import Split
-from mtsearch.evaluation.evaluator import Evaluator
+from mtsearch.evaluation.evaluator import Evaluator, Ranker, Rater
 from mtsearch.metrics import Metric, TaskKind
 from mtsearch.text import amount, plain
 
@@ -60,9 +60,9 @@ class Baseline:
 class TaskBaselines:
     """A baseline of each task; see `mtsearch.evaluation.TasksScorer`."""
 
-    by_task: Mapping[str, Baseline]
+    by_task: Mapping[str, Rater | Ranker]
 
-    def of_task(self, name: str) -> Baseline | None:
+    def of_task(self, name: str) -> Rater | Ranker | None:
         """Return the baseline of a task, or None if it has none of this kind."""
         return self.by_task.get(name)
 

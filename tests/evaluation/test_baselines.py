@@ -19,7 +19,7 @@ pytestmark = pytest.mark.quick
 def of_rating(baselines: TaskBaselines) -> Baseline:
     """Return the baseline of the tutorial's rating task, which ranks too."""
     baseline = baselines.of_task("rating")
-    assert baseline is not None
+    assert isinstance(baseline, Baseline)
     return baseline
 
 
