@@ -6,6 +6,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from mtsearch.api import (
+        add_baselines,
         baselines,
         check,
         compare,
@@ -40,6 +41,7 @@ __all__ = [
     "StudyDefinition",
     "TrialConfig",
     "TrialEnd",
+    "add_baselines",
     "baselines",
     "check",
     "compare",

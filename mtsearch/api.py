@@ -19,6 +19,7 @@ from mtsearch.study_file.definition import DEFAULT, StudyDefinition
 
 if TYPE_CHECKING:
     from mtsearch.data import Interactions, Split
+    from mtsearch.evaluation.strong_baselines import Watcher as BaselineWatcher
     from mtsearch.executors import Resources, Workers
     from mtsearch.models.trainer import MakeTrainer
     from mtsearch.report import Study
@@ -187,21 +188,66 @@ def default_definition() -> str:
 
 
 def baselines(
-    definition: StudyDefinition, prepared: tuple[Interactions, Split] | None = None
+    definition: StudyDefinition,
+    prepared: tuple[Interactions, Split] | None = None,
+    *,
+    strong: bool = False,
+    on_share: BaselineWatcher = lambda _name, _share: None,
 ) -> dict[str, dict[str, float]]:
     """Evaluate chance, popularity and biases on the validation rows, and return the metrics of each by its name.
 
     Args:
         definition: the study's definition, which names the ratings and their split.
         prepared: the result of `prepare` for this definition, if it was called already.
+        strong: also train implicit ALS for each task of retrieval (`ials`) and a Bayesian factorization machine for
+            each task of ratings (`bayesian_fm`), which need `pip install 'mtsearch[reference]'`.
+        on_share: called as they are trained, with the name of the training and its finished share, 0..1.
 
     Returns:
-        For each baseline, its metrics by key.
+        For each baseline, its metrics by key; a strong one has those of its tasks.
+
+    Raises:
+        MachineError: a package of the strong baselines is not installed.
     """
     from mtsearch.evaluation import evaluate_baselines
+    from mtsearch.evaluation.strong_baselines import evaluate_strong_baselines, require_reference_packages
 
+    if strong:
+        require_reference_packages()
     _, split = prepared or prepare(definition)
-    return evaluate_baselines(split, split.validation)
+    simple = evaluate_baselines(split, split.validation)
+    return simple | evaluate_strong_baselines(split, split.validation, on_share) if strong else simple
+
+
+def add_baselines(
+    found: Mapping[str, Mapping[str, float]],
+    definition: StudyDefinition,
+    prepared: tuple[Interactions, Split] | None = None,
+    storage: Storage = None,
+) -> None:
+    """Store strong baselines with the stored study of a definition, so that its front, plot and page show them.
+
+    Args:
+        found: the result of `baselines` for this definition; of the others the study has its own.
+        definition: names the study.
+        prepared: the result of `prepare` for this definition, if it was called already.
+        storage: URL or path.
+
+    Raises:
+        StudyNotFound: the storage has no such study.
+        StudyMismatch: the study has other data, another split or other tasks.
+        StorageError: the storage cannot be written.
+    """
+    from mtsearch.evaluation.strong_baselines import STRONG_BASELINES
+    from mtsearch.search.storage import writing_storage
+    from mtsearch.search.storage.url import resolve_url
+    from mtsearch.search.study import add_baselines as add_to_study
+    from mtsearch.search.study import find_study
+
+    interactions, split = prepared or prepare(definition)
+    strong = {name: metrics for name, metrics in found.items() if name in STRONG_BASELINES}
+    with writing_storage(resolve_url(storage)) as writer:
+        add_to_study(find_study(writer, definition.study.name), strong, definition, interactions, split)
 
 
 # The search

@@ -6,6 +6,7 @@ import csv as csv_module
 import io
 import json
 import os
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -330,6 +331,28 @@ class TestProgress(_Progress):
     @property
     def _counted(self) -> str:
         return "trainings" if self._members == 1 else f"models of {self._members} members"
+
+
+_SECONDS_OF_SILENCE = 10.0
+"""Time after which a training says how far it is, if there is no bar."""
+
+
+class BaselineProgress(_Progress):
+    """Progress of the strong baselines: a bar in percent, or a line when one is trained and every ten seconds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._task = self._bar.add_task("baselines", total=100)
+        self._said = time.monotonic()
+
+    def move(self, name: str, share: float) -> None:
+        """Move the bar to a training's finished share, from 0 to 1."""
+        self._bar.start()  # not before, because messages on the data would be written into the bar's line
+        self._bar.update(self._task, completed=int(100 * share), description=name)
+        now = time.monotonic()
+        if share == 1 or now - self._said >= _SECONDS_OF_SILENCE:
+            self._say(f"{name}: {share:.0%} trained")
+            self._said = now
 
 
 def say(line: str) -> None:

@@ -1,4 +1,4 @@
-"""Evaluate models on held-out rows: metrics, and baselines that need no search. Uses NumPy only."""
+"""Evaluate models on held-out rows: metrics, and baselines. NumPy only, but for what trains the strong baselines."""
 
 from mtsearch.evaluation.baselines import evaluate_baselines
 from mtsearch.evaluation.evaluator import CountingRanker, Evaluator, Ranker, Rater, Scorer, TasksScorer

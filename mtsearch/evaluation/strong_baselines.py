@@ -37,6 +37,9 @@ Share = Callable[[float], None]
 Watcher = Callable[[str, float], None]
 """The same, with the name of the baseline and its task before it."""
 
+STRONG_BASELINES = ("ials", "bayesian_fm")
+"""Names of these baselines."""
+
 SEED = 42
 
 IALS: Mapping[str, Any] = {"factors": 16, "regularization": 30.0, "alpha": 8.0, "iterations": 15}

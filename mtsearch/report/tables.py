@@ -278,15 +278,19 @@ def baseline_table(
     table = bare_table("Baselines: what needs no search")
     table.caption = as_text("↓ lower is better   ↑ higher is better")
     table.caption_justify = "left"
-    table.add_column("", no_wrap=True)
-    for name in baselines:
-        table.add_column(as_text(name), justify="right", overflow="fold")
-    table.add_column("best", overflow="fold")
+    # On a narrow terminal the names of the metrics are folded between words; those of the baselines at underscores.
+    table.add_column("")
+    names = [breakable(plain(name)) for name in baselines]
+    widths = [max(map(len, name.split())) for name in names]
+    for name, width in zip(names, widths, strict=True):
+        table.add_column(Text(name), justify="right", min_width=min(width, 12), overflow="fold")
+    table.add_column("best", min_width=min(max(widths, default=0), 12), overflow="fold")
     keys = _names([dict.fromkeys(objectives), *baselines.values()])
     for metric in (metrics[key] for key in keys if key in metrics):
         values = [four_decimals(stored.get(metric.key, math.nan)) for stored in baselines.values()]
-        cells = [heading(metric), *values, best_baseline(baselines, metric) or ""]
-        table.add_row(*map(as_text, cells), style="bold" if metric.key in objectives else None)
+        best = Text(breakable(plain(best_baseline(baselines, metric) or "")))
+        cells = [as_text(cell) for cell in (heading(metric), *values)]
+        table.add_row(*cells, best, style="bold" if metric.key in objectives else None)
     return table
 
 

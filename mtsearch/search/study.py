@@ -36,9 +36,10 @@ from mtsearch.search.samplers import InitialTrialsSampler, make_sampler
 from mtsearch.search.space import WarmStart, initial_trials, storable, stored_initial_trials
 from mtsearch.search.storage.owner import OwnerStorage
 from mtsearch.search.trial import enqueue_lost, fail_running_trials
+from mtsearch.signals import defer_signals
 from mtsearch.study_file.config import PARAMETERS, Losses, default_of
 from mtsearch.study_file.definition import StudyDefinition, StudySection
-from mtsearch.text import quote
+from mtsearch.text import listing, quote
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -162,6 +163,36 @@ def _store_description(
     if population is not None:
         study.set_user_attr(POPULATION, population)
     study.set_user_attr(DEFINITION, definition.resolved())
+
+
+def add_baselines(
+    study: optuna.Study,
+    baselines: Mapping[str, Mapping[str, float]],
+    definition: StudyDefinition,
+    interactions: Interactions,
+    split: Split,
+) -> None:
+    """Store baselines beside those of a study, in place of earlier ones of the same names.
+
+    Args:
+        study: made by mtsearch, in a storage that can be written.
+        baselines: metrics on the validation rows, by name.
+        definition, interactions, split: what the baselines were computed on.
+
+    Raises:
+        StudyMismatch: the study has other data, another split or other tasks; nothing is stored.
+    """
+    stored, provenance = study.user_attrs[DEFINITION], study.user_attrs.get(PROVENANCE, {})
+    same = {
+        "data": provenance.get("data", {}).get("fingerprint") == interactions.fingerprint,
+        "split": provenance.get("split", {}).get("fingerprint") == split.fingerprint,
+        "tasks": stored.get("tasks") == definition.resolved().get("tasks"),
+    }
+    if not all(same.values()):
+        differing = listing([part for part, equal in same.items() if not equal])
+        raise StudyMismatch(f"study {study.study_name!r} has other {differing}", "name its own definition")
+    with defer_signals():
+        study.set_user_attr(BASELINES, {**study.user_attrs.get(BASELINES, {}), **baselines})
 
 
 _OPTIONS = ("seed", "sampler", "pruner", "losses")
