@@ -120,11 +120,11 @@ _IALS = {
 _BAYESIAN_FM = {"rank": Range(4, 24, whole=True), "iterations": Range(150, 500, whole=True)}
 _SVD = {
     "n_factors": Range(10, 200, whole=True),
-    "n_epochs": Range(10, 60, whole=True),
-    "lr_all": Range(0.002, 0.02),
-    "reg_all": Range(0.02, 0.2),
+    "n_epochs": Range(20, 120, whole=True),
+    "lr_all": Range(0.003, 0.03),
+    "reg_all": Range(0.03, 0.3),
 }
-_SVDPP = {**_SVD, "n_factors": Range(5, 40, whole=True), "n_epochs": Range(10, 40, whole=True)}
+_SVDPP = {**_SVD, "n_factors": Range(5, 40, whole=True), "n_epochs": Range(20, 80, whole=True)}
 
 
 def peers() -> Iterator[Peer]:
