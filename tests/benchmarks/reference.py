@@ -1,12 +1,12 @@
 """Compare the chosen configurations with other models, on the test rows of splits that no search has used.
 
-    python -m tests.benchmarks.reference [--splits 5] [--seeds 1] [--points 20] [--config FILE ...] [--named NAME]
-        [--json FILE]
+    python -m tests.benchmarks.reference [--splits 5] [--seeds 1] [--members 8] [--points 20] [--config FILE ...]
+        [--named NAME] [--json FILE]
 
-Beside the exported configurations (by default those of dashboards/ml-100k) stand the tutorial's three models, the
-baselines, SVD and SVD++ of scikit-surprise with its defaults, and the peers of `tests.benchmarks.peers`
-(`pip install -e '.[reference]'`). Each peer is tuned here: the same number of random points of its space learn from the
-training rows of the default split (seed 42), and the best on its validation rows is taken.
+Beside the exported configurations (by default those of dashboards/ml-100k), of one training and of --members, stand the
+tutorial's three models, the baselines, SVD and SVD++ of scikit-surprise with its defaults, and the peers of
+`tests.benchmarks.peers` (`pip install -e '.[reference]'`). Each peer is tuned here: the same number of random points of
+its space learn from the training rows of the default split (seed 42), and the best on its validation rows is taken.
 
 On each of five other splits every model learns from training and validation rows and is evaluated once on the test
 rows. Prints means and 95 % intervals over the splits as a Markdown table, and then the paired differences of a
@@ -36,7 +36,7 @@ from mtsearch.evaluation.baselines import BASELINES
 from mtsearch.evaluation.confidence import Interval, intervals
 from mtsearch.models import Device, JointTrainer
 from mtsearch.retraining import retrained_epochs
-from mtsearch.retraining.members import train_seed
+from mtsearch.retraining.members import groups_of_seeds, train_members
 from mtsearch.search.space import Space
 from mtsearch.study_file.config import TrialConfig
 from mtsearch.study_file.definition import StudyDefinition
@@ -99,9 +99,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--splits", type=int, choices=range(1, len(SPLITS) + 1), default=len(SPLITS))
     parser.add_argument("--seeds", type=int, default=1, help="of each of mtsearch's models on each split")
+    parser.add_argument("--members", type=int, default=8, help="trainings of the larger model of each configuration")
     parser.add_argument("--points", type=int, default=20, help="that each peer is tuned with")
     parser.add_argument("--config", type=Path, nargs="+", metavar="FILE", help="exported by `mtsearch export`")
-    parser.add_argument("--named", metavar="NAME", help="whose differences are shown: a FILE's name without .toml")
+    parser.add_argument(
+        "--named", metavar="NAME", help="whose model of members is compared: a FILE's name without .toml"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="keeps every figure as it comes")
     options = parser.parse_args()
     files = options.config or [path for path in CHOSEN if path.exists()]
@@ -110,7 +113,8 @@ def main() -> None:
     figures: Figures = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     seeds = SPLITS[: options.splits]
     found = list(peers())
-    chosen = [_chosen(path, Export.load(path), options.seeds) for path in files]
+    numbers = sorted({1, options.members})
+    chosen = [_chosen(path, Export.load(path), options.seeds, members) for path in files for members in numbers]
     others = [*_tutorial(options.seeds), *_baselines(), *_surprise()]
 
     def models() -> list[Model]:
@@ -123,11 +127,9 @@ def main() -> None:
             evaluate_models(models(), seeds, figures, options.json)
     by_split = [figures.get(str(seed), {}) for seed in seeds]
     print(table(models(), by_split))
-    if chosen:
-        named = next(
-            (model for path, model in zip(files, chosen, strict=True) if path.stem == options.named), chosen[0]
-        )
-        print(f"\n{differences(named, models(), by_split)}")
+    for path, named in zip(files, chosen[len(numbers) - 1 :: len(numbers)], strict=True):
+        if path.stem == (options.named or files[0].stem):
+            print(f"\n{differences(named, models(), by_split)}")
 
 
 def tuning(peer: Peer) -> str:
@@ -192,10 +194,13 @@ def differences(named: Model, models: list[Model], by_split: list[dict[str, dict
     return "\n".join(lines)
 
 
-def _chosen(path: Path, export: Export, seeds: int) -> Model:
-    epochs = retrained_epochs(export)
+def _chosen(path: Path, export: Export, seeds: int, members: int) -> Model:
+    config, epochs = export.config, retrained_epochs(export)
     name = f"{path.stem} (trial {export.provenance.trial} of {export.provenance.study})"
-    return Model(name, partial(_joint, export.config, epochs, seeds), version=_version(export.config, epochs, seeds))
+    if members > 1:
+        name += f", {members} members"
+    evaluate = partial(_joint, config, epochs, seeds, members)
+    return Model(name, evaluate, version=_version(config, epochs, seeds))
 
 
 def _tuned(peer: Peer, point: Point | None) -> Model | None:
@@ -219,7 +224,7 @@ def _tutorial(seeds: int) -> Iterator[Model]:
     for params in space.own_trials:
         config = space.config(params)
         name = f"tutorial, weights {config.rating_weight:g}/{config.retrieval_weight:g}"
-        evaluate = partial(_joint, config, config.epochs, seeds)
+        evaluate = partial(_joint, config, config.epochs, seeds, 1)
         uses = _USES_OF_TUTORIAL.get((config.rating_weight > 0, config.retrieval_weight > 0), "both")
         yield Model(name, evaluate, version=_version(config, config.epochs, seeds), uses=uses)
 
@@ -263,12 +268,12 @@ def _trained(split: Split, train: Callable[[], Scorer | TasksScorer], rows: Rows
     return {**Evaluator(split, rows).evaluate(model), CPU: seconds}
 
 
-def _joint(config: TrialConfig, epochs: int, seeds: int, split: Split, trainers: Trainers) -> Metrics:
-    """Return the mean metrics of a configuration over seeds, and the CPU seconds of a training."""
+def _joint(config: TrialConfig, epochs: int, models: int, members: int, split: Split, trainers: Trainers) -> Metrics:
+    """Return the mean metrics of several models of a configuration, and the CPU seconds of training one."""
     trainer, results = trainers.of(split), []
-    for seed in config.seeds(seeds):
+    for seeds in groups_of_seeds(config, models, members):
         began = time.process_time()
-        train_seed(trainer, config, seed, epochs)
+        train_members(trainer, config, seeds, epochs, lambda _seed, _epoch: None)
         seconds = time.process_time() - began
         results.append({**trainer.evaluate(split.test), CPU: seconds})
     return {key: interval.mean for key, interval in intervals(results).items()}
