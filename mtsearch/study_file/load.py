@@ -119,7 +119,7 @@ def read_study_file(name: str, overrides: Sequence[str], values: Mapping[str, An
         DefinitionError: the file cannot be found or read.
     """
     path = _find_study_file(name)
-    raw = _parse(path)
+    raw = join_weight_names(_parse(path))
     if path not in shipped().values():
         make_paths_absolute(raw, path.parent)
     set_model_folder(raw, path.parent)
@@ -189,6 +189,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
     """Apply one `table.key=value` to the content of a study file, in place."""
     keys, separator, value = override.partition("=")
     path = [part.strip('"') for part in re.findall(_KEY, keys.strip())]
+    if path[:1] in (["space"], ["fixed"]) and path[1:2] == ["weight"]:
+        path[1:3] = [".".join(path[1:3])]
     origin = f"--set {shorten_middle(override)}"
     if not separator or len(path) < 2 or not all(path):
         raise DefinitionError(f"{origin}: not in the form table.key=value", "write for example --set fixed.epochs=5")
@@ -202,9 +204,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
 def _stop_searching(raw: dict[str, Any], path: Sequence[str]) -> None:
     """Remove a parameter from [space] if an override has fixed it."""
     if path[0] == "fixed" and isinstance(space := raw.get("space"), dict):
-        space.pop(".".join(path[1:]), None)
-        if len(path) > 2 and isinstance(weights := space.get(path[1]), dict):
-            weights.pop(path[2], None)
+        space.pop(path[1], None)
 
 
 def join_weight_names(raw: Mapping[str, Any]) -> dict[str, Any]:
