@@ -30,6 +30,7 @@ from mtsearch.evaluation.baselines import TaskBaselines
 from mtsearch.evaluation.evaluator import Evaluator
 from mtsearch.evaluation.factors import Factors, spread
 from mtsearch.evaluation.plan import Floats
+from mtsearch.host import free_memory
 
 Share = Callable[[float], None]
 """Called after each iteration of a training with its finished share, 0..1."""
@@ -60,6 +61,21 @@ def require_reference_packages() -> None:
         raise MachineError(problem, "pip install 'mtsearch[reference]'")
 
 
+_BYTES_OF_ID = 55_000
+"""Memory that `bayesian_fm` takes for each user and item: 250 samples of an offset and 10 numbers in float64, with the
+copies that put them side by side."""
+
+
+def _require_memory(split: Split) -> None:
+    needed, free = _BYTES_OF_ID * (len(split.user_ids) + len(split.item_ids)), free_memory()
+    if needed > free:
+        raise MachineError(
+            f"bayesian_fm of {len(split.user_ids):,} users and {len(split.item_ids):,} items takes about "
+            f"{needed / 2**30:.1f} GiB, but only {free / 2**30:.1f} GiB are free",
+            "leave out --strong, or give fewer users and items",
+        )
+
+
 def evaluate_strong_baselines(
     split: Split, rows: Rows, on_share: Watcher = lambda _name, _share: None
 ) -> dict[str, dict[str, float]]:
@@ -73,10 +89,12 @@ def evaluate_strong_baselines(
         on_share: called as the trainings go on.
 
     Raises:
-        MachineError: a package is not installed; nothing was trained.
+        MachineError: a package is not installed, or the memory does not suffice; nothing was trained.
         MalformedData: there are no rows to evaluate, no items to rank or no training rows.
     """
     require_reference_packages()
+    if any(task.kind == "rating" for task in split.tasks):
+        _require_memory(split)
     evaluator = Evaluator(split, rows)
     made = {"ials": ials(split, on_share), "bayesian_fm": bayesian_fm(split, on_share)}
     return {name: evaluator.evaluate(baseline) for name, baseline in made.items() if baseline.by_task}

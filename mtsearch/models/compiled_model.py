@@ -121,8 +121,12 @@ class CompiledModel:
         # The optimiser's state before any step, to which `reset` returns.
         self._fresh_optimizer = [variable.numpy() for variable in self.optimizer.variables]
         self._pipeline = pipeline
-        # In the full softmax and the sum over all pairs, all items that are ranked are trained, as negatives.
-        negatives = split.candidates[: None if graph_key.retrieval_loss in ("full", "squared") else 0]
+        # In the full softmax and the sum over all pairs, all items that are ranked are trained, as negatives; in that
+        # sum of a large table only those with rows.
+        are_negatives = graph_key.retrieval_loss == "full" or (
+            graph_key.retrieval_loss == "squared" and not graph_key.large_items
+        )
+        negatives = split.candidates[: None if are_negatives else 0]
         trained = split.known_items.copy()
         trained[negatives] = True
         self._trained = tf.constant(split.known_users), tf.constant(trained)

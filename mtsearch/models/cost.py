@@ -55,8 +55,9 @@ def trial_seconds_range(definition: StudyDefinition, split: Split) -> tuple[floa
         costs = [cost(trial) for trial in definition.trials]
         return min(costs), max(costs)
     cheapest, dearest = definition.starting_point(), definition.starting_point()
-    # NOTE: each parameter by itself is enough, since the cost falls or rises with each whatever the others are.
-    for name, parameter in definition.space.items():
+    # NOTE: each parameter by itself is enough, since the cost falls or rises with each whatever the others are. Only
+    # with the loss of retrieval it depends on it whether large batches cost more or less: the loss is chosen first.
+    for name, parameter in sorted(definition.space.items(), key=lambda item: item[0] != "retrieval_loss"):
         values = parameter.extremes()
         cheapest[name] = min(values, key=lambda value: cost({**cheapest, name: value}))
         dearest[name] = max(values, key=lambda value: cost({**dearest, name: value}))

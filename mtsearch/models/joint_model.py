@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 from itertools import count
 from operator import add
 from typing import Any, Literal, NamedTuple
@@ -412,25 +412,34 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         """Return the L2 penalty of the embeddings for all pairs of the loss of implicit ALS, per row of a batch.
 
         With that of the rows, a user with n of the N rows has l2 * (n + unobserved_weight * C) / N * |u|^2, for C
-        items: Rendle et al. 2022, with their exponent of the frequency at 1.
+        items. With normalized losses and one task of retrieval of all rows and weight 1 it is that of Rendle et al.
+        2022, with their exponent of the frequency at 1. It is the same whatever the number of tasks and their weights.
         """
         users, items = (self._pairs_of(each, size) for each in drawn)
         norms = items.size * users.squared_norm() + users.size * items.squared_norm()
         return self.trial_inputs["l2"] * self.trial_inputs["unobserved_weight"] * norms / self._catalogue.rows
 
     def _pairs_of(self, drawn: _Drawn, size: tf.Tensor, task: LearntTask | None = None) -> PairSide:
-        """Return one side of a sum over all pairs: embeddings as the scores of a task use them, or as they are."""
+        """Return one side of a sum over all pairs: embeddings as the scores of a task use them, or as they are.
+
+        All users, or all items that are ranked; of a large table those that have training rows.
+        """
         side, rows, is_user = drawn.side, drawn.rows, drawn.side == "user"
-        table = tf.convert_to_tensor(self.user_table) if is_user else self._catalogue.take(self.item_table)
+        is_large = self.graph_key.large_users if is_user else self.graph_key.large_items
+        # A user or an item without a row would never move in a large table, and keep its random start in all sums.
+        take = partial(tf.gather, indices=self._catalogue.trained[side]) if is_large else self._catalogue.take
+        table = take(self.item_table)
+        if is_user:
+            table = take(self.user_table) if is_large else tf.convert_to_tensor(self.user_table)
         if task is not None:
             table, rows = self.view(task, table, side), self.view(task, rows, side)
             if is_user:
                 table, rows = self.retrieval_users(table), self.retrieval_users(rows)
             else:
                 bias = self.score_biases.get(task.name)
-                biases = (None, None) if bias is None else (self._catalogue.take(bias), drawn.unique.take(bias))
+                biases = (None, None) if bias is None else (take(bias), drawn.unique.take(bias))
                 table, rows = self.retrieval_items(table, biases[0]), self.retrieval_items(rows, biases[1])
-        if not (self.graph_key.large_users if is_user else self.graph_key.large_items):
+        if not is_large:
             return PairSide(table, rows)
         # Each row of the batch stands for its part of the user's or the item's rows in an epoch.
         of_all = tf.maximum(drawn.unique.take(self._catalogue.counts[side]), 1.0)
@@ -465,7 +474,8 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
     def initialize(self, seed: int) -> None:
         """Set every trainable weight from `seed` alone, by the default initialisers of Keras.
 
-        Each weight has a random stream of its own, so that adding a weight does not change the others. All heads begin
+        Each weight has a random stream of its own, so that adding a weight does not change the others (except for the
+        kernel of an elementwise product, which is counted among those of its head). All heads begin
         alike, so that a task has the same head whatever else is learnt.
         """
         # NOTE: a head's weights, then both tables: Keras's own order with one head, whose results stay what they are.
@@ -608,6 +618,7 @@ class _Catalogue:
     Attributes:
         rows: N, the number of training rows.
         counts: by side the number of training rows of each user `[U]` and each item `[I]`, float32.
+        trained: by side the codes of the users and the items with training rows, ascending.
         items: `[C]` int32, ascending; None for all items.
         places: `[I]` int32, index of each item in `items`; 0 for an item that is not among them.
         probabilities: of each task of retrieval `[I]` float32, the share of each item in its training rows.
@@ -624,6 +635,7 @@ class _Catalogue:
         self.counts = {
             side: tf.constant(np.bincount(codes, minlength=len(ids)), tf.float32) for side, codes, ids in sides
         }
+        self.trained = {side: tf.constant(np.unique(codes)) for side, codes, _ in sides}
         self.probabilities = {}
         for task in split.tasks:
             if task.kind == "retrieval":

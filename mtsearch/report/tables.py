@@ -275,7 +275,7 @@ def baseline_table(
     baselines: Mapping[str, Mapping[str, float]], objectives: Sequence[str], metrics: Mapping[str, Metric]
 ) -> Table:
     """Return a table of all metrics of the baselines, the objectives first, with the best baseline of each."""
-    table = bare_table("Baselines: what needs no search")
+    table = bare_table("Baselines")
     table.caption = as_text("↓ lower is better   ↑ higher is better")
     table.caption_justify = "left"
     # On a narrow terminal the names of the metrics are folded between words; those of the baselines at underscores.

@@ -161,8 +161,9 @@ class StudyResults:
 
     @property
     def tested_members(self) -> int:
-        """The largest number of members of a model that was evaluated on the test rows; 1 before a report."""
-        return max(self.member_results, default=1)
+        """The largest number of members of which every trial of the front has a model that was tested; else 1."""
+        front = {row.trial for row in self.front}
+        return max((members for members, found in self.member_results.items() if front <= found.keys()), default=1)
 
     def tested(self, members: int) -> Mapping[int, Mapping[int, TestResult]]:
         """Return the test results of models of so many members, by trial and first seed."""

@@ -39,7 +39,7 @@ from mtsearch.search.trial import enqueue_lost, fail_running_trials
 from mtsearch.signals import defer_signals
 from mtsearch.study_file.config import PARAMETERS, Losses, default_of
 from mtsearch.study_file.definition import StudyDefinition, StudySection
-from mtsearch.text import listing, quote
+from mtsearch.text import listing, quote, shell_command
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -250,7 +250,8 @@ def _refuse_differences(study: optuna.Study, found: list[str]) -> None:
     if found:
         raise StudyMismatch(
             f"study {study.study_name!r} was begun with another definition or other data ({'; '.join(found)})",
-            "give the new study another name with --study NAME, or undo the difference",
+            f"go on as it was begun with `{shell_command('run', study.study_name)} --until N`, without a definition; "
+            "give the new study another name with --study NAME; or undo the difference",
         )
 
 

@@ -189,16 +189,29 @@ def _override(raw: dict[str, Any], override: str) -> None:
     """Apply one `table.key=value` to the content of a study file, in place."""
     keys, separator, value = override.partition("=")
     path = [part.strip('"') for part in re.findall(_KEY, keys.strip())]
-    if path[:1] in (["space"], ["fixed"]) and path[1:2] == ["weight"]:
-        path[1:3] = [".".join(path[1:3])]
     origin = f"--set {shorten_middle(override)}"
     if not separator or len(path) < 2 or not all(path):
         raise DefinitionError(f"{origin}: not in the form table.key=value", "write for example --set fixed.epochs=5")
     try:
-        _assign(raw, path, _parse_value(value.strip()), origin)
-        _stop_searching(raw, path)
+        for each, parsed in _assignments(path, _parse_value(value.strip())):
+            _assign(raw, each, parsed, origin)
+            _stop_searching(raw, each)
     except (ValueError, RecursionError) as error:
         raise DefinitionError(f"{origin}: {_explain_unreadable(error)}") from None
+
+
+def _assignments(path: list[str], value: Any) -> Iterator[tuple[list[str], Any]]:
+    """Yield the path and the value; of `weight` in [space] or [fixed] those of each task, as in `join_weight_names`."""
+    table, *keys = path
+    if table not in ("space", "fixed") or keys[0] != "weight":
+        yield path, value
+    elif len(keys) > 1:
+        yield [table, WEIGHT + keys[1], *keys[2:]], value
+    elif isinstance(value, dict):
+        for task, weight in value.items():
+            yield [table, WEIGHT + task], weight
+    else:
+        yield path, value
 
 
 def _stop_searching(raw: dict[str, Any], path: Sequence[str]) -> None:

@@ -335,7 +335,10 @@ def _check_weights(tables: Tables) -> Iterator[str]:
     if tables.tasks and not tables.has_model:
         yield 'study.losses: "tutorial" weighs the tutorial\'s two tasks: remove losses, or [tasks]'
     for name in of_tasks:
-        yield f'{name} belongs to losses = "normalized": use rating_weight and retrieval_weight in its place'
+        yield (
+            f'{name} belongs to losses = "normalized": use rating_weight and retrieval_weight in its place, in a file '
+            "of your own (mtsearch init writes one)"
+        )
 
 
 def _check_space(tables: Tables) -> Iterator[str]:

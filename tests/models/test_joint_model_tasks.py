@@ -212,6 +212,26 @@ def test_the_rows_of_a_large_table_have_in_an_epoch_the_gradient_of_all_pairs(
         np.testing.assert_allclose(found, wanted, atol=2e-4 * np.abs(wanted).max(), err_msg=variable.name)
 
 
+def test_what_a_large_table_never_moves_is_in_no_sum(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two items of the catalogue have no row: they are no negatives, and served as the mean of those that have."""
+    monkeypatch.setattr(key_module, "is_large", lambda _rows, _batch: True)
+    split = shop(users=9, items=14, rows=300)
+    kept = split.train.take(np.flatnonzero(split.train.items > 1))
+    split = replace(split, train=kept, catalogue=np.arange(14, dtype=np.int32))
+    config = config_of(retrieval_loss="squared", unobserved_weight=0.3, l2=0.1)
+    model, batch = model_of(split, config), batch_of(split, kept)
+    before = model.task_losses(batch)
+    model.item_table.assign(tf.concat([tf.fill([2, 4], 9.0), model.item_table[2:]], axis=0))
+    after = model.task_losses(batch)
+    assert [float(term) for term in after.terms] == [float(term) for term in before.terms]
+    assert float(after.penalty) == float(before.penalty)
+
+    trainer = JointTrainer(split, device)
+    trainer.train(config, go_on)
+    _, items = trainer.last_model().tables().towers["view"]
+    np.testing.assert_allclose(items[:2], np.tile(np.mean(items[2:], axis=0), (2, 1)), rtol=1e-4)
+
+
 @pytest.mark.parametrize("sharing", ["all", "projections", "experts"])
 def test_two_tasks_of_the_same_rows_have_equal_gradients(sharing: str) -> None:
     split = shop()

@@ -178,8 +178,9 @@ def test_models_of_several_members_have_a_report_of_their_own() -> None:
     table = " ".join(shown(several).split())
     assert "3 models of 4 members each" in table and "mean over models" in table
     failed = replace(study, member_results={4: {0: {7: TestResult({}, "non-finite loss")}}})
-    (said,) = [line for line in report_verdict(make_test_report(failed)) if "could not be tested" in line]
+    (said,) = [line for line in report_verdict(make_test_report(failed, members=4)) if "could not be tested" in line]
     assert "its model of 4 members from seed 7 failed" in said
+    assert make_test_report(failed) == single  # a part of the front does not hide the report of all of it
 
 
 def test_seeds_are_in_the_order_of_training_past_the_largest_too() -> None:

@@ -92,6 +92,15 @@ def test_a_weight_may_be_set_with_quotes_or_without(key: str) -> None:
     assert "weight.view" not in made.space
 
 
+def test_weights_may_be_set_as_a_table() -> None:
+    made = StudyDefinition.load("shop", ["fixed.weight={view = 0.5, stars = 2}", "space.weight.purchase.low=0.5"])
+    assert {name: value for name, value in made.fixed.items() if "weight" in name} == {
+        "weight.view": 0.5, "weight.stars": 2.0
+    }  # fmt: skip
+    assert {name for name in made.space if "weight" in name} == {"weight.purchase", "weight.returned"}
+    assert made.resolved()["space"]["weight.purchase"]["low"] == 0.5
+
+
 def test_a_listed_trial_for_each_searched_weight() -> None:
     """Of two tasks whose weight is not searched, none would be above the other."""
     tasks, searched = {"view": VIEW, "buy": BUY, "stars": STARS}, {"low": 0.1, "high": 10.0, "log": True}
