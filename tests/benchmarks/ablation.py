@@ -25,12 +25,9 @@ VARIANTS: dict[str, dict[str, object]] = {
     "no global mean and biases in the rating": {"rating_biases": False},
     "no elementwise product in the rating": {"elementwise_product": False},
     "no embedding dropout": {"embedding_dropout": 0.0},
-    "no dot product in the rating": {"dot_product": False},
     "half the L2 penalty": {"l2": 0.009},
     "no L2 penalty": {"l2": 0.0},
-    "the tutorial's rating layers (256-128)": {"hidden_layers": "256-128"},
     "a constant learning rate": {"schedule": "constant"},
-    "Adagrad, learning rate 0.25": {"optimizer": "adagrad", "learning_rate": 0.25},
     "3 epochs": {"epochs": 3},
     "batches of 8,192": {"batch_size": 8192},
 }
