@@ -15,6 +15,7 @@ from mtsearch.data.interactions import Rows
 from mtsearch.data.split import Split
 from mtsearch.errors import MachineError
 from mtsearch.evaluation import Evaluator, evaluate_baselines
+from mtsearch.evaluation import strong_baselines as strong_module
 from mtsearch.evaluation.factors import Factors
 from mtsearch.evaluation.strong_baselines import (
     bayesian_fm,
@@ -202,6 +203,15 @@ def test_a_missing_package_is_missed_before_anything_is_trained(
     assert str(error.value) == (
         f"the strong baselines need {package}, which is not installed; pip install 'mtsearch[reference]'"
     )
+
+
+def test_too_many_users_are_refused_before_anything_is_trained(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    """80 users and 50 items take 55 kB each: 7,150,000 bytes."""
+    told: list[str] = []
+    monkeypatch.setattr(strong_module, "free_memory", lambda: 7_149_999)
+    with pytest.raises(MachineError, match=r"bayesian_fm of 80 users and 50 items takes about 0\.0 GiB.*--strong"):
+        evaluate_strong_baselines(split, split.validation, lambda name, _share: told.append(name))
+    assert told == []
 
 
 def test_each_task_of_its_kind_has_a_model_of_its_own_rows() -> None:
