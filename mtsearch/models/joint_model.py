@@ -427,10 +427,10 @@ class JointModel(tfrs.models.Model):  # type: ignore[misc]
         side, rows, is_user = drawn.side, drawn.rows, drawn.side == "user"
         is_large = self.graph_key.large_users if is_user else self.graph_key.large_items
         # A user or an item without a row would never move in a large table, and keep its random start in all sums.
-        take = partial(tf.gather, indices=self._catalogue.trained[side]) if is_large else self._catalogue.take
-        table = take(self.item_table)
-        if is_user:
-            table = take(self.user_table) if is_large else tf.convert_to_tensor(self.user_table)
+        take = tf.convert_to_tensor if is_user else self._catalogue.take
+        if is_large:
+            take = partial(tf.gather, indices=self._catalogue.trained[side])
+        table = take(self.user_table if is_user else self.item_table)
         if task is not None:
             table, rows = self.view(task, table, side), self.view(task, rows, side)
             if is_user:

@@ -185,7 +185,7 @@ def test_the_rows_of_a_large_table_have_in_an_epoch_the_gradient_of_all_pairs(
     large: str, sharing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the rows of a batch are moved; summed over an epoch, weighed by the size of the batches, it is the same."""
-    split = shop(users=9, items=14, rows=300, weights=True)
+    split = shop(users=19, items=14, rows=300, weights=True)
     split = replace(split, catalogue=np.unique(split.train.items))
     config = config_of(
         retrieval_loss="squared", unobserved_weight=0.3, temperature=0.7, l2=0.05, item_bias=True, normalize=True,
@@ -194,7 +194,7 @@ def test_the_rows_of_a_large_table_have_in_an_epoch_the_gradient_of_all_pairs(
     sums = []
     for is_large in (False, True):
         if is_large:
-            size = {"users": 9, "items": 14, "both": None}[large]
+            size = {"users": 19, "items": 14, "both": None}[large]
             monkeypatch.setattr(key_module, "is_large", lambda rows, _, size=size: size in (None, rows))
         model = model_of(split, config, seed=5)
         total: list[Any] = [0] * len(model.trainable_variables)
