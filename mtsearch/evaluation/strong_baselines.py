@@ -62,8 +62,8 @@ def require_reference_packages() -> None:
 
 
 _BYTES_OF_ID = 55_000
-"""Memory that `bayesian_fm` takes for each user and item: 250 samples of an offset and 10 numbers in float64, with the
-copies that put them side by side."""
+"""Memory that `bayesian_fm` takes for each user and item, counted and not measured: 250 samples of an offset and 10
+numbers in float64, with the copies that put them side by side."""
 
 
 def _require_memory(split: Split) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 
-class Side(NamedTuple):
+class PairSide(NamedTuple):
     """The users or the items of a sum over all pairs.
 
     Attributes:
@@ -31,7 +31,7 @@ class Side(NamedTuple):
         return _with_gradient_of_rows(tf.reduce_sum(self.table**2), self, self.rows)
 
 
-def squared_scores(users: Side, items: Side) -> tf.Tensor:
+def squared_scores(users: PairSide, items: PairSide) -> tf.Tensor:
     """Return the sum over all users u and items i of <u, i>^2, as a scalar.
 
     It is the sum over the elements of (U'U) * (I'I), the Gramians of both tables, which takes `(N_u + N_i) E^2`
@@ -46,7 +46,7 @@ def squared_scores(users: Side, items: Side) -> tf.Tensor:
     return _with_gradient_of_rows(value, items, tf.matmul(items.rows, tf.stop_gradient(of_users)))
 
 
-def _with_gradient_of_rows(value: tf.Tensor, side: Side, products: tf.Tensor) -> tf.Tensor:
+def _with_gradient_of_rows(value: tf.Tensor, side: PairSide, products: tf.Tensor) -> tf.Tensor:
     """Return `value`; of a large table with the gradient of the sum over the rows of factor * <row, product>."""
     if side.factors is None:
         return value

@@ -2,7 +2,7 @@
 
 Training costs 6 operations per weight and row (2 forward, 4 backward). A row meets, for each task that it serves, D
 weights of each item that a retrieval loss compares, or those of the layers of a head. The squared errors of all pairs
-take D operations per weight of both tables at each step instead. A trial of `ml-100k-quick` took
+take 6 D operations per weight of both tables at each step in place of the former. A trial of `ml-100k-quick` took
 0.84 s on 2 cores (tests/benchmarks/speed.py), everything included; this gives the rate below. Another machine, cache or
 optimiser can change the rate several times over: the time left that `run` shows is measured.
 """

@@ -13,8 +13,7 @@ import tensorflow_recommenders as tfrs
 import tf_keras
 
 from mtsearch.data.split import Split
-from mtsearch.models.all_pairs import Side as PairSide
-from mtsearch.models.all_pairs import squared_scores
+from mtsearch.models.all_pairs import PairSide, squared_scores
 from mtsearch.models.graph_key import GraphKey, LearntTask
 from mtsearch.models.scales import make_scale
 from mtsearch.models.tasks import (

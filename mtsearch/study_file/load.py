@@ -202,14 +202,11 @@ def _override(raw: dict[str, Any], override: str) -> None:
 
 def _assignments(path: list[str], value: Any) -> Iterator[tuple[list[str], Any]]:
     """Yield the path and the value; of `weight` in [space] or [fixed] those of each task, as in `join_weight_names`."""
-    table, *keys = path
-    if table not in ("space", "fixed") or keys[0] != "weight":
-        yield path, value
-    elif len(keys) > 1:
-        yield [table, WEIGHT + keys[1], *keys[2:]], value
-    elif isinstance(value, dict):
-        for task, weight in value.items():
-            yield [table, WEIGHT + task], weight
+    is_weight = path[0] in ("space", "fixed") and path[1] == "weight"
+    if is_weight and len(path) > 2:
+        yield [path[0], WEIGHT + path[2], *path[3:]], value
+    elif is_weight and isinstance(value, dict):
+        yield from (([path[0], WEIGHT + task], weight) for task, weight in value.items())
     else:
         yield path, value
 
